@@ -1,0 +1,38 @@
+"""What would a prefix cache do for my traffic?
+
+Exact, fast simulation of the prefix caches of LLM inference engines.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prefixsim._core import __version__
+
+if TYPE_CHECKING:
+    from prefixsim.errors import InputError, PrefixsimError
+    from prefixsim.trace import Trace
+
+__all__ = ["InputError", "PrefixsimError", "Trace", "__version__"]
+
+# Public names and the modules they live in, loaded on first use: `import prefixsim` stays fast.
+_HOMES = {
+    "InputError": "errors",
+    "PrefixsimError": "errors",
+    "Trace": "trace",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        msg = f"module 'prefixsim' has no attribute {name!r}"
+        raise AttributeError(msg)
+    from importlib import import_module  # noqa: PLC0415
+
+    value = getattr(import_module(f"prefixsim.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,17 @@
+"""The exceptions of prefixsim."""
+
+from __future__ import annotations
+
+__all__ = ["InputError", "PrefixsimError"]
+
+
+class PrefixsimError(Exception):
+    """Base of every exception that prefixsim raises on purpose."""
+
+
+class InputError(PrefixsimError, ValueError):
+    """Something the caller gave is not usable.
+
+    The message is one line, ``file:line: what is wrong, what to do`` where a file is
+    concerned. The command line prints it and exits with code 2.
+    """
