@@ -1,0 +1,5 @@
+"""``python -m prefixsim``."""
+
+from prefixsim.cli import run
+
+run()

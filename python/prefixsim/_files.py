@@ -1,0 +1,84 @@
+"""Files written whole or not at all, and files opened whatever their compression."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, cast
+
+from prefixsim.errors import InputError
+
+__all__ = ["atomic_path", "atomic_write", "open_bytes"]
+
+_GZIP_MAGIC = b"\x1f\x8b"
+_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+
+
+@contextmanager
+def atomic_path(target: str | Path) -> Iterator[Path]:
+    """Give a temporary path beside ``target``; rename it to ``target`` if the block succeeds.
+
+    Missing parent folders are made. On any exception the temporary file is removed and ``target``
+    stays as it was.
+    """
+    target = Path(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.is_dir():
+        msg = f"{target}: is a directory, give the name of a file"
+        raise InputError(msg)
+    handle, name = tempfile.mkstemp(
+        dir=target.parent, prefix=f".{target.name}.", suffix="".join(target.suffixes[-2:])
+    )
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        mask = os.umask(0)
+        os.umask(mask)
+        temporary.chmod(0o666 & ~mask)
+        temporary.replace(target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def atomic_write(target: str | Path, data: str | bytes) -> None:
+    """Write ``data`` to ``target``, whole or not at all."""
+    with atomic_path(target) as path:
+        path.write_bytes(data.encode() if isinstance(data, str) else data)
+
+
+def open_bytes(path: str | Path) -> IO[bytes]:
+    """Open a file for reading, decompressing gzip and Zstandard by their first bytes.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, a directory, or not readable.
+    """
+    path = Path(path)
+    if path.is_dir():
+        msg = f"{path}: is a directory, give a file"
+        raise InputError(msg)
+    try:
+        raw = path.open("rb")
+    except FileNotFoundError:
+        msg = f"{path}: no such file"
+        raise InputError(msg) from None
+    except OSError as error:
+        msg = f"{path}: {(error.strerror or str(error)).lower()}"
+        raise InputError(msg) from None
+    magic = raw.peek(4)[:4]
+    if magic.startswith(_GZIP_MAGIC):
+        return cast("IO[bytes]", io.BufferedReader(gzip.GzipFile(fileobj=raw)))
+    if magic.startswith(_ZSTD_MAGIC):
+        import zstandard  # noqa: PLC0415
+
+        reader = zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True)
+        return cast("IO[bytes]", io.BufferedReader(reader))
+    return raw

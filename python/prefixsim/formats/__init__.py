@@ -1,0 +1,1 @@
+"""Trace formats: a registry of small readers and writers."""
