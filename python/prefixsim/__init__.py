@@ -1,7 +1,4 @@
-"""What would a prefix cache do for my traffic?
-
-Exact, fast simulation of the prefix caches of LLM inference engines.
-"""
+"""Exact, fast simulation of the prefix caches of LLM inference engines."""
 
 from __future__ import annotations
 

@@ -6,7 +6,6 @@ import os
 import sys
 from typing import Annotated
 
-import click
 import typer
 
 from prefixsim import __version__
@@ -62,9 +61,6 @@ def main(args: list[str] | None = None) -> int:
     _register()
     try:
         result = app(args, standalone_mode=False, prog_name="prefixsim")
-    except click.ClickException as error:
-        message = " ".join(error.format_message().split())
-        return _fail(f"{message} (see 'prefixsim --help')", EXIT_BAD_INPUT)
     except PrefixsimError as error:
         return _fail(str(error), EXIT_BAD_INPUT)
     except BrokenPipeError:
@@ -72,8 +68,15 @@ def main(args: list[str] | None = None) -> int:
         return 0
     except OSError as error:
         return _fail(_describe(error), EXIT_BAD_INPUT)
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         return _fail("interrupted", EXIT_INTERRUPTED)
+    except Exception as error:
+        # Usage errors of the parser; typer carries its own copy of click, so no class to name.
+        format_message = getattr(error, "format_message", None)
+        if format_message is None:
+            raise
+        message = " ".join(format_message().split())
+        return _fail(f"{message} (see 'prefixsim --help')", EXIT_BAD_INPUT)
     return result if isinstance(result, int) else 0
 
 
