@@ -2,12 +2,15 @@
 //!
 //! A tour, in the order the data flows:
 //!
+//! * [`read`] and [`write`]: trace files into columns and back.
 //! * [`error`] and [`stop`]: the one error type, and the flag that ends a long computation.
 
 pub mod error;
 #[cfg(feature = "python")]
 mod python;
+pub mod read;
 pub mod stop;
+pub mod write;
 
 pub use error::{Error, Result};
 pub use stop::Stop;

@@ -75,10 +75,22 @@ def open_bytes(path: str | Path) -> IO[bytes]:
         raise InputError(msg) from None
     magic = raw.peek(4)[:4]
     if magic.startswith(_GZIP_MAGIC):
-        return cast("IO[bytes]", io.BufferedReader(gzip.GzipFile(fileobj=raw)))
+        return _Decompressed(cast("io.RawIOBase", gzip.GzipFile(fileobj=raw)), raw)
     if magic.startswith(_ZSTD_MAGIC):
         import zstandard  # noqa: PLC0415
 
         reader = zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True)
-        return cast("IO[bytes]", io.BufferedReader(reader))
+        return _Decompressed(cast("io.RawIOBase", reader), raw)
     return raw
+
+
+class _Decompressed(io.BufferedReader):
+    """A decompressing reader that closes the file below it."""
+
+    def __init__(self, stream: io.RawIOBase, below: IO[bytes]) -> None:
+        super().__init__(stream, buffer_size=1 << 20)
+        self._below = below
+
+    def close(self) -> None:
+        super().close()
+        self._below.close()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,7 @@ from prefixsim.errors import InputError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Codes", "Ragged", "Trace", "TraceKind"]
+__all__ = ["Codes", "Ragged", "Strings", "Trace", "TraceKind"]
 
 TraceKind = Literal["tokens", "hashes", "text", "lengths"]
 """What a trace knows of its prompts: token ids, chained hash ids, text, or only lengths."""
@@ -52,7 +52,8 @@ class Ragged:
         return len(self.offsets) - 1
 
     def __getitem__(self, i: int) -> npt.NDArray[Any]:
-        return self.values[int(self.offsets[i]) : int(self.offsets[i + 1])]
+        lo, hi = int(self.offsets[i]), int(self.offsets[i + 1])
+        return self.values[lo:hi]
 
     @property
     def lengths(self) -> npt.NDArray[np.uint64]:
@@ -71,6 +72,54 @@ class Ragged:
         for new, old in enumerate(index):
             values[int(offsets[new]) : int(offsets[new + 1])] = self[int(old)]
         return Ragged(offsets, values)
+
+
+@dataclass(frozen=True, eq=False)
+class Strings(Sequence[str]):
+    """Many strings in one buffer; a sequence of ``str``.
+
+    Attributes
+    ----------
+    offsets : ndarray of uint64, shape (requests + 1,)
+        String ``i`` is ``data[offsets[i]:offsets[i + 1]]``.
+    data : ndarray of uint8
+        UTF-8.
+    """
+
+    offsets: npt.NDArray[np.uint64]
+    data: npt.NDArray[np.uint8]
+
+    @classmethod
+    def from_list(cls, values: Sequence[str]) -> Strings:
+        """Join Python strings into one buffer; a :class:`Strings` is returned as it is."""
+        if isinstance(values, Strings):
+            return values
+        encoded = [value.encode() for value in values]
+        offsets = np.zeros(len(encoded) + 1, dtype=np.uint64)
+        np.cumsum([len(x) for x in encoded], out=offsets[1:])
+        return cls(offsets, np.frombuffer(b"".join(encoded), dtype=np.uint8))
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @overload
+    def __getitem__(self, i: int) -> str: ...
+
+    @overload
+    def __getitem__(self, i: slice) -> list[str]: ...
+
+    def __getitem__(self, i: int | slice) -> str | list[str]:
+        if isinstance(i, slice):
+            return [self[j] for j in range(*i.indices(len(self)))]
+        if i < 0:
+            i += len(self)
+        if not 0 <= i < len(self):
+            raise IndexError(i)
+        return bytes(self.data[int(self.offsets[i]) : int(self.offsets[i + 1])]).decode()
+
+    def take(self, index: npt.NDArray[np.intp]) -> Strings:
+        """Return the strings at ``index``, in that order."""
+        return Strings.from_list([self[int(i)] for i in index])
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +149,7 @@ class Codes:
         return len(self.codes)
 
     def __getitem__(self, i: int) -> str:
-        return self.names[self.codes[i]]
+        return self.names[int(self.codes[i])]
 
     def take(self, index: npt.NDArray[np.intp]) -> Codes:
         """Return the values at ``index``, in that order."""
@@ -126,9 +175,9 @@ class Trace:
         Tokens per id: 1 for token ids.
     outputs : Ragged or None
         Output token ids, where the source has them.
-    texts, output_texts : list of str or None
+    texts, output_texts : sequence of str or None
         Prompts that are not tokenized yet, and their answers.
-    request_id : list of str or None
+    request_id : sequence of str or None
         ``None``: the row number.
     session : Codes or None
         Conversation of each request. ``None``: unknown.
@@ -150,9 +199,9 @@ class Trace:
     prompts: Ragged | None = None
     id_block_size: int = 1
     outputs: Ragged | None = None
-    texts: list[str] | None = None
-    output_texts: list[str] | None = None
-    request_id: list[str] | None = None
+    texts: Sequence[str] | None = None
+    output_texts: Sequence[str] | None = None
+    request_id: Sequence[str] | None = None
     session: Codes | None = None
     turn: npt.NDArray[np.uint32] | None = None
     salt: Codes | None = None
@@ -282,9 +331,9 @@ class Trace:
         changes: dict[str, Any] = {}
         for name in _COLUMNS:
             column = getattr(self, name)
-            if isinstance(column, (Ragged, Codes)):
+            if isinstance(column, (Ragged, Codes, Strings)):
                 changes[name] = column.take(at)
-            elif isinstance(column, list):
+            elif isinstance(column, Sequence):
                 changes[name] = [column[i] for i in at]
             elif column is not None:
                 changes[name] = column[at]

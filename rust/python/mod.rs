@@ -10,6 +10,8 @@ use crate::error::Error;
 
 mod digest;
 mod interrupt;
+mod read;
+mod write;
 
 impl From<Error> for PyErr {
     fn from(error: Error) -> Self {
@@ -26,6 +28,10 @@ mod _core {
 
     #[pymodule_export]
     use super::digest::digest_columns;
+    #[pymodule_export]
+    use super::read::JsonlReader;
+    #[pymodule_export]
+    use super::write::json_lists;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -1,1 +1,211 @@
-"""Trace formats: a registry of small readers and writers."""
+"""Trace formats: a registry of small readers and writers.
+
+Each module of this package holds one :class:`Format`. A format is found by looking at the first
+bytes of a file, never by its name.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from pathlib import Path
+
+from prefixsim._files import open_bytes
+from prefixsim.errors import InputError
+from prefixsim.formats._registry import Format, ReadOptions, Source, TraceWriter
+from prefixsim.trace import Trace
+
+__all__ = [
+    "Format",
+    "ReadOptions",
+    "Source",
+    "TraceWriter",
+    "format_names",
+    "formats",
+    "open_writer",
+    "read_trace",
+    "sniff_format",
+    "write_trace",
+]
+
+# Where each format lives; a module is imported when its turn comes. The order is the order of
+# sniffing: binary formats first, then the most telling field names.
+_HOMES = {
+    "parquet": ("native", "PARQUET"),
+    "arrow": ("native", "ARROW"),
+    "bailian": ("bailian", "FORMAT"),
+    "mooncake": ("mooncake", "FORMAT"),
+    "lmcache": ("lmcache", "FORMAT"),
+    "jsonl": ("native_jsonl", "FORMAT"),
+}
+_BINARY = ("parquet", "arrow")
+_BINARY_MAGIC = (b"PAR1", b"\xff\xff\xff\xff")
+_HEAD_BYTES = 64
+_LONGEST_FIRST_LINE = 64 << 20
+
+
+def format_names() -> list[str]:
+    """Names that ``--format`` takes."""
+    return list(_HOMES)
+
+
+def _load(name: str) -> Format:
+    if name not in _HOMES:
+        msg = f"unknown trace format {name!r}, choose one of {', '.join(_HOMES)}"
+        raise InputError(msg)
+    module, attribute = _HOMES[name]
+    found: Format = getattr(import_module(f"prefixsim.formats.{module}"), attribute)
+    return found
+
+
+def formats() -> Iterator[Format]:
+    """Every format, in the order of sniffing."""
+    return (_load(name) for name in _HOMES)
+
+
+def sniff_format(path: str | Path) -> Format:
+    """Find the format of a file from its first bytes.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, empty, or of no known format.
+    """
+    path = Path(path)
+    head, line = _start(path)
+    if not head.strip():
+        msg = f"{path}: is empty, expected a trace"
+        raise InputError(msg)
+    binary = head.startswith(_BINARY_MAGIC)
+    source = Source(path, head, None if binary else _first_row(path, line))
+    for name in _HOMES:
+        if (name in _BINARY) == binary and (found := _load(name)).sniff(source):
+            return found
+    known = "; ".join(found.title for found in formats())
+    fields = ", ".join(list(source.row or {})[:8])
+    msg = (
+        f"{path}:1: fields ({fields}) fit no trace format; chat data becomes a trace with "
+        f"'prefixsim trace'; trace formats: {known}"
+    )
+    raise InputError(msg)
+
+
+def _start(path: Path) -> tuple[bytes, bytes]:
+    try:
+        with open_bytes(path) as file:
+            head = file.read(_HEAD_BYTES)
+            line = b"" if head.startswith(_BINARY_MAGIC) else head
+            while line and b"\n" not in line.strip() and len(line) < _LONGEST_FIRST_LINE:
+                more = file.readline(_LONGEST_FIRST_LINE)
+                if not more:
+                    break
+                line += more
+    except (EOFError, OSError, zlib.error) as error:
+        if isinstance(error, OSError) and error.filename is not None:
+            raise
+        msg = f"{path}: cannot be decompressed: {str(error).lower()}"
+        raise InputError(msg) from None
+    return head, line.removeprefix(b"\xef\xbb\xbf").strip()
+
+
+def _first_row(path: Path, line: bytes) -> dict[str, object]:
+    line = line.split(b"\n", 1)[0]
+    try:
+        row = json.loads(line)
+    except UnicodeDecodeError:
+        msg = f"{path}:1: is not UTF-8 text, expected JSON Lines, Parquet or Arrow"
+        raise InputError(msg) from None
+    except (ValueError, RecursionError) as error:
+        msg = f"{path}:1: not valid JSON ({error}), expected one JSON object a line"
+        raise InputError(msg) from None
+    if not isinstance(row, dict):
+        msg = (
+            f"{path}:1: not a JSON object; a trace has one JSON object a line "
+            "(chat data becomes a trace with 'prefixsim trace')"
+        )
+        raise InputError(msg)
+    return row
+
+
+def read_trace(
+    path: str | Path,
+    *,
+    format: str | None = None,  # noqa: A002
+    sort: bool = False,
+    skip_bad_rows: bool = False,
+    rejects: str | Path | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Trace:
+    """Read a trace file, whatever its format and compression.
+
+    Parameters
+    ----------
+    path : str or Path
+        A file of any format of :func:`format_names`, plain, gzip or Zstandard.
+    format : str, optional
+        Default: found from the first bytes.
+    sort : bool, optional
+        Sort by timestamp instead of refusing a file that is not sorted.
+    skip_bad_rows : bool, optional
+        Leave bad rows out; they are counted by reason in ``trace.meta["rows_skipped"]``.
+    rejects : str or Path, optional
+        Where rows left out are written, as they were.
+    progress : callable, optional
+        Called with the number of bytes read since the last call.
+
+    Raises
+    ------
+    InputError
+        ``file:line: field: problem``, for the first thing that is wrong.
+    """
+    path = Path(path)
+    chosen = sniff_format(path) if format is None else _load(format)
+    options = ReadOptions(
+        sort=sort,
+        skip_bad_rows=skip_bad_rows,
+        rejects=None if rejects is None else Path(rejects),
+        progress=progress,
+    )
+    return chosen.read(path, options).replace(name=_stem(path), format=chosen.name)
+
+
+def _stem(path: Path) -> str:
+    name = path.name
+    for ending in (".gz", ".zst", ".jsonl", ".json", ".parquet", ".arrow"):
+        name = name.removesuffix(ending)
+    return name or path.name
+
+
+def open_writer(path: str | Path, *, format: str | None = None) -> TraceWriter:  # noqa: A002
+    """Open a trace file for writing batch by batch.
+
+    Use it in a ``with`` block: the file appears whole at its end, or not at all.
+
+    Parameters
+    ----------
+    path : str or Path
+    format : str, optional
+        Default: by the ending: ``.jsonl``, ``.jsonl.gz``, ``.jsonl.zst``, ``.parquet``, ``.arrow``.
+    """
+    path = Path(path)
+    if format is not None:
+        chosen = _load(format)
+    else:
+        by_ending = [f for f in formats() if f.endings and path.name.endswith(f.endings)]
+        if not by_ending:
+            endings = ", ".join(e for f in formats() for e in f.endings)
+            msg = f"{path}: the ending says no trace format, use one of {endings}"
+            raise InputError(msg)
+        chosen = by_ending[0]
+    if chosen.open_writer is None:
+        msg = f"{path}: the {chosen.name} format is only read, write parquet, arrow or jsonl"
+        raise InputError(msg)
+    return chosen.open_writer(path)
+
+
+def write_trace(trace: Trace, path: str | Path, *, format: str | None = None) -> None:  # noqa: A002
+    """Write a trace, whole or not at all; see :func:`open_writer`."""
+    with open_writer(path, format=format) as writer:
+        writer.write(trace)

@@ -1,0 +1,168 @@
+"""JSON Lines as columns, with every problem traced back to its line."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from prefixsim._core import JsonlReader
+from prefixsim._files import atomic_path, open_bytes
+from prefixsim.errors import InputError
+from prefixsim.formats._registry import ReadOptions
+from prefixsim.trace import Codes, Ragged, Strings, Trace
+
+__all__ = ["Field", "Rows"]
+
+_BLOCK_BYTES = 8 << 20
+_ADVICE = "fix the line or pass --skip-bad-rows"
+
+Kind = Literal["f64", "u32", "u32_list", "u64_list", "text", "label"]
+
+
+class Field(NamedTuple):
+    """A field of a JSON Lines format."""
+
+    name: str
+    kind: Kind
+    required: bool = False
+
+
+class Rows:
+    """The rows of a JSON Lines file, as columns.
+
+    Parameters
+    ----------
+    path : Path
+    fields : sequence of Field
+    options : ReadOptions
+
+    Raises
+    ------
+    InputError
+        ``file:line: field: problem`` for the first bad row, unless bad rows are skipped.
+    """
+
+    def __init__(self, path: Path, fields: Sequence[Field], options: ReadOptions) -> None:
+        self.path = path
+        self._options = options
+        self._kinds = {f.name: f.kind for f in fields}
+        reader = JsonlReader(list(fields), skip_bad_rows=options.skip_bad_rows)
+        try:
+            _feed(reader, path, options)
+            answer = reader.finish()
+        except ValueError as error:
+            msg = f"{path}:{error}; {_ADVICE}"
+            raise InputError(msg) from None
+        self._columns: dict[str, Any] = answer["columns"]
+        self._seen: dict[str, int] = answer["seen"]
+        self.lines: npt.NDArray[np.uint64] = answer["lines"]
+        self._rejects: list[tuple[int, str, bytes | None]] = [
+            (line, f"{field}: {problem}" if field else problem, raw)
+            for line, field, problem, raw in answer["bad"]
+        ]
+        self._dropped = np.zeros(len(self.lines), dtype=bool)
+        if not len(self.lines) and not self._rejects:
+            msg = f"{path}: is empty, expected one JSON object a line"
+            raise InputError(msg)
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    def has(self, name: str) -> bool:
+        """Whether any row has this field."""
+        return self._seen[name] > 0
+
+    def numbers(self, name: str) -> npt.NDArray[Any]:
+        """Return an ``f64`` or ``u32`` column."""
+        column: npt.NDArray[Any] = self._columns[name]
+        return column
+
+    def lists(self, name: str) -> Ragged:
+        """Return a list column."""
+        return Ragged(*self._columns[name])
+
+    def strings(self, name: str) -> Strings:
+        """Return a ``text`` column."""
+        return Strings(*self._columns[name])
+
+    def labels(self, name: str) -> Codes:
+        """Return a ``label`` column."""
+        return Codes(*self._columns[name])
+
+    def refuse(self, bad: npt.NDArray[np.bool_], field: str, problem: Callable[[int], str]) -> None:
+        """Refuse the rows where ``bad`` is true, with ``problem(row)`` as the reason."""
+        bad = bad & ~self._dropped
+        if not bad.any():
+            return
+        if not self._options.skip_bad_rows:
+            row = int(np.argmax(bad))
+            msg = f"{self.path}:{self.lines[row]}: {field}: {problem(row)}; {_ADVICE}"
+            raise InputError(msg)
+        self._rejects += [
+            (int(self.lines[row]), f"{field}: {problem(int(row))}", None)
+            for row in np.flatnonzero(bad)
+        ]
+        self._dropped |= bad
+
+    def finish(self, trace: Trace, *, sort: bool = False) -> Trace:
+        """Drop refused rows, bring the rest in order, and note what was left out.
+
+        Parameters
+        ----------
+        trace : Trace
+            One request per row.
+        sort : bool, optional
+            The format does not promise an order: sort without being asked.
+        """
+        lines = self.lines
+        if self._dropped.any():
+            keep = np.flatnonzero(~self._dropped)
+            trace, lines = trace.take(keep), lines[keep]
+        if not len(trace):
+            msg = f"{self.path}: no usable row, {self._rejects[0][1]} on line {self._rejects[0][0]}"
+            raise InputError(msg)
+        back = np.flatnonzero(np.diff(trace.timestamp) < 0)
+        if len(back) and not (sort or self._options.sort):
+            row = int(back[0]) + 1
+            msg = (
+                f"{self.path}:{lines[row]}: timestamp: {trace.timestamp[row]:g} s is earlier than "
+                f"{trace.timestamp[row - 1]:g} s in the row before; pass --sort to sort by time"
+            )
+            raise InputError(msg)
+        if len(back):
+            trace = trace.sorted()
+        if self._rejects:
+            self._write_rejects()
+            reasons = Counter(reason for _, reason, _ in self._rejects)
+            trace = trace.replace(meta={**trace.meta, "rows_skipped": dict(reasons)})
+        return trace
+
+    def _write_rejects(self) -> None:
+        if self._options.rejects is None:
+            return
+        wanted = {line: raw for line, _, raw in self._rejects}
+        if any(raw is None for raw in wanted.values()):
+            with open_bytes(self.path) as file:
+                wanted.update(
+                    (number, line) for number, line in enumerate(file, 1) if number in wanted
+                )
+        with atomic_path(self._options.rejects) as path, path.open("wb") as out:
+            for line in sorted(wanted):
+                out.write((wanted[line] or b"").rstrip(b"\r\n") + b"\n")
+
+
+def _feed(reader: JsonlReader, path: Path, options: ReadOptions) -> None:
+    with open_bytes(path) as file:
+        try:
+            while block := file.read(_BLOCK_BYTES):
+                reader.feed(block)
+                if options.progress is not None:
+                    options.progress(len(block))
+        except (EOFError, OSError) as error:
+            msg = f"{path}: cannot be decompressed: {str(error).lower()}"
+            raise InputError(msg) from None

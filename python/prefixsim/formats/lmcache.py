@@ -1,0 +1,55 @@
+"""LMCache agent traces: JSONL with the complete input and output text of every call.
+
+Source: github.com/LMCache/lmcache-agent-trace. Files are not sorted by time, so they are sorted
+here (stable); times count from the first request, whose epoch time is kept in ``meta``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from prefixsim.formats._registry import Format, ReadOptions, Source
+from prefixsim.formats._rows import Field, Rows
+from prefixsim.trace import Trace
+
+__all__ = ["FORMAT"]
+
+_FIELDS = (
+    Field("timestamp", "f64", required=True),
+    Field("session_id", "label"),
+    Field("input", "text", required=True),
+    Field("output", "text"),
+)
+
+
+def _sniff(source: Source) -> bool:
+    return {"timestamp", "input", "output"} <= (source.row or {}).keys()
+
+
+def _read(path: Path, options: ReadOptions) -> Trace:
+    rows = Rows(path, _FIELDS, options)
+    time = rows.numbers("timestamp") / 1e6
+    start = float(time.min()) if len(time) else 0.0
+    unknown = np.zeros(len(rows), dtype=np.uint32)
+    return rows.finish(
+        Trace(
+            timestamp=time - start,
+            prompt_len=unknown,
+            output_len=unknown,
+            texts=rows.strings("input"),
+            output_texts=rows.strings("output") if rows.has("output") else None,
+            session=rows.labels("session_id") if rows.has("session_id") else None,
+            meta={"epoch_s": start},
+        ),
+        sort=True,
+    )
+
+
+FORMAT = Format(
+    name="lmcache",
+    title="LMCache agent JSONL: timestamp (µs), session_id, input and output text",
+    sniff=_sniff,
+    read=_read,
+)

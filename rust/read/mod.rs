@@ -1,0 +1,8 @@
+//! Reading trace files into columns.
+
+pub mod column;
+pub mod jsonl;
+mod row;
+
+pub use column::{Column, Kind, Strings};
+pub use jsonl::{BadRow, Field, JsonlReader, Parsed};

@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "default",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+settings.load_profile("default")
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of recorded truth and real traces beside the checkout."""
+    path = Path(__file__).resolve().parents[2] / "shared"
+    if not path.is_dir():
+        pytest.skip("the shared data folder is not beside the checkout")
+    return path
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """Small golden files inside the project."""
+    return Path(__file__).parent / "data"

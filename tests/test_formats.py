@@ -1,0 +1,282 @@
+"""Readers and writers: round trips, real files, and what is refused."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from prefixsim import InputError, Trace
+from prefixsim.formats import open_writer, read_trace, sniff_format
+from prefixsim.trace import Codes, Ragged
+
+ENDINGS = [".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet", ".arrow"]
+
+
+def content(trace: Trace) -> dict[str, Any]:
+    """Everything a trace says, in plain Python."""
+    out: dict[str, Any] = {
+        "timestamp": trace.timestamp.tolist(),
+        "prompt_len": trace.prompt_len.tolist(),
+        "output_len": trace.output_len.tolist(),
+        "kind": trace.kind,
+        "id_block_size": trace.id_block_size,
+    }
+    for name in ("prompts", "outputs"):
+        column = getattr(trace, name)
+        out[name] = column and [column[i].tolist() for i in range(len(column))]
+    for name in ("texts", "output_texts", "request_id", "session", "salt", "category"):
+        column = getattr(trace, name)
+        out[name] = None if column is None else [column[i] for i in range(len(column))]
+    out["turn"] = None if trace.turn is None else trace.turn.tolist()
+    return out
+
+
+@st.composite
+def traces(draw: st.DrawFn) -> Trace:
+    n = draw(st.integers(1, 8))
+    rows = st.lists(st.integers(0, 2**32 - 1), max_size=6)
+    times = st.floats(0, 1e9, allow_nan=False)
+    words = st.lists(st.text(max_size=5), min_size=n, max_size=n)
+    kind = draw(st.sampled_from(["tokens", "hashes", "text", "lengths"]))
+    fields: dict[str, Any] = {
+        "timestamp": np.sort(np.array(draw(st.lists(times, min_size=n, max_size=n)))),
+        "prompt_len": np.array(
+            draw(st.lists(st.integers(0, 99), min_size=n, max_size=n)), np.uint32
+        ),
+        "output_len": np.array(
+            draw(st.lists(st.integers(0, 99), min_size=n, max_size=n)), np.uint32
+        ),
+    }
+    if kind == "tokens":
+        fields["prompts"] = Ragged.from_lists(draw(st.lists(rows, min_size=n, max_size=n)))
+        fields["prompt_len"] = fields["prompts"].lengths.astype(np.uint32)
+        if draw(st.booleans()):
+            fields["outputs"] = Ragged.from_lists(draw(st.lists(rows, min_size=n, max_size=n)))
+            fields["output_len"] = fields["outputs"].lengths.astype(np.uint32)
+    elif kind == "hashes":
+        size = fields["id_block_size"] = draw(st.sampled_from([1, 16, 512]))
+        ids = st.integers(0, 2**64 - 1)
+        fields["prompts"] = Ragged.from_lists(
+            [
+                draw(st.lists(ids, min_size=-(-int(k) // size), max_size=-(-int(k) // size)))
+                for k in fields["prompt_len"]
+            ],
+            np.uint64,
+        )
+    elif kind == "text":
+        fields["texts"] = draw(words)
+        if draw(st.booleans()):
+            fields["output_texts"] = draw(words)
+    if draw(st.booleans()):
+        fields["request_id"] = draw(words)
+        fields["session"] = Codes.from_strings(draw(words))
+        fields["turn"] = np.array(
+            draw(st.lists(st.integers(0, 9), min_size=n, max_size=n)), np.uint32
+        )
+    if draw(st.booleans()):
+        # An empty label and no label are one thing, so a column of none at all does not survive.
+        fields["salt"] = Codes.from_strings([*draw(words)[1:], "tenant"])
+        fields["category"] = Codes.from_strings(draw(words))
+    return Trace(**fields)
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+@given(trace=traces())
+@settings(max_examples=60)
+def test_round_trip(trace: Trace, ending: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.mktemp("trace") / f"t{ending}"
+    trace.write(path)
+    back = Trace.read(path)
+    assert content(back) == content(trace)
+    assert back.digest == trace.digest or trace.salt is not None  # names may be in another order
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_batches_with_other_labels_join(ending: str, tmp_path: Path) -> None:
+    batches = [
+        Trace.from_prompts([[1], [2, 3]], timestamp=[t, t + 1], session=[f"s{t}", "common"])
+        for t in (0, 2, 4)
+    ]
+    with open_writer(tmp_path / f"t{ending}") as writer:
+        for batch in batches:
+            writer.write(batch)
+    back = Trace.read(tmp_path / f"t{ending}")
+    assert back.session is not None
+    assert [back.session[i] for i in range(6)] == ["s0", "common", "s2", "common", "s4", "common"]
+    assert back.prompts is not None
+    assert back.prompts.values.tolist() == [1, 2, 3] * 3
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_failed_write_leaves_nothing(ending: str, tmp_path: Path) -> None:
+    path = tmp_path / f"t{ending}"
+    with pytest.raises(RuntimeError), open_writer(path) as writer:
+        writer.write(Trace.from_prompts([[1]]))
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_mooncake(shared: Path) -> None:
+    trace = Trace.read(shared / "data/mooncake/conversation_trace.jsonl.gz")
+    assert trace.format == "mooncake"
+    assert len(trace) == 12031
+    assert trace.prompt_tokens == 144793823
+    assert int(trace.output_len.sum()) == 4122048
+    assert trace.prompts is not None
+    assert len(trace.prompts.values) == 288500
+    assert len(np.unique(trace.prompts.values)) == 182790
+    assert trace.timestamp[-1] == 3536.999
+
+
+@pytest.mark.parametrize(
+    ("name", "counts"), [("magagent", (746, 25, 53, None)), ("taubench", (471, 24, None, 283))]
+)
+def test_lmcache(shared: Path, name: str, counts: tuple[int, int, int | None, int | None]) -> None:
+    requests, sessions, empty_inputs, empty_outputs = counts
+    trace = Trace.read(shared / f"data/lmcache-agent/{name}.jsonl.gz")
+    assert (trace.format, len(trace), trace.kind) == ("lmcache", requests, "text")
+    assert trace.session is not None
+    assert len(trace.session.names) == sessions
+    assert trace.texts is not None
+    assert trace.output_texts is not None
+    if empty_inputs is not None:
+        assert sum(not text for text in trace.texts) == empty_inputs
+    if empty_outputs is not None:
+        assert sum(not text for text in trace.output_texts) == empty_outputs
+    assert np.all(np.diff(trace.timestamp) >= 0)
+
+
+def test_bailian_sessions_follow_parents(tmp_path: Path) -> None:
+    path = tmp_path / "b.jsonl"
+    rows = [(1, -1, 0.5), (2, 1, 1.5), (3, -1, 2.0), (4, 2, 3.0), (9, 8, 4.0)]
+    path.write_text(
+        "".join(
+            json.dumps(
+                {"chat_id": c, "parent_chat_id": p, "timestamp": t, "input_length": 17}
+                | {"output_length": 3, "type": "text", "turn": 1, "hash_ids": [c, c + 100]}
+            )
+            + "\n"
+            for c, p, t in rows
+        )
+    )
+    trace = Trace.read(path)
+    assert trace.format == "bailian"
+    assert trace.id_block_size == 16
+    assert trace.session is not None
+    assert trace.turn is not None
+    assert [trace.session[i] for i in range(5)] == ["1", "1", "3", "1", "8"]
+    assert trace.turn.tolist() == [0, 1, 0, 2, 1]
+
+
+GOOD = '{"timestamp":0,"input_length":600,"output_length":1,"hash_ids":[1,2]}\n'
+
+
+@pytest.mark.parametrize(
+    ("bad", "told"),
+    [
+        ("nonsense\n", "t.jsonl:2: not valid JSON"),
+        ('{"timestamp":1\n', "t.jsonl:2: not valid JSON"),
+        ("[1]\n", "t.jsonl:2: invalid type: sequence, expected a JSON object"),
+        (GOOD.replace("600", "-1"), "t.jsonl:2: input_length: -1 is not a whole number from 0"),
+        (GOOD.replace("600", "1.5"), "t.jsonl:2: input_length: 1.5 is not a whole number"),
+        (GOOD.replace("600", '"x"'), 't.jsonl:2: input_length: invalid type: string "x"'),
+        (GOOD.replace("600", "1025"), "t.jsonl:2: hash_ids: 2 ids for 1025 tokens, expected 3"),
+        (GOOD.replace("[1,2]", "[1,-2]"), "t.jsonl:2: hash_ids: -2 is not a whole number"),
+        (GOOD.replace("[1,2]", "null"), "t.jsonl:2: hash_ids: invalid type: null"),
+        (GOOD.replace('"output_length":1,', ""), "t.jsonl:2: output_length: missing"),
+        (GOOD.replace("hash_ids", "input_length"), "t.jsonl:2: input_length: given twice"),
+        (
+            GOOD.replace(":0,", ":1e999,"),
+            "t.jsonl:2: timestamp: not valid JSON: number out of range",
+        ),
+        (GOOD.replace("[1,2]", "[" * 9999), "t.jsonl:2: hash_ids: invalid type: sequence"),
+        (GOOD.replace(":0,", ':0,"x":' + "[" * 9999 + ","), "t.jsonl:2: not valid JSON: recursion"),
+    ],
+)
+def test_the_first_bad_row_is_named(bad: str, told: str, tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl"
+    path.write_text(GOOD + bad + GOOD + "never reached\n")
+    with pytest.raises(InputError) as caught:
+        read_trace(path)
+    assert told in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert "--skip-bad-rows" in str(caught.value)
+
+
+def test_bad_rows_are_skipped_counted_and_kept(tmp_path: Path) -> None:
+    path, rejects = tmp_path / "t.jsonl", tmp_path / "rejects.jsonl"
+    short = GOOD.replace("600", "1025")
+    path.write_text(GOOD + "nonsense\n\r\n" + short + GOOD)
+    trace = read_trace(path, skip_bad_rows=True, rejects=rejects)
+    assert len(trace) == 2
+    assert trace.prompts is not None
+    assert trace.prompts.values.tolist() == [1, 2, 1, 2]
+    assert sum(trace.meta["rows_skipped"].values()) == 2
+    assert rejects.read_text() == "nonsense\n" + short
+
+
+@pytest.mark.parametrize(
+    ("raw", "told"),
+    [
+        (b"", "is empty"),
+        (b"\n\n", "is empty"),
+        (b"\xff\xfe\x00", "t:1: is not UTF-8 text"),
+        (b"hello\n", "t:1: not valid JSON"),
+        (b"[1, 2]\n", "t:1: not a JSON object"),
+        (b'{"a": 1}\n', "t:1: fields (a) fit no trace format"),
+        (b"PAR1 but no more", "t: not a readable Parquet file"),
+        (b"\xff\xff\xff\xff but no more", "t: not a readable Arrow file"),
+        (b"\x1f\x8b\x08 but no more", "t: cannot be decompressed"),
+        (b"\x28\xb5\x2f\xfd but no more", "t: cannot be decompressed"),
+        (gzip.compress(GOOD.encode() * 5000)[:-400], "t: cannot be decompressed"),
+    ],
+)
+def test_files_that_are_no_trace(raw: bytes, told: str, tmp_path: Path) -> None:
+    path = tmp_path / "t"
+    path.write_bytes(raw)
+    with pytest.raises(InputError) as caught:
+        read_trace(path)
+    assert told in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_and_unsorted_files(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file"):
+        read_trace(tmp_path / "none")
+    with pytest.raises(InputError, match="is a directory"):
+        read_trace(tmp_path)
+    path = tmp_path / "t.jsonl"
+    path.write_text(GOOD.replace(":0,", ":5,") + GOOD)
+    with pytest.raises(InputError, match=r"t\.jsonl:2: timestamp: 0 s is earlier .* pass --sort"):
+        read_trace(path)
+    assert read_trace(path, sort=True).timestamp.tolist() == [0.0, 0.005]
+    with pytest.raises(InputError, match="unknown trace format 'x', choose one of parquet"):
+        read_trace(path, format="x")
+
+
+def test_compression_line_ends_and_bom_do_not_matter(tmp_path: Path) -> None:
+    plain = GOOD.encode() * 3
+    variants = [
+        plain,
+        plain.replace(b"\n", b"\r\n"),
+        plain[:-1],
+        b"\xef\xbb\xbf" + plain,
+        gzip.compress(plain),
+        zstandard.compress(plain),
+        gzip.compress(plain[:10]) + gzip.compress(plain[10:]),
+    ]
+    read = []
+    for i, raw in enumerate(variants):
+        path = tmp_path / f"{i}"
+        path.write_bytes(raw)
+        assert sniff_format(path).name == "mooncake"
+        read.append(content(read_trace(path)))
+    assert all(one == read[0] for one in read)
