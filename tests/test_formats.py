@@ -198,7 +198,7 @@ GOOD = '{"timestamp":0,"input_length":600,"output_length":1,"hash_ids":[1,2]}\n'
             "t.jsonl:2: timestamp: not valid JSON: number out of range",
         ),
         (GOOD.replace("[1,2]", "[" * 9999), "t.jsonl:2: hash_ids: invalid type: sequence"),
-        (GOOD.replace(":0,", ':0,"x":' + "[" * 9999 + ","), "t.jsonl:2: not valid JSON: recursion"),
+        (GOOD.replace(":0,", ':0,"x":' + "[" * 9999 + ","), "t.jsonl:2: not valid JSON"),
     ],
 )
 def test_the_first_bad_row_is_named(bad: str, told: str, tmp_path: Path) -> None:
@@ -236,7 +236,8 @@ def test_bad_rows_are_skipped_counted_and_kept(tmp_path: Path) -> None:
         (b"\xff\xff\xff\xff but no more", "t: not a readable Arrow file"),
         (b"\x1f\x8b\x08 but no more", "t: cannot be decompressed"),
         (b"\x28\xb5\x2f\xfd but no more", "t: cannot be decompressed"),
-        (gzip.compress(GOOD.encode() * 5000)[:-400], "t: cannot be decompressed"),
+        (gzip.compress(GOOD.encode() * 5000)[:-40], "t: cannot be decompressed"),
+        (zstandard.compress(GOOD.encode() * 5000)[:-20], "t: cannot be decompressed"),
     ],
 )
 def test_files_that_are_no_trace(raw: bytes, told: str, tmp_path: Path) -> None:

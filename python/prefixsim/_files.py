@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, cast
 
 from prefixsim.errors import InputError
 
@@ -17,6 +17,7 @@ __all__ = ["atomic_path", "atomic_write", "open_bytes"]
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+_ZSTD_BLOCK = 1 << 17
 
 
 @contextmanager
@@ -77,11 +78,48 @@ def open_bytes(path: str | Path) -> IO[bytes]:
     if magic.startswith(_GZIP_MAGIC):
         return _Decompressed(cast("io.RawIOBase", gzip.GzipFile(fileobj=raw)), raw)
     if magic.startswith(_ZSTD_MAGIC):
-        import zstandard  # noqa: PLC0415
-
-        reader = zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True)
-        return _Decompressed(cast("io.RawIOBase", reader), raw)
+        return _Decompressed(_Zstandard(raw), raw)
     return raw
+
+
+class _Zstandard(io.RawIOBase):
+    """Zstandard frames as a stream that notices when the file is cut off."""
+
+    def __init__(self, below: IO[bytes]) -> None:
+        from zstandard import ZstdDecompressor, ZstdError  # noqa: PLC0415
+
+        self._below = below
+        self._decompressor = ZstdDecompressor()
+        self._error = ZstdError
+        self._frame = self._decompressor.decompressobj()
+        self._inside = False
+        self._ready = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._ready:
+            if self._frame.eof:
+                compressed = self._frame.unused_data or self._below.read(_ZSTD_BLOCK)
+                self._frame = self._decompressor.decompressobj()
+                self._inside = False
+            else:
+                compressed = self._below.read(_ZSTD_BLOCK)
+            if not compressed:
+                if self._inside:
+                    msg = "compressed file ended before the end of its last frame"
+                    raise EOFError(msg)
+                return 0
+            self._inside = True
+            try:
+                self._ready = self._frame.decompress(compressed)
+            except self._error as error:
+                raise OSError(str(error)) from None
+        size = min(len(buffer), len(self._ready))
+        buffer[:size] = self._ready[:size]
+        self._ready = self._ready[size:]
+        return size
 
 
 class _Decompressed(io.BufferedReader):

@@ -61,11 +61,17 @@ impl JsonlReader {
         Ok(py.detach(|| inner.feed(block))?)
     }
 
+    /// Parses the last line, which need not end in a newline.
+    fn end(&mut self, py: Python<'_>) -> PyResult<()> {
+        let inner = self.inner.as_mut().ok_or_else(finished)?;
+        Ok(py.detach(|| inner.end())?)
+    }
+
     /// A dict of `columns` by field name, `lines` (1-based, of each row), `seen` (rows that had each
     /// field) and `bad` (line, field, problem, raw line of each row skipped).
     fn finish<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let inner = self.inner.take().ok_or_else(finished)?;
-        let rows = py.detach(|| inner.finish())?;
+        let rows = inner.finish();
         let columns = PyDict::new(py);
         let seen = PyDict::new(py);
         for ((field, column), count) in self.fields.iter().zip(rows.columns).zip(rows.seen) {

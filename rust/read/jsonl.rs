@@ -42,7 +42,8 @@ pub struct BadRow {
 /// let mut reader = JsonlReader::new(vec![field], false);
 /// reader.feed(b"{\"hash_ids\": [1, 2]}\n{\"hash_")?;
 /// reader.feed(b"ids\": [3]}")?;
-/// let rows = reader.finish()?;
+/// reader.end()?;
+/// let rows = reader.finish();
 /// let Column::U64List(lists) = &rows.columns[0] else { panic!() };
 /// assert_eq!((lists.values.as_slice(), lists.ends.as_slice()), (&[1, 2, 3][..], &[2, 3][..]));
 /// assert_eq!((rows.line_of_row, rows.seen), (vec![1, 2], vec![2]));
@@ -125,7 +126,8 @@ impl JsonlReader {
     /// Parses all complete lines of `block`, and keeps an unfinished last one for the next call.
     ///
     /// # Errors
-    /// The first bad row, as `line: field: problem`, unless bad rows are skipped.
+    /// The first bad row, as `line: field: problem`, unless bad rows are skipped. The rows before
+    /// it can still be had from [`JsonlReader::finish`].
     pub fn feed(&mut self, block: &[u8]) -> Result<()> {
         let block = if self.parsed.lines == 0 && self.rest.is_empty() {
             block.strip_prefix(b"\xef\xbb\xbf").unwrap_or(block)
@@ -154,32 +156,40 @@ impl JsonlReader {
         Ok(())
     }
 
-    /// Parses the last line and returns what was read.
+    /// Parses the last line, which need not end in a newline.
     ///
     /// # Errors
     /// As [`JsonlReader::feed`].
-    pub fn finish(mut self) -> Result<Parsed> {
+    pub fn end(&mut self) -> Result<()> {
         let line = std::mem::take(&mut self.rest);
-        if !line.is_empty() {
-            self.parse(&line)?;
+        if line.is_empty() {
+            Ok(())
+        } else {
+            self.parse(&line)
         }
-        Ok(self.parsed)
+    }
+
+    /// What was read.
+    #[must_use]
+    pub fn finish(self) -> Parsed {
+        self.parsed
     }
 
     fn parse(&mut self, text: &[u8]) -> Result<()> {
         let fields = &self.fields;
         let parts = split_at_lines(text, rayon::current_num_threads());
+        let skip = self.skip_bad_rows;
         let parsed: Vec<Parsed> = parts
             .into_par_iter()
-            .map(|part| parse_lines(fields, part))
+            .map(|part| parse_lines(fields, part, skip))
             .collect();
         for part in parsed {
             self.parsed.append(part);
+            if let (false, Some(bad)) = (skip, self.parsed.bad.first()) {
+                return Err(Error::invalid(bad.to_string()));
+            }
         }
-        match self.parsed.bad.first() {
-            Some(bad) if !self.skip_bad_rows => Err(Error::invalid(bad.to_string())),
-            _ => Ok(()),
-        }
+        Ok(())
     }
 }
 
@@ -211,11 +221,13 @@ fn split_at_lines(text: &[u8], parts: usize) -> Vec<&[u8]> {
     pieces
 }
 
-fn parse_lines(fields: &[Field], text: &[u8]) -> Parsed {
+/// Parses lines, up to the first bad one unless bad ones are skipped.
+fn parse_lines(fields: &[Field], text: &[u8], skip_bad_rows: bool) -> Parsed {
     let mut parsed = Parsed::new(fields);
     for line in text.split_inclusive(|&byte| byte == b'\n') {
         parsed.lines += 1;
-        if line.iter().all(u8::is_ascii_whitespace) {
+        let line = line.trim_ascii_end();
+        if line.is_empty() {
             continue;
         }
         let mut current = None;
@@ -244,6 +256,9 @@ fn parse_lines(fields: &[Field], text: &[u8]) -> Parsed {
         }
         for column in &mut parsed.columns {
             column.set_rows(parsed.rows);
+        }
+        if !skip_bad_rows && !parsed.bad.is_empty() {
+            break;
         }
     }
     parsed

@@ -51,8 +51,8 @@ impl<'de> Visitor<'de> for RowSeed<'_> {
                 return Err(A::Error::custom("given twice"));
             }
             map.next_value_seed(ValueSeed(&mut columns[index]))?;
+            *current = None;
         }
-        *current = None;
         for (index, field) in fields.iter().enumerate() {
             if field.required && columns[index].rows() == rows {
                 *current = Some(index);

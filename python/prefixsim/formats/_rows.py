@@ -52,12 +52,16 @@ class Rows:
         self._options = options
         self._kinds = {f.name: f.kind for f in fields}
         reader = JsonlReader(list(fields), skip_bad_rows=options.skip_bad_rows)
+        # The first line that does not parse; a line before it may yet fail a check.
+        self._unreadable: InputError | None = None
         try:
             _feed(reader, path, options)
-            answer = reader.finish()
+            reader.end()
+        except InputError:
+            raise
         except ValueError as error:
-            msg = f"{path}:{error}; {_ADVICE}"
-            raise InputError(msg) from None
+            self._unreadable = InputError(f"{path}:{error}; {_ADVICE}")
+        answer = reader.finish()
         self._columns: dict[str, Any] = answer["columns"]
         self._seen: dict[str, int] = answer["seen"]
         self.lines: npt.NDArray[np.uint64] = answer["lines"]
@@ -66,6 +70,8 @@ class Rows:
             for line, field, problem, raw in answer["bad"]
         ]
         self._dropped = np.zeros(len(self.lines), dtype=bool)
+        if not len(self.lines) and self._unreadable is not None:
+            raise self._unreadable
         if not len(self.lines) and not self._rejects:
             msg = f"{path}: is empty, expected one JSON object a line"
             raise InputError(msg)
@@ -134,6 +140,8 @@ class Rows:
                 f"{trace.timestamp[row - 1]:g} s in the row before; pass --sort to sort by time"
             )
             raise InputError(msg)
+        if self._unreadable is not None:
+            raise self._unreadable
         if len(back):
             trace = trace.sorted()
         if self._rejects:
