@@ -26,6 +26,8 @@ The schema's metadata holds, under ``prefixsim``, a JSON object with ``version``
 from __future__ import annotations
 
 import json
+import os
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -343,14 +345,35 @@ def _read_parquet(path: Path, options: ReadOptions) -> Trace:
 
     try:
         with pq.ParquetFile(path) as file:
-            batches = file.iter_batches(batch_size=_ROW_GROUP)
-            trace = from_batches(
-                batches, file.schema_arrow, rows=file.metadata.num_rows, where=str(path)
-            )
+            schema, rows = file.schema_arrow, file.metadata.num_rows
+            groups = file.metadata.num_row_groups
+        trace = from_batches(_row_groups(path, groups), schema, rows=rows, where=str(path))
     except pa.ArrowException as error:
         msg = f"{path}: not a readable Parquet file: {str(error).splitlines()[0].lower()}"
         raise InputError(msg) from None
     return _in_order(trace, path, options)
+
+
+def _row_groups(path: Path, groups: int) -> Iterator[pa.RecordBatch]:
+    """Decode row groups on all cores, in order, with only a few of them in memory."""
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
+
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
+    def decode(group: int) -> pa.Table:
+        with pq.ParquetFile(path) as file:
+            return file.read_row_group(group, use_threads=False)
+
+    workers = os.cpu_count() or 1
+    with ThreadPoolExecutor(workers) as pool:
+        ahead = deque(pool.submit(decode, group) for group in range(min(workers, groups)))
+        submitted = len(ahead)
+        while ahead:
+            table = ahead.popleft().result()
+            if submitted < groups:
+                ahead.append(pool.submit(decode, submitted))
+                submitted += 1
+            yield from table.to_batches()
 
 
 def _read_arrow(path: Path, options: ReadOptions) -> Trace:
