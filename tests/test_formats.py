@@ -154,6 +154,37 @@ def test_lmcache(shared: Path, name: str, counts: tuple[int, int, int | None, in
     assert np.all(np.diff(trace.timestamp) >= 0)
 
 
+def test_azure(shared: Path) -> None:
+    trace = Trace.read(shared / "data/azure2023/AzureLLMInferenceTrace_conv.csv.gz")
+    assert (trace.format, len(trace), trace.kind) == ("azure", 19366, "lengths")
+    assert trace.prompt_tokens == 22361870
+    assert int(trace.prompt_len.max()) == 14050
+    assert int(trace.output_len.sum()) == 4088665
+    assert int(trace.output_len.max()) == 1000
+    assert round(trace.timestamp[-1]) == 58 * 60 + 22
+    assert trace.timestamp[0] == 0
+
+
+def test_burstgpt(tmp_path: Path) -> None:
+    path = tmp_path / "b.csv"
+    head = "Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n"
+    path.write_text(head + "5,ChatGPT,472,18,490,Conversation log\n45,GPT-4,9,0,9,API log")
+    trace = Trace.read(path)
+    assert (trace.format, trace.prompt_len.tolist()) == ("burstgpt", [472, 9])
+    assert trace.timestamp.tolist() == [5, 45]
+    path.write_text(head + "5,ChatGPT,472,18,490,Conversation log\n45,GPT-4,-9,0,9,API log\n")
+    with pytest.raises(InputError, match="b.csv:3: Request tokens: '-9' is not a whole number"):
+        Trace.read(path)
+    path.write_text(head + "5,ChatGPT,472\n")
+    with pytest.raises(InputError, match="b.csv:2: has 3 cells, the header has 6"):
+        Trace.read(path)
+    path.write_text("a,b\n1,2\n")
+    with pytest.raises(InputError, match=r"fields \(a, b\) fit no trace format"):
+        Trace.read(path)
+    with pytest.raises(InputError, match="b.csv:1: Timestamp: column is missing"):
+        read_trace(path, format="burstgpt")
+
+
 def test_bailian_sessions_follow_parents(tmp_path: Path) -> None:
     path = tmp_path / "b.jsonl"
     rows = [(1, -1, 0.5), (2, 1, 1.5), (3, -1, 2.0), (4, 2, 3.0), (9, 8, 4.0)]

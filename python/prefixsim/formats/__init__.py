@@ -14,7 +14,7 @@ from pathlib import Path
 
 from prefixsim._files import open_bytes
 from prefixsim.errors import InputError
-from prefixsim.formats._registry import Format, ReadOptions, Source, TraceWriter
+from prefixsim.formats._registry import Format, ReadOptions, Source, TraceWriter, csv_header
 from prefixsim.trace import Trace
 
 __all__ = [
@@ -35,12 +35,15 @@ __all__ = [
 _HOMES = {
     "parquet": ("native", "PARQUET"),
     "arrow": ("native", "ARROW"),
+    "azure": ("azure", "FORMAT"),
+    "burstgpt": ("burstgpt", "FORMAT"),
     "bailian": ("bailian", "FORMAT"),
     "mooncake": ("mooncake", "FORMAT"),
     "lmcache": ("lmcache", "FORMAT"),
     "jsonl": ("native_jsonl", "FORMAT"),
 }
 _BINARY = ("parquet", "arrow")
+_CSV = ("azure", "burstgpt")
 _BINARY_MAGIC = (b"PAR1", b"\xff\xff\xff\xff")
 _HEAD_BYTES = 64
 _LONGEST_FIRST_LINE = 64 << 20
@@ -78,13 +81,20 @@ def sniff_format(path: str | Path) -> Format:
     if not head.strip():
         msg = f"{path}: is empty, expected a trace"
         raise InputError(msg)
-    binary = head.startswith(_BINARY_MAGIC)
-    source = Source(path, head, None if binary else _first_row(path, line))
-    for name in _HOMES:
-        if (name in _BINARY) == binary and (found := _load(name)).sniff(source):
+    candidates = tuple(name for name in _HOMES if name not in (*_BINARY, *_CSV))
+    row = None
+    if head.startswith(_BINARY_MAGIC):
+        candidates = _BINARY
+    elif head.lstrip(b"\xef\xbb\xbf")[:1].isalpha() and b"," in line:
+        candidates = _CSV
+    else:
+        row = _first_row(path, line)
+    source = Source(path, line if candidates == _CSV else head, row)
+    for name in candidates:
+        if (found := _load(name)).sniff(source):
             return found
     known = "; ".join(found.title for found in formats())
-    fields = ", ".join(list(source.row or {})[:8])
+    fields = ", ".join(list(row)[:8] if row else csv_header(line)[:8])
     msg = (
         f"{path}:1: fields ({fields}) fit no trace format; chat data becomes a trace with "
         f"'prefixsim trace'; trace formats: {known}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
     from prefixsim.trace import Trace
 
-__all__ = ["Format", "ReadOptions", "Source", "TraceWriter"]
+__all__ = ["Format", "ReadOptions", "Source", "TraceWriter", "csv_header"]
 
 
 @dataclass(frozen=True)
@@ -98,3 +99,9 @@ class Format:
     read: Callable[[Path, ReadOptions], Trace]
     open_writer: Callable[[Path], TraceWriter] | None = None
     endings: tuple[str, ...] = ()
+
+
+def csv_header(head: bytes) -> list[str]:
+    """Column names in the first bytes of a file."""
+    line = head.removeprefix(b"\xef\xbb\xbf").split(b"\n", 1)[0].decode("utf-8", "replace")
+    return next(csv.reader([line.strip()]), [])

@@ -1,0 +1,104 @@
+"""CSV files of arrival times and lengths."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pacsv
+
+from prefixsim._files import open_bytes
+from prefixsim.errors import InputError
+from prefixsim.formats._registry import ReadOptions
+from prefixsim.trace import Trace
+
+__all__ = ["read_lengths", "uint32"]
+
+
+def read_lengths(
+    path: Path,
+    options: ReadOptions,
+    *,
+    columns: Mapping[str, pa.DataType],
+    build: Callable[[pa.Table], Trace],
+) -> Trace:
+    """Read a CSV file into a trace without prompts.
+
+    Parameters
+    ----------
+    path : Path
+    options : ReadOptions
+    columns : mapping
+        Columns to read and their types; others are ignored.
+    build : callable
+        Makes the trace from those columns.
+    """
+    try:
+        with open_bytes(path) as file:
+            table = _parse(file.read(), columns)
+    except (EOFError, OSError) as error:
+        if isinstance(error, OSError) and error.filename is not None:
+            raise
+        msg = f"{path}: cannot be decompressed: {str(error).lower()}"
+        raise InputError(msg) from None
+    except (pa.ArrowInvalid, KeyError) as error:
+        raise InputError(_locate(path, columns, error)) from None
+    if not len(table):
+        msg = f"{path}: has no rows below its header"
+        raise InputError(msg)
+    trace = build(table)
+    back = np.flatnonzero(np.diff(trace.timestamp) < 0)
+    if len(back) and not options.sort:
+        msg = f"{path}:{back[0] + 3}: timestamp: earlier than the row before; pass --sort"
+        raise InputError(msg)
+    return trace.sorted()
+
+
+def _parse(raw: bytes, columns: Mapping[str, pa.DataType]) -> pa.Table:
+    return pacsv.read_csv(
+        io.BytesIO(raw),
+        convert_options=pacsv.ConvertOptions(
+            column_types=dict(columns), include_columns=list(columns), strings_can_be_null=False
+        ),
+    )
+
+
+def _locate(path: Path, columns: Mapping[str, pa.DataType], error: Exception) -> str:
+    """Find the first line that does not convert, one by one."""
+    with open_bytes(path) as file, io.TextIOWrapper(file, "utf-8", "replace", newline="") as text:
+        lines = list(csv.reader(text))
+    names: Sequence[str] = [name.lstrip("\ufeff") for name in lines[0]] if lines else []
+    missing = [name for name in columns if name not in names]
+    if missing:
+        return f"{path}:1: {missing[0]}: column is missing, the header has {', '.join(names)}"
+    for number, row in enumerate(lines[1:], 2):
+        if row and len(row) != len(names):
+            return f"{path}:{number}: has {len(row)} cells, the header has {len(names)}"
+        for name, cell in zip(names, row, strict=True) if row else ():
+            if name in columns and not _converts(cell, columns[name]):
+                return f"{path}:{number}: {name}: {cell!r} is not {_describe(columns[name])}"
+    return f"{path}: {str(error).splitlines()[0].lower()}"
+
+
+def _converts(cell: str, kind: pa.DataType) -> bool:
+    try:
+        _parse(f'"x"\n"{cell}"\n'.encode(), {"x": kind})
+    except pa.ArrowInvalid:
+        return False
+    return True
+
+
+def _describe(kind: pa.DataType) -> str:
+    if pa.types.is_timestamp(kind):
+        return "a date and time"
+    return "a whole number >= 0" if pa.types.is_integer(kind) else "a number"
+
+
+def uint32(column: Any) -> Any:
+    """Return an Arrow column as a NumPy uint32 array."""
+    return column.to_numpy().astype(np.uint32)
