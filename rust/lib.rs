@@ -3,6 +3,7 @@
 //! A tour, in the order the data flows:
 //!
 //! * [`read`] and [`write`]: trace files into columns and back.
+//! * [`transform`]: changes to traces that look at every id.
 //! * [`error`] and [`stop`]: the one error type, and the flag that ends a long computation.
 
 pub mod error;
@@ -10,6 +11,7 @@ pub mod error;
 mod python;
 pub mod read;
 pub mod stop;
+pub mod transform;
 pub mod write;
 
 pub use error::{Error, Result};

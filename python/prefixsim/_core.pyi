@@ -9,9 +9,15 @@ import numpy.typing as npt
 __version__: str
 DEBUG_BUILD: bool
 
-def json_lists(
-    offsets: npt.NDArray[np.uint64], values: npt.NDArray[np.uint32] | npt.NDArray[np.uint64]
-) -> list[bytes]: ...
+_Ids = npt.NDArray[np.uint32] | npt.NDArray[np.uint64]
+
+def json_lists(offsets: npt.NDArray[np.uint64], values: _Ids) -> list[bytes]: ...
+def keyed_hashes(
+    offsets: npt.NDArray[np.uint64], values: _Ids, chunk: int, key: bytes
+) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]: ...
+def tree_keys(
+    offsets: npt.NDArray[np.uint64], values: _Ids, head: int, seed: int
+) -> npt.NDArray[np.uint64]: ...
 def digest_columns(columns: Sequence[npt.NDArray[np.uint8]]) -> str: ...
 
 @final

@@ -9,9 +9,9 @@ use pyo3::prelude::*;
 use crate::error::Error;
 
 mod digest;
+mod ids;
 mod interrupt;
 mod read;
-mod write;
 
 impl From<Error> for PyErr {
     fn from(error: Error) -> Self {
@@ -29,9 +29,9 @@ mod _core {
     #[pymodule_export]
     use super::digest::digest_columns;
     #[pymodule_export]
-    use super::read::JsonlReader;
+    use super::ids::{json_lists, keyed_hashes, tree_keys};
     #[pymodule_export]
-    use super::write::json_lists;
+    use super::read::JsonlReader;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

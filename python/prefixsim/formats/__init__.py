@@ -14,6 +14,7 @@ from pathlib import Path
 
 from prefixsim._files import open_bytes
 from prefixsim.errors import InputError
+from prefixsim.formats._inputs import input_files
 from prefixsim.formats._registry import Format, ReadOptions, Source, TraceWriter, csv_header
 from prefixsim.trace import Trace
 
@@ -153,7 +154,8 @@ def read_trace(
     Parameters
     ----------
     path : str or Path
-        A file of any format of :func:`format_names`, plain, gzip or Zstandard.
+        A file of any format of :func:`format_names`, plain, gzip or Zstandard; a pattern such as
+        ``"day-*.jsonl.gz"``, whose files are merged by time; ``-`` for standard input.
     format : str, optional
         Default: found from the first bytes.
     sort : bool, optional
@@ -170,14 +172,23 @@ def read_trace(
     InputError
         ``file:line: field: problem``, for the first thing that is wrong.
     """
-    path = Path(path)
-    chosen = sniff_format(path) if format is None else _load(format)
     options = ReadOptions(
         sort=sort,
         skip_bad_rows=skip_bad_rows,
         rejects=None if rejects is None else Path(rejects),
         progress=progress,
     )
+    with input_files(path) as files:
+        parts = [_read_file(file, format, options) for file in files]
+    if len(parts) == 1:
+        return parts[0]
+    from prefixsim.transform import merge  # noqa: PLC0415
+
+    return merge(parts).replace(name=Path(path).name, format=parts[0].format)
+
+
+def _read_file(path: Path, name: str | None, options: ReadOptions) -> Trace:
+    chosen = sniff_format(path) if name is None else _load(name)
     return chosen.read(path, options).replace(name=_stem(path), format=chosen.name)
 
 

@@ -1,0 +1,53 @@
+"""What a user may name as input: a file, a pattern, or standard input."""
+
+from __future__ import annotations
+
+import glob
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from prefixsim.errors import InputError
+
+__all__ = ["STDIN", "input_files"]
+
+STDIN = "-"
+
+
+@contextmanager
+def input_files(name: str | Path) -> Iterator[list[Path]]:
+    """Give the files that ``name`` stands for.
+
+    ``-`` is standard input, kept in a temporary file for as long as the block lasts. A name with
+    ``*``, ``?`` or ``[`` that is not a file itself is a pattern; its files come in the order of
+    their names.
+
+    Raises
+    ------
+    InputError
+        If a pattern fits no file, or standard input is a terminal.
+    """
+    if str(name) == STDIN:
+        if sys.stdin.isatty():
+            msg = "standard input is a terminal, pipe a trace into it"
+            raise InputError(msg)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "stdin"
+            with path.open("wb") as copy:
+                shutil.copyfileobj(sys.stdin.buffer, copy, 1 << 20)
+            yield [path]
+        return
+    path = Path(name)
+    if glob.has_magic(str(name)) and not path.exists():
+        # Not Path.glob: the pattern may be absolute.
+        names = glob.glob(str(name), recursive=True)  # noqa: PTH207
+        found = [p for p in map(Path, sorted(names)) if p.is_file()]
+        if not found:
+            msg = f"{name}: no file fits this pattern"
+            raise InputError(msg)
+        yield found
+        return
+    yield [path]

@@ -1,0 +1,240 @@
+"""Traces from traces: join, slice, rescale, sample, isolate, anonymize."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from prefixsim._core import keyed_hashes, tree_keys
+from prefixsim.errors import InputError
+from prefixsim.trace import Codes, Ragged, Strings, Trace
+
+__all__ = [
+    "add_salt",
+    "anonymize",
+    "concat",
+    "first_sessions",
+    "merge",
+    "sample_trees",
+    "scale_rate",
+    "slice_requests",
+    "slice_time",
+]
+
+
+def concat(traces: Sequence[Trace]) -> Trace:
+    """Join traces one after the other, without looking at their times.
+
+    Raises
+    ------
+    InputError
+        If they do not all describe their prompts in the same way.
+    """
+    first = traces[0]
+    if len(traces) == 1:
+        return first
+    for other in traces[1:]:
+        if (other.kind, other.id_block_size) != (first.kind, first.id_block_size):
+            msg = (
+                f"{other.name}: holds {_content(other)}, {first.name} holds {_content(first)}: "
+                "traces of one kind can be joined"
+            )
+            raise InputError(msg)
+    changes: dict[str, Any] = {
+        name: np.concatenate([getattr(t, name) for t in traces])
+        for name in ("timestamp", "prompt_len", "output_len")
+    }
+    changes["prompts"] = _join_ragged([t.prompts for t in traces])
+    changes["outputs"] = _join_ragged([t.outputs for t in traces])
+    for name in ("texts", "output_texts", "request_id"):
+        changes[name] = _join_strings([getattr(t, name) for t in traces])
+    for name in ("session", "salt", "category"):
+        changes[name] = _join_codes([getattr(t, name) for t in traces], traces)
+    turns = [t.turn for t in traces]
+    known = [t for t in turns if t is not None]
+    changes["turn"] = np.concatenate(known) if len(known) == len(turns) else None
+    return first.replace(**changes, meta={"joined": [t.name for t in traces]})
+
+
+def _content(trace: Trace) -> str:
+    unit = f" of {trace.id_block_size} tokens" if trace.kind == "hashes" else ""
+    return f"{trace.kind}{unit}"
+
+
+def _join_ragged(columns: list[Ragged | None]) -> Ragged | None:
+    known = [c for c in columns if c is not None]
+    if len(known) < len(columns):
+        return None
+    lengths = np.concatenate([c.lengths for c in known])
+    offsets = np.zeros(len(lengths) + 1, dtype=np.uint64)
+    np.cumsum(lengths, out=offsets[1:])
+    parts = [c.values[int(c.offsets[0]) : int(c.offsets[-1])] for c in known]
+    values: Any = np.concatenate(parts)
+    return Ragged(offsets, values)
+
+
+def _join_strings(columns: list[Sequence[str] | None]) -> Strings | None:
+    known = [c for c in columns if c is not None]
+    if len(known) < len(columns):
+        return None
+    return Strings.from_list([text for column in known for text in column])
+
+
+def _join_codes(columns: list[Codes | None], traces: Sequence[Trace]) -> Codes | None:
+    if all(c is None for c in columns):
+        return None
+    index: dict[str, int] = {}
+    parts = []
+    for column, trace in zip(columns, traces, strict=True):
+        names = [""] if column is None else column.names
+        to = np.array([index.setdefault(name, len(index)) for name in names], dtype=np.uint32)
+        parts.append(to[np.zeros(len(trace), np.uint32) if column is None else column.codes])
+    return Codes(np.concatenate(parts), list(index))
+
+
+def merge(traces: Sequence[Trace]) -> Trace:
+    """Join traces by time; equal times keep the order of the traces."""
+    return concat(traces).sorted()
+
+
+def slice_time(trace: Trace, start: float | None, stop: float | None) -> Trace:
+    """Keep requests with ``start <= timestamp < stop``, in seconds from the first request."""
+    time = trace.timestamp - (trace.timestamp[0] if len(trace) else 0.0)
+    keep = np.ones(len(trace), dtype=bool)
+    if start is not None:
+        keep &= time >= start
+    if stop is not None:
+        keep &= time < stop
+    return _kept(trace, keep, "no request lies in this time range")
+
+
+def slice_requests(trace: Trace, start: int | None, stop: int | None) -> Trace:
+    """Keep the requests of this range of row numbers, as Python slices do."""
+    keep = np.zeros(len(trace), dtype=bool)
+    keep[slice(start, stop)] = True
+    return _kept(trace, keep, f"the range is empty, the trace has {len(trace)} requests")
+
+
+def first_sessions(trace: Trace, count: int) -> Trace:
+    """Keep the sessions that begin first, whole.
+
+    Raises
+    ------
+    InputError
+        If the trace knows no sessions.
+    """
+    if trace.session is None:
+        msg = f"{trace.name}: has no sessions, slice it by requests or time"
+        raise InputError(msg)
+    codes = trace.session.codes
+    _, first_row, inverse = np.unique(codes, return_index=True, return_inverse=True)
+    rank = np.argsort(np.argsort(first_row))
+    return _kept(trace, rank[inverse] < count, "no session was asked for")
+
+
+def scale_rate(trace: Trace, factor: float) -> Trace:
+    """Make requests arrive ``factor`` times as fast."""
+    if not (np.isfinite(factor) and factor > 0):
+        msg = f"rate scale {factor:g}: must be a number above 0"
+        raise InputError(msg)
+    start = trace.timestamp[0] if len(trace) else 0.0
+    return trace.replace(timestamp=start + (trace.timestamp - start) / factor)
+
+
+def sample_trees(trace: Trace, fraction: float, *, head: int = 16, seed: int = 0) -> Trace:
+    """Keep a random share of the sharing trees, each whole.
+
+    Requests whose first ``head`` tokens (and salt) are equal belong to one tree, so whatever they
+    share stays shared, and the hit rate of what is kept is not thinned out.
+
+    Parameters
+    ----------
+    trace : Trace
+    fraction : float
+        Share of trees to keep, 0 to 1.
+    head : int, optional
+        Tokens that tell trees apart; at least one id of a hashed trace.
+    seed : int, optional
+    """
+    if not 0 < fraction <= 1:
+        msg = f"sample {fraction:g}: must be above 0 and at most 1"
+        raise InputError(msg)
+    ids = _ids(trace, "sampled by sharing tree")
+    units = max(1, head // trace.id_block_size)
+    keys = tree_keys(ids.offsets, ids.values, units, seed)
+    if trace.salt is not None:
+        keys = keys ^ (trace.salt.codes.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15))
+    trees, inverse = np.unique(keys, return_inverse=True)
+    chosen = np.random.default_rng(seed).random(len(trees)) < fraction
+    if not chosen.any():
+        chosen[0] = True
+    return _kept(trace, chosen[inverse], "no tree was kept")
+
+
+def add_salt(trace: Trace, salt: str) -> Trace:
+    """Isolate a trace: its requests share nothing with those of another salt."""
+    if trace.salt is None:
+        return trace.replace(salt=Codes(np.zeros(len(trace), np.uint32), [salt]))
+    names = [f"{salt}/{name}" if name else salt for name in trace.salt.names]
+    return trace.replace(salt=Codes(trace.salt.codes, names))
+
+
+def anonymize(trace: Trace, *, block_size: int = 16, key: bytes) -> Trace:
+    """Replace prompts by chained keyed hashes, and names by numbers.
+
+    Who shares what with whom, lengths and times stay; token ids, text and names go. Prefixes equal
+    by blocks stay equal under one key, so exports with the same key can be joined.
+
+    Parameters
+    ----------
+    trace : Trace
+    block_size : int, optional
+        Tokens per hash id; for a hashed trace a multiple of its own.
+    key : bytes
+        Secret. Hash ids are the first 8 bytes of a SHA-256 chain keyed with it.
+    """
+    ids = _ids(trace, "anonymized")
+    if block_size < 1 or block_size % trace.id_block_size:
+        msg = (
+            f"block size {block_size}: must be a multiple of {trace.id_block_size}, "
+            "the tokens per id of this trace"
+        )
+        raise InputError(msg)
+    offsets, hashes = keyed_hashes(ids.offsets, ids.values, block_size // trace.id_block_size, key)
+    return trace.replace(
+        prompts=Ragged(offsets, hashes),
+        id_block_size=block_size,
+        outputs=None,
+        texts=None,
+        output_texts=None,
+        request_id=None,
+        session=_numbered(trace.session),
+        salt=_numbered(trace.salt),
+        category=_numbered(trace.category),
+        name="anonymized",
+        meta={"anonymized": True},
+    )
+
+
+def _numbered(codes: Codes | None) -> Codes | None:
+    if codes is None:
+        return None
+    return Codes(codes.codes, [name and str(i) for i, name in enumerate(codes.names)])
+
+
+def _ids(trace: Trace, what: str) -> Ragged:
+    if trace.prompts is None:
+        advice = "tokenize it first" if trace.kind == "text" else "it has no prompts"
+        msg = f"{trace.name}: a trace of {trace.kind} cannot be {what}, {advice}"
+        raise InputError(msg)
+    return trace.prompts
+
+
+def _kept(trace: Trace, keep: npt.NDArray[np.bool_], empty: str) -> Trace:
+    if not keep.any():
+        msg = f"{trace.name}: {empty}"
+        raise InputError(msg)
+    return trace if keep.all() else trace.take(np.flatnonzero(keep))

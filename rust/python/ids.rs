@@ -1,0 +1,83 @@
+//! Id columns of either width, and the calls that take them whole.
+
+use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1};
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use crate::error::Result;
+use crate::transform;
+use crate::write;
+
+/// Either kind of id column: token ids or hash ids.
+#[derive(FromPyObject)]
+pub enum Ids<'py> {
+    /// Token ids.
+    #[pyo3(transparent)]
+    Tokens(PyReadonlyArray1<'py, u32>),
+    /// Hash ids.
+    #[pyo3(transparent)]
+    Hashes(PyReadonlyArray1<'py, u64>),
+}
+
+/// Runs a generic call on whichever slice is there, with the GIL released.
+macro_rules! on_ids {
+    ($py:expr, $ids:expr, |$slice:ident| $call:expr) => {
+        match &$ids {
+            Ids::Tokens(values) => {
+                let $slice = values.as_slice()?;
+                $py.detach(|| $call)
+            }
+            Ids::Hashes(values) => {
+                let $slice = values.as_slice()?;
+                $py.detach(|| $call)
+            }
+        }
+    };
+}
+
+/// Each list of a CSR column as JSON text.
+#[pyfunction]
+pub fn json_lists<'py>(
+    py: Python<'py>,
+    offsets: PyReadonlyArray1<'py, u64>,
+    values: Ids<'py>,
+) -> PyResult<Vec<Bound<'py, PyBytes>>> {
+    let offsets = offsets.as_slice()?;
+    let lists = on_ids!(py, values, |ids| write::json_lists(offsets, ids))?;
+    Ok(lists.iter().map(|list| PyBytes::new(py, list)).collect())
+}
+
+type Csr<'py> = (Bound<'py, PyArray1<u64>>, Bound<'py, PyArray1<u64>>);
+
+/// Chained keyed hashes, one per `chunk` ids; see `prefixsim.transform.anonymize`.
+#[pyfunction]
+pub fn keyed_hashes<'py>(
+    py: Python<'py>,
+    offsets: PyReadonlyArray1<'py, u64>,
+    values: Ids<'py>,
+    chunk: usize,
+    key: &[u8],
+) -> PyResult<Csr<'py>> {
+    let offsets = offsets.as_slice()?;
+    let hashed: Result<_> = on_ids!(py, values, |ids| transform::keyed_hashes(
+        offsets, ids, chunk, key
+    ));
+    let (ends, ids) = hashed?;
+    Ok((ends.into_pyarray(py), ids.into_pyarray(py)))
+}
+
+/// One key per sharing tree; see `prefixsim.transform.sample_trees`.
+#[pyfunction]
+pub fn tree_keys<'py>(
+    py: Python<'py>,
+    offsets: PyReadonlyArray1<'py, u64>,
+    values: Ids<'py>,
+    head: usize,
+    seed: u64,
+) -> PyResult<Bound<'py, PyArray1<u64>>> {
+    let offsets = offsets.as_slice()?;
+    let keys: Result<_> = on_ids!(py, values, |ids| transform::tree_keys(
+        offsets, ids, head, seed
+    ));
+    Ok(keys?.into_pyarray(py))
+}
