@@ -71,7 +71,10 @@ def _parse(raw: bytes, columns: Mapping[str, pa.DataType]) -> pa.Table:
 def _locate(path: Path, columns: Mapping[str, pa.DataType], error: Exception) -> str:
     """Find the first line that does not convert, one by one."""
     with open_bytes(path) as file, io.TextIOWrapper(file, "utf-8", "replace", newline="") as text:
-        lines = list(csv.reader(text))
+        try:
+            lines = list(csv.reader(text))
+        except csv.Error as broken:
+            return f"{path}: not a readable CSV file: {broken}"
     names: Sequence[str] = [name.lstrip("\ufeff") for name in lines[0]] if lines else []
     missing = [name for name in columns if name not in names]
     if missing:

@@ -104,4 +104,7 @@ class Format:
 def csv_header(head: bytes) -> list[str]:
     """Column names in the first bytes of a file."""
     line = head.removeprefix(b"\xef\xbb\xbf").split(b"\n", 1)[0].decode("utf-8", "replace")
-    return next(csv.reader([line.strip()]), [])
+    try:
+        return next(csv.reader([line.strip().replace("\r", " ")]), [])
+    except csv.Error:  # a cell longer than any header
+        return []

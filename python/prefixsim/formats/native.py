@@ -29,7 +29,7 @@ import json
 import os
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -340,17 +340,27 @@ class _TableWriter:
         return pa.ipc.new_stream(self._temporary, schema, options=options)
 
 
+@contextmanager
+def _refusing(path: Path, what: str) -> Iterator[None]:
+    """Turn whatever a broken file raises in pyarrow into one line."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (pa.ArrowException, OSError, ValueError, LookupError, TypeError) as error:
+        reason = " ".join(str(error).split()).lower() or type(error).__name__
+        msg = f"{path}: not a readable {what} file: {reason}"
+        raise InputError(msg) from None
+
+
 def _read_parquet(path: Path, options: ReadOptions) -> Trace:
     import pyarrow.parquet as pq  # noqa: PLC0415
 
-    try:
+    with _refusing(path, "Parquet"):
         with pq.ParquetFile(path) as file:
             schema, rows = file.schema_arrow, file.metadata.num_rows
             groups = file.metadata.num_row_groups
         trace = from_batches(_row_groups(path, groups), schema, rows=rows, where=str(path))
-    except pa.ArrowException as error:
-        msg = f"{path}: not a readable Parquet file: {str(error).splitlines()[0].lower()}"
-        raise InputError(msg) from None
     return _in_order(trace, path, options)
 
 
@@ -377,17 +387,15 @@ def _row_groups(path: Path, groups: int) -> Iterator[pa.RecordBatch]:
 
 
 def _read_arrow(path: Path, options: ReadOptions) -> Trace:
-    try:
-        with pa.memory_map(str(path)) as source:
-            batches = list(pa.ipc.open_stream(source))
-            if not batches:
-                msg = f"{path}: is empty, expected requests"
-                raise InputError(msg)
-            rows = sum(len(batch) for batch in batches)
-            trace = from_batches(iter(batches), batches[0].schema, rows=rows, where=str(path))
-    except pa.ArrowException as error:
-        msg = f"{path}: not a readable Arrow file: {str(error).splitlines()[0].lower()}"
-        raise InputError(msg) from None
+    with _refusing(path, "Arrow"), pa.memory_map(str(path)) as source:
+        batches = list(pa.ipc.open_stream(source))
+        if not batches:
+            msg = f"{path}: is empty, expected requests"
+            raise InputError(msg)
+        for batch in batches:
+            batch.validate(full=True)
+        rows = sum(len(batch) for batch in batches)
+        trace = from_batches(iter(batches), batches[0].schema, rows=rows, where=str(path))
     return _in_order(trace, path, options)
 
 
