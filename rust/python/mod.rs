@@ -9,7 +9,9 @@ use pyo3::prelude::*;
 use crate::error::Error;
 
 mod digest;
+mod forest;
 mod interrupt;
+mod profile;
 
 impl From<Error> for PyErr {
     fn from(error: Error) -> Self {
@@ -26,6 +28,10 @@ mod _core {
 
     #[pymodule_export]
     use super::digest::digest_columns;
+    #[pymodule_export]
+    use super::forest::{Forest, compile_forest};
+    #[pymodule_export]
+    use super::profile::{Curve, Profile, sweep, weighted_summary};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
