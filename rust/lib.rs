@@ -4,15 +4,29 @@
 //!
 //! * [`read`] and [`write`]: trace files into columns and back.
 //! * [`transform`]: changes to traces that look at every id.
+//! * [`forest`]: all sequences of a trace in one radix tree, compiled once;
+//! * [`profile`]: a forest at one block size, and who used which blocks last;
+//! * [`replay`]: LRU and clairvoyant caches of any capacity on a profile, alone or many at once;
+//! * [`curve`]: the LRU cache at every capacity, in one pass;
+//! * [`stats`]: summaries of weighted values;
 //! * [`error`] and [`stop`]: the one error type, and the flag that ends a long computation.
 
+mod bits;
+pub mod curve;
 pub mod error;
+pub mod forest;
+pub mod profile;
 #[cfg(feature = "python")]
 mod python;
 pub mod read;
+pub mod replay;
+pub mod stats;
 pub mod stop;
 pub mod transform;
 pub mod write;
 
+pub use curve::Curve;
 pub use error::{Error, Result};
+pub use forest::Forest;
+pub use profile::Profile;
 pub use stop::Stop;

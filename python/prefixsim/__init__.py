@@ -8,15 +8,18 @@ from prefixsim._core import __version__
 
 if TYPE_CHECKING:
     from prefixsim.errors import InputError, PrefixsimError
+    from prefixsim.forest import Forest, compile  # noqa: A004
     from prefixsim.trace import Trace
 
-__all__ = ["InputError", "PrefixsimError", "Trace", "__version__"]
+__all__ = ["Forest", "InputError", "PrefixsimError", "Trace", "__version__", "compile"]
 
 # Public names and the modules they live in, loaded on first use: `import prefixsim` stays fast.
 _HOMES = {
+    "Forest": "forest",
     "InputError": "errors",
     "PrefixsimError": "errors",
     "Trace": "trace",
+    "compile": "forest",
 }
 
 

@@ -9,8 +9,10 @@ use pyo3::prelude::*;
 use crate::error::Error;
 
 mod digest;
+mod forest;
 mod ids;
 mod interrupt;
+mod profile;
 mod read;
 
 impl From<Error> for PyErr {
@@ -29,7 +31,11 @@ mod _core {
     #[pymodule_export]
     use super::digest::digest_columns;
     #[pymodule_export]
+    use super::forest::{Forest, compile_forest};
+    #[pymodule_export]
     use super::ids::{json_lists, keyed_hashes, tree_keys};
+    #[pymodule_export]
+    use super::profile::{Curve, Profile, sweep, weighted_summary};
     #[pymodule_export]
     use super::read::JsonlReader;
 

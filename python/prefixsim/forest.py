@@ -1,0 +1,391 @@
+"""The forest: a trace compiled once, to be asked at any block size and capacity."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from prefixsim import _core
+from prefixsim.errors import InputError
+from prefixsim.trace import Trace
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["Forest", "ForestStats", "compile", "load_or_compile"]
+
+_SUFFIX = ".forest.arrow"
+_FORMAT = "prefixsim-forest-1"
+
+
+@dataclass(frozen=True)
+class ForestStats:
+    """Figures of a forest.
+
+    Attributes
+    ----------
+    requests : int
+    nodes : int
+        Segments, roots included.
+    heavy_paths : int
+        Chains the nodes fall into; see ``docs/forest.md``.
+    depth : int
+        The longest sequence, in tokens.
+    height : int
+        The most segments on one path from a root.
+    """
+
+    requests: int
+    nodes: int
+    heavy_paths: int
+    depth: int
+    height: int
+
+
+class Forest:
+    """Every sequence of a trace in one radix tree per salt.
+
+    Made by :func:`prefixsim.compile`; immutable.
+
+    Attributes
+    ----------
+    trace : Trace
+    """
+
+    def __init__(self, trace: Trace, core: _core.Forest) -> None:
+        if core.requests != len(trace):
+            msg = f"{trace.name}: {len(trace)} requests, but the forest has {core.requests}"
+            raise InputError(msg)
+        self.trace = trace
+        self._core = core
+        self._profiles: dict[int, _core.Profile] = {}
+        self._curves: dict[int, _core.Curve] = {}
+
+    def __repr__(self) -> str:
+        return f"<Forest of {self.trace.name}: {len(self.trace):,} requests, {self.nodes:,} nodes>"
+
+    @property
+    def nodes(self) -> int:
+        """Number of segments, roots included."""
+        return self._core.nodes
+
+    @property
+    def outputs(self) -> bool:
+        """Whether the sequences go on with the outputs."""
+        return self._core.outputs
+
+    @property
+    def partial_blocks(self) -> bool:
+        """Whether trailing partial blocks of a hashed trace are kept."""
+        return self._core.partial_blocks
+
+    @property
+    def stats(self) -> ForestStats:
+        """Figures of the forest."""
+        core = self._core
+        return ForestStats(
+            requests=core.requests,
+            nodes=core.nodes,
+            heavy_paths=core.heavy_paths,
+            depth=core.depth * core.unit,
+            height=core.height,
+        )
+
+    def unique_blocks(self, block_size: int) -> int:
+        """Count the distinct full blocks of a size; with outputs, theirs as well."""
+        try:
+            return self._core.unique_blocks(block_size)
+        except (ValueError, OverflowError) as error:
+            raise self._wrong(error) from None
+
+    def profile(self, block_size: int) -> _core.Profile:
+        """Return the forest at a block size; made once, then kept.
+
+        Parameters
+        ----------
+        block_size : int
+            In tokens; for a trace of hash ids a multiple of ``trace.id_block_size``.
+        """
+        if block_size not in self._profiles:
+            trace = self.trace
+            try:
+                self._profiles[block_size] = self._core.profile(
+                    block_size,
+                    _u32(trace.prompt_len),
+                    np.ascontiguousarray(trace.timestamp, dtype=np.float64),
+                )
+            except (ValueError, OverflowError) as error:
+                raise self._wrong(error) from None
+        return self._profiles[block_size]
+
+    def curve(self, block_size: int) -> _core.Curve:
+        """Return the LRU curve at a block size; made once, then kept."""
+        if block_size not in self._curves:
+            self._curves[block_size] = self.profile(block_size).curve()
+        return self._curves[block_size]
+
+    def session_hits(
+        self, hit_blocks: npt.NDArray[np.uint32], block_size: int
+    ) -> npt.NDArray[np.uint32]:
+        """Of each request's hits, count the blocks an earlier request of its session had had.
+
+        The other hits owe to other sessions. Works for any engine's hits.
+
+        Parameters
+        ----------
+        hit_blocks : ndarray of uint32, shape (requests,)
+            Leading blocks that hit.
+        block_size : int
+
+        Raises
+        ------
+        InputError
+            If the trace has no sessions.
+        """
+        if self.trace.session is None:
+            msg = f"{self.trace.name}: no session column, hits cannot be told apart by session"
+            raise InputError(msg)
+        codes = _u32(self.trace.session.codes)
+        own = self._core.session_depth(codes) // np.uint32(block_size // self._core.unit)
+        return np.minimum(own, _u32(hit_blocks))
+
+    def working_set(self, block_size: int, window_s: float) -> pa.Table:
+        """Count the distinct blocks touched in each window of time.
+
+        Parameters
+        ----------
+        block_size : int
+        window_s : float
+            Length of a window in seconds.
+
+        Returns
+        -------
+        pyarrow.Table
+            Columns ``start_s``, ``requests``, ``unique_blocks``; windows without requests included.
+        """
+        import pyarrow as pa  # noqa: PLC0415
+
+        if not window_s > 0:
+            msg = f"a window of {window_s} s, give a length above 0"
+            raise InputError(msg)
+        times = self.trace.timestamp
+        first = float(times[0]) if len(times) else 0.0
+        windows = int((times[-1] - first) // window_s) + 1 if len(times) else 0
+        starts = first + window_s * np.arange(windows + 1)
+        bounds = np.searchsorted(times, starts).astype(np.uint32)
+        bounds[-1:] = len(times)
+        return pa.table(
+            {
+                "start_s": starts[:-1],
+                "requests": np.diff(bounds),
+                "unique_blocks": self.profile(block_size).working_set(bounds),
+            }
+        )
+
+    def top_prefixes(self, count: int = 20) -> pa.Table:
+        """List the shared prefixes that save most: length times (requests - 1).
+
+        Parameters
+        ----------
+        count : int, optional
+
+        Returns
+        -------
+        pyarrow.Table
+            Columns ``tokens`` (length), ``requests`` (prompts that start with it), ``saved_tokens``
+            (what an infinite cache saves by it), ``request`` (row of the first such prompt; its
+            leading ``tokens`` are the prefix, see :meth:`prefix_ids`).
+        """
+        import pyarrow as pa  # noqa: PLC0415
+
+        units, requests, first = self._core.shared_prefixes(count)
+        tokens = units.astype(np.uint64) * np.uint64(self._core.unit)
+        return pa.table(
+            {
+                "tokens": tokens,
+                "requests": requests,
+                "saved_tokens": tokens * (requests.astype(np.uint64) - np.uint64(1)),
+                "request": first,
+            }
+        )
+
+    def prefix_ids(
+        self, request: int, tokens: int
+    ) -> npt.NDArray[np.uint32] | npt.NDArray[np.uint64]:
+        """Return the ids of a request's leading tokens, to decode them."""
+        prompts = self.trace.prompts
+        assert prompts is not None
+        ids: npt.NDArray[np.uint32] | npt.NDArray[np.uint64] = prompts[request]
+        return ids[: tokens // self._core.unit]
+
+    def save(self, path: str | Path) -> None:
+        """Write the forest to an Arrow IPC file, with the digest of its trace."""
+        import pyarrow as pa  # noqa: PLC0415
+
+        from prefixsim._files import atomic_path  # noqa: PLC0415
+
+        columns = {
+            name: pa.LargeListArray.from_arrays(pa.array([0, len(values)], pa.int64()), values)
+            for name, values in self._core.parts().items()
+        }
+        table = pa.table(columns).replace_schema_metadata(
+            {
+                "format": _FORMAT,
+                "trace": self.trace.digest,
+                "unit": str(self._core.unit),
+                "partial_blocks": str(int(self._core.partial_blocks)),
+            }
+        )
+        with atomic_path(path) as temporary, pa.ipc.new_file(temporary, table.schema) as writer:
+            writer.write_table(table)
+
+    @classmethod
+    def load(cls, path: str | Path, trace: Trace) -> Forest:
+        """Read a forest that :meth:`save` wrote for this very trace.
+
+        Raises
+        ------
+        InputError
+            If the file is missing, no forest, or that of another trace.
+        """
+        import pyarrow as pa  # noqa: PLC0415
+
+        try:
+            with pa.memory_map(str(path)) as source:
+                table = pa.ipc.open_file(source).read_all()
+                meta = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
+                if meta.get("format") != _FORMAT:
+                    msg = f"{path}: not a forest of this version, compile the trace again"
+                    raise InputError(msg)
+                if meta["trace"] != trace.digest:
+                    msg = f"{path}: the forest of another trace, compile {trace.name} again"
+                    raise InputError(msg)
+                parts = {
+                    name: table.column(name).chunk(0).values.to_numpy()
+                    for name in table.column_names
+                }
+                core = _core.Forest.from_parts(
+                    unit=int(meta["unit"]),
+                    partial_blocks=meta["partial_blocks"] == "1",
+                    **parts,
+                )
+        except FileNotFoundError:
+            msg = f"{path}: no such file"
+            raise InputError(msg) from None
+        except (pa.ArrowInvalid, KeyError, TypeError) as error:
+            msg = f"{path}: not a forest file ({error})"
+            raise InputError(msg) from None
+        except ValueError as error:
+            msg = str(error) if isinstance(error, InputError) else f"{path}: {error}"
+            raise InputError(msg) from None
+        return cls(trace, core)
+
+    def _wrong(self, error: Exception) -> InputError:
+        return InputError(f"{self.trace.name}: {error}")
+
+
+def compile(  # noqa: A001 - the product's verb, used as prefixsim.compile
+    trace: Trace, *, outputs: bool = False, partial_blocks: bool = False
+) -> Forest:
+    """Compile a trace into its forest.
+
+    Parameters
+    ----------
+    trace : Trace
+        Of token ids or of chained hash ids.
+    outputs : bool, optional
+        Let each request's output follow its prompt, so that later prompts can hit it. The last
+        output token is never fed to the model and left out.
+    partial_blocks : bool, optional
+        Hash ids only: keep a last id that stands for fewer tokens as a block of its own. The block
+        size is then that of the ids.
+
+    Returns
+    -------
+    Forest
+
+    Raises
+    ------
+    InputError
+        If the trace has no ids, or no output ids although ``outputs`` asks for them.
+
+    Examples
+    --------
+    >>> import prefixsim
+    >>> trace = prefixsim.Trace.from_prompts([[1, 2, 3], [1, 2, 3, 4]])
+    >>> forest = prefixsim.compile(trace)
+    >>> forest.nodes, forest.unique_blocks(2)
+    (3, 2)
+    """
+    if trace.prompts is None:
+        what = "texts, tokenize it first" if trace.kind == "text" else "prompt lengths only"
+        msg = f"{trace.name}: the trace has {what}; a forest needs token ids or hash ids"
+        raise InputError(msg)
+    produced = trace.outputs if outputs else None
+    if outputs and (produced is None or trace.kind != "tokens"):
+        msg = f"{trace.name}: no output token ids, compile without outputs"
+        raise InputError(msg)
+    if partial_blocks and trace.kind != "hashes":
+        msg = f"{trace.name}: partial blocks can be kept for hash ids only"
+        raise InputError(msg)
+    values = trace.prompts.values
+    try:
+        core = _core.compile_forest(
+            _u64(trace.prompts.offsets),
+            _u32(values) if trace.kind == "tokens" else _u64(values),
+            _u32(trace.prompt_len),
+            unit=trace.id_block_size,
+            output_offsets=None if produced is None else _u64(produced.offsets),
+            output_ids=None if produced is None else _u32(produced.values),
+            partial_blocks=partial_blocks,
+            salt=None if trace.salt is None else _u32(trace.salt.codes),
+            session=None if trace.session is None else _u32(trace.session.codes),
+        )
+    except (ValueError, TypeError, OverflowError) as error:
+        msg = f"{trace.name}: {error}"
+        raise InputError(msg) from None
+    return Forest(trace, core)
+
+
+def load_or_compile(
+    trace: Trace,
+    cache_dir: str | Path | None = None,
+    *,
+    outputs: bool = False,
+    partial_blocks: bool = False,
+) -> Forest:
+    """Compile a trace, or load its forest from ``cache_dir`` if it was compiled before.
+
+    Parameters
+    ----------
+    trace : Trace
+    cache_dir : path, optional
+        Folder of compiled forests, named by the digests of their traces. A file that turns out
+        unusable is written anew. ``None``: compile, keep nothing.
+    outputs, partial_blocks : bool, optional
+        As for :func:`compile`.
+    """
+    if cache_dir is None:
+        return compile(trace, outputs=outputs, partial_blocks=partial_blocks)
+    flags = ("-outputs" if outputs else "") + ("-partial" if partial_blocks else "")
+    path = Path(cache_dir) / f"{trace.digest}{flags}{_SUFFIX}"
+    if path.exists():
+        try:
+            return Forest.load(path, trace)
+        except InputError:
+            pass
+    forest = compile(trace, outputs=outputs, partial_blocks=partial_blocks)
+    forest.save(path)
+    return forest
+
+
+def _u32(values: npt.NDArray[Any]) -> npt.NDArray[np.uint32]:
+    return np.ascontiguousarray(values, dtype=np.uint32)
+
+
+def _u64(values: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
+    return np.ascontiguousarray(values, dtype=np.uint64)

@@ -1,0 +1,323 @@
+//! The forest: every token sequence of a trace in one radix tree per salt.
+//!
+//! A *node* is a segment: a maximal run of units (tokens, or hash ids of several tokens) that the
+//! same requests traverse. N requests make at most a few N nodes, whatever their lengths, and a
+//! request is then one number: the node where its prompt ends. Blocks of any size are an afterthought:
+//! a block of size b at index k is the tree position at depth (k + 1)·b, see [`crate::Profile`].
+
+mod build;
+mod number;
+mod prefixes;
+mod session;
+mod units;
+
+pub use prefixes::SharedPrefixes;
+pub use units::{Column, Sequences, Unit, common_prefix};
+
+use crate::error::{Error, Result};
+
+/// "No such request, node or path" in columns of indices.
+pub const NONE: u32 = u32::MAX;
+
+/// Radix forest of the sequences of a trace.
+///
+/// Nodes are numbered in preorder; a node whose number is its parent's plus one continues the
+/// parent's heavy path. A root is its own parent and has depth 0.
+///
+/// ```
+/// use prefixsim::{Stop, forest::{Column, Forest, Sequences}};
+///
+/// let prompts = Column::new(&[0, 3, 7], &[1u32, 2, 3, 1, 2, 3, 4])?;
+/// let sequences = Sequences::new(prompts, None, &[3, 4], 1, false)?;
+/// let forest = Forest::compile(&sequences, None, None, &Stop::default())?;
+/// assert_eq!(forest.nodes(), 3); // the root, 1 2 3, and 4 below it
+/// assert_eq!(forest.unique_blocks(2)?, 2);
+/// # Ok::<(), prefixsim::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Forest {
+    unit: u32,
+    partial_blocks: bool,
+    parent: Vec<u32>,
+    end: Vec<u32>,
+    representative: Vec<u32>,
+    prompt_node: Vec<u32>,
+    output_node: Option<Vec<u32>>,
+    path_of: Vec<u32>,
+    paths: Vec<Path>,
+}
+
+/// A heavy path: a run of nodes, each the heaviest child of the one before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Path {
+    /// The path it hangs on, [`NONE`] for a path that starts at a root.
+    pub up: u32,
+    /// Depth at which it leaves that path, in units.
+    pub top: u32,
+    /// Depth of its last node, in units.
+    pub bottom: u32,
+}
+
+impl Forest {
+    /// Puts a forest together from its columns, which are known to be right.
+    fn assemble(
+        unit: u32,
+        partial_blocks: bool,
+        parent: Vec<u32>,
+        end: Vec<u32>,
+        representative: Vec<u32>,
+        prompt_node: Vec<u32>,
+        output_node: Option<Vec<u32>>,
+    ) -> Self {
+        let mut path_of: Vec<u32> = Vec::with_capacity(parent.len());
+        let mut paths: Vec<Path> = Vec::new();
+        for (node, &above) in parent.iter().enumerate() {
+            let above = above as usize;
+            if node > 0 && above + 1 == node {
+                let path = path_of[above];
+                paths[path as usize].bottom = end[node];
+                path_of.push(path);
+            } else {
+                let root = above == node;
+                path_of.push(paths.len() as u32);
+                paths.push(Path {
+                    up: if root { NONE } else { path_of[above] },
+                    top: if root { 0 } else { end[above] },
+                    bottom: end[node],
+                });
+            }
+        }
+        Self {
+            unit,
+            partial_blocks,
+            parent,
+            end,
+            representative,
+            prompt_node,
+            output_node,
+            path_of,
+            paths,
+        }
+    }
+
+    /// Puts a saved forest together again.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if the columns are not those of a forest.
+    pub fn from_parts(
+        unit: u32,
+        partial_blocks: bool,
+        parent: Vec<u32>,
+        end: Vec<u32>,
+        representative: Vec<u32>,
+        prompt_node: Vec<u32>,
+        output_node: Option<Vec<u32>>,
+    ) -> Result<Self> {
+        check(
+            unit,
+            &parent,
+            &end,
+            &representative,
+            &prompt_node,
+            output_node.as_deref(),
+        )
+        .map_err(|what| Error::invalid(format!("not a forest: {what}")))?;
+        Ok(Self::assemble(
+            unit,
+            partial_blocks,
+            parent,
+            end,
+            representative,
+            prompt_node,
+            output_node,
+        ))
+    }
+
+    /// Checks every invariant of the columns.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] naming the first one that does not hold.
+    pub fn validate(&self) -> Result<()> {
+        check(
+            self.unit,
+            &self.parent,
+            &self.end,
+            &self.representative,
+            &self.prompt_node,
+            self.output_node.as_deref(),
+        )
+        .map_err(|what| Error::invalid(format!("not a forest: {what}")))
+    }
+
+    /// Tokens of a unit.
+    #[must_use]
+    pub fn unit(&self) -> u32 {
+        self.unit
+    }
+
+    /// Whether a last unit that stands for fewer tokens is part of the sequences.
+    #[must_use]
+    pub fn partial_blocks(&self) -> bool {
+        self.partial_blocks
+    }
+
+    /// Number of requests.
+    #[must_use]
+    pub fn requests(&self) -> usize {
+        self.prompt_node.len()
+    }
+
+    /// Number of nodes, roots included.
+    #[must_use]
+    pub fn nodes(&self) -> usize {
+        self.parent.len()
+    }
+
+    /// Number of heavy paths.
+    #[must_use]
+    pub fn heavy_paths(&self) -> usize {
+        self.paths.len()
+    }
+
+    /// The node above each node; a root is its own.
+    #[must_use]
+    pub fn parent(&self) -> &[u32] {
+        &self.parent
+    }
+
+    /// Depth at which each node ends, in units.
+    #[must_use]
+    pub fn end(&self) -> &[u32] {
+        &self.end
+    }
+
+    /// A request whose sequence passes through each node; [`NONE`] for roots.
+    #[must_use]
+    pub fn representative(&self) -> &[u32] {
+        &self.representative
+    }
+
+    /// The node where the prompt of each request ends.
+    #[must_use]
+    pub fn prompt_node(&self) -> &[u32] {
+        &self.prompt_node
+    }
+
+    /// The node where the output of each request ends, if the forest was compiled with outputs.
+    #[must_use]
+    pub fn output_node(&self) -> Option<&[u32]> {
+        self.output_node.as_deref()
+    }
+
+    /// The node where everything known of each request ends.
+    #[must_use]
+    pub fn last_node(&self) -> &[u32] {
+        self.output_node.as_deref().unwrap_or(&self.prompt_node)
+    }
+
+    /// The longest sequence, in units.
+    #[must_use]
+    pub fn depth(&self) -> u32 {
+        self.end.iter().copied().max().unwrap_or(0)
+    }
+
+    /// The most nodes on one path from a root, roots not counted.
+    #[must_use]
+    pub fn height(&self) -> u32 {
+        let mut height = vec![0u32; self.nodes()];
+        let mut most = 0;
+        for (node, &above) in self.parent.iter().enumerate() {
+            if above as usize != node {
+                height[node] = height[above as usize] + 1;
+                most = most.max(height[node]);
+            }
+        }
+        most
+    }
+
+    /// Distinct full blocks of `block_size` tokens; with outputs, theirs as well.
+    ///
+    /// # Errors
+    /// As [`Forest::units_per_block`].
+    pub fn unique_blocks(&self, block_size: u32) -> Result<u64> {
+        let units = self.units_per_block(block_size)?;
+        Ok(self
+            .end
+            .iter()
+            .zip(&self.parent)
+            .map(|(&end, &above)| u64::from(end / units - self.end[above as usize] / units))
+            .sum())
+    }
+
+    /// How many units make a block of `block_size` tokens.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if the block size is no multiple of the unit, or, with partial blocks
+    /// kept, not the unit itself.
+    pub fn units_per_block(&self, block_size: u32) -> Result<u32> {
+        if block_size == 0 || !block_size.is_multiple_of(self.unit) {
+            return Err(Error::invalid(format!(
+                "block size {block_size}: the trace allows multiples of {} only",
+                self.unit
+            )));
+        }
+        if self.partial_blocks && block_size != self.unit {
+            return Err(Error::invalid(format!(
+                "block size {block_size}: with partial blocks kept it has to be {}",
+                self.unit
+            )));
+        }
+        Ok(block_size / self.unit)
+    }
+
+    pub(crate) fn paths(&self) -> &[Path] {
+        &self.paths
+    }
+
+    pub(crate) fn path_of(&self) -> &[u32] {
+        &self.path_of
+    }
+}
+
+fn check(
+    unit: u32,
+    parent: &[u32],
+    end: &[u32],
+    representative: &[u32],
+    prompt_node: &[u32],
+    output_node: Option<&[u32]>,
+) -> std::result::Result<(), String> {
+    let nodes = parent.len();
+    let requests = prompt_node.len();
+    if unit == 0 {
+        return Err("a unit of 0 tokens".into());
+    }
+    if end.len() != nodes || representative.len() != nodes || nodes >= NONE as usize {
+        return Err("columns of nodes have different lengths".into());
+    }
+    for node in 0..nodes {
+        let above = parent[node] as usize;
+        let root = above == node;
+        if above > node || (root && end[node] != 0) || (!root && end[node] <= end[above]) {
+            return Err(format!("node {node} does not continue its parent {above}"));
+        }
+        if !root && representative[node] as usize >= requests {
+            return Err(format!("node {node} has no request to spell it"));
+        }
+    }
+    let last = output_node.unwrap_or(prompt_node);
+    if last.len() != requests {
+        return Err("columns of requests have different lengths".into());
+    }
+    for (request, (&prompt, &last)) in prompt_node.iter().zip(last).enumerate() {
+        if prompt as usize >= nodes || last as usize >= nodes {
+            return Err(format!(
+                "request {request} ends at a node that is not there"
+            ));
+        }
+        if end[prompt as usize] > end[last as usize] {
+            return Err(format!("request {request} ends before its prompt does"));
+        }
+    }
+    Ok(())
+}

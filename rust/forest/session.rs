@@ -1,0 +1,79 @@
+//! How much of a prompt its own session had said before.
+
+use std::collections::BTreeSet;
+
+use super::{Forest, NONE, Path};
+use crate::error::{Error, Result};
+use crate::stop::Stop;
+
+impl Forest {
+    /// For each request, how many leading units of its prompt an earlier request of the same
+    /// session had in its sequence.
+    ///
+    /// In preorder, the deepest common ancestor of a node with any of a set of nodes is the one with
+    /// its neighbour in the set, before or behind.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if `session` is not one code per request; [`Error::Interrupted`] if asked
+    /// to stop.
+    pub fn session_depth(&self, session: &[u32], stop: &Stop) -> Result<Vec<u32>> {
+        if session.len() != self.requests() {
+            return Err(Error::invalid(format!(
+                "session: {} rows, but {} requests",
+                session.len(),
+                self.requests()
+            )));
+        }
+        let mut order: Vec<u32> = (0..session.len() as u32).collect();
+        order.sort_by_key(|&request| session[request as usize]);
+        let mut depth = vec![0; session.len()];
+        for turns in order.chunk_by(|&a, &b| session[a as usize] == session[b as usize]) {
+            stop.check()?;
+            self.session_depths(turns, &mut depth);
+        }
+        Ok(depth)
+    }
+
+    /// [`Forest::session_depth`] of the requests of one session.
+    fn session_depths(&self, turns: &[u32], depth: &mut [u32]) {
+        let last = self.last_node();
+        if let [first, second] = *turns {
+            let (node, seen) = (self.prompt_node[second as usize], last[first as usize]);
+            depth[second as usize] = self.common_depth(node, seen);
+            return;
+        }
+        let mut seen: BTreeSet<u32> = BTreeSet::new();
+        for &request in turns {
+            let node = self.prompt_node[request as usize];
+            let before = seen.range(..=node).next_back();
+            let behind = seen.range(node..).next();
+            depth[request as usize] = before
+                .into_iter()
+                .chain(behind)
+                .map(|&other| self.common_depth(node, other))
+                .max()
+                .unwrap_or(0);
+            seen.insert(last[request as usize]);
+        }
+    }
+
+    /// Units that the sequences ending at two nodes have in common.
+    fn common_depth(&self, a: u32, b: u32) -> u32 {
+        let (mut path_a, mut path_b) = (self.path_of[a as usize], self.path_of[b as usize]);
+        let (mut depth_a, mut depth_b) = (self.end[a as usize], self.end[b as usize]);
+        while path_a != path_b {
+            // Paths are numbered in preorder: the later one cannot be above the earlier.
+            let (path, depth) = if path_a > path_b {
+                (&mut path_a, &mut depth_a)
+            } else {
+                (&mut path_b, &mut depth_b)
+            };
+            let Path { up, top, .. } = self.paths[*path as usize];
+            if up == NONE {
+                return 0;
+            }
+            (*path, *depth) = (up, top);
+        }
+        depth_a.min(depth_b)
+    }
+}

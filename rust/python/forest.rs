@@ -1,0 +1,200 @@
+//! `compile_forest` and the class `Forest`.
+
+use std::sync::Arc;
+
+use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1};
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use super::interrupt::interruptible;
+use super::profile::Profile;
+
+use crate::forest::{Column, Forest as Core, Sequences};
+
+/// A column of `u32`, borrowed from `NumPy`.
+pub type Indices<'py> = PyReadonlyArray1<'py, u32>;
+
+/// Radix forest of the sequences of a trace.
+#[pyclass(frozen, module = "prefixsim._core")]
+pub struct Forest(Arc<Core>);
+
+/// Compiles the columns of a trace; ids are token ids (`uint32`) or chained hash ids (`uint64`).
+#[pyfunction]
+#[pyo3(signature = (offsets, ids, prompt_len, *, unit=1, salt=None, session=None,
+                    output_offsets=None, output_ids=None, partial_blocks=false))]
+#[allow(clippy::too_many_arguments)]
+pub fn compile_forest(
+    py: Python<'_>,
+    offsets: PyReadonlyArray1<'_, u64>,
+    ids: Bound<'_, PyAny>,
+    prompt_len: Indices<'_>,
+    unit: u32,
+    salt: Option<Indices<'_>>,
+    session: Option<Indices<'_>>,
+    output_offsets: Option<PyReadonlyArray1<'_, u64>>,
+    output_ids: Option<Indices<'_>>,
+    partial_blocks: bool,
+) -> PyResult<Forest> {
+    let offsets = offsets.as_slice()?;
+    let prompt_len = prompt_len.as_slice()?;
+    let salt = salt.as_ref().map(|s| s.as_slice()).transpose()?;
+    let session = session.as_ref().map(|s| s.as_slice()).transpose()?;
+    let outputs = match (&output_offsets, &output_ids) {
+        (Some(offsets), Some(ids)) => Some(Column::new(offsets.as_slice()?, ids.as_slice()?)?),
+        _ => None,
+    };
+    let forest = if let Ok(tokens) = ids.extract::<Indices<'_>>() {
+        let prompts = Column::new(offsets, tokens.as_slice()?)?;
+        let sequences = Sequences::new(prompts, outputs, prompt_len, unit, partial_blocks)?;
+        interruptible(py, |stop| Core::compile(&sequences, salt, session, stop))?
+    } else if let Ok(hashes) = ids.extract::<PyReadonlyArray1<'_, u64>>() {
+        let prompts = Column::new(offsets, hashes.as_slice()?)?;
+        let sequences = Sequences::new(prompts, None, prompt_len, unit, partial_blocks)?;
+        interruptible(py, |stop| Core::compile(&sequences, salt, session, stop))?
+    } else {
+        return Err(PyTypeError::new_err(
+            "ids: one-dimensional array of uint32 or uint64 needed",
+        ));
+    };
+    Ok(Forest(Arc::new(forest)))
+}
+
+#[pymethods]
+impl Forest {
+    /// Puts a saved forest together again.
+    #[staticmethod]
+    #[pyo3(signature = (*, unit, partial_blocks, parent, end, representative, prompt_node, output_node=None))]
+    fn from_parts(
+        unit: u32,
+        partial_blocks: bool,
+        parent: Indices<'_>,
+        end: Indices<'_>,
+        representative: Indices<'_>,
+        prompt_node: Indices<'_>,
+        output_node: Option<Indices<'_>>,
+    ) -> PyResult<Self> {
+        let own = |column: &Indices<'_>| Ok::<_, PyErr>(column.as_slice()?.to_vec());
+        let forest = Core::from_parts(
+            unit,
+            partial_blocks,
+            own(&parent)?,
+            own(&end)?,
+            own(&representative)?,
+            own(&prompt_node)?,
+            output_node.as_ref().map(own).transpose()?,
+        )?;
+        Ok(Self(Arc::new(forest)))
+    }
+
+    /// The columns `from_parts` takes.
+    fn parts<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let parts = PyDict::new(py);
+        parts.set_item("parent", PyArray1::from_slice(py, self.0.parent()))?;
+        parts.set_item("end", PyArray1::from_slice(py, self.0.end()))?;
+        let representative = PyArray1::from_slice(py, self.0.representative());
+        parts.set_item("representative", representative)?;
+        let prompt_node = PyArray1::from_slice(py, self.0.prompt_node());
+        parts.set_item("prompt_node", prompt_node)?;
+        if let Some(output_node) = self.0.output_node() {
+            parts.set_item("output_node", PyArray1::from_slice(py, output_node))?;
+        }
+        Ok(parts)
+    }
+
+    #[getter]
+    fn unit(&self) -> u32 {
+        self.0.unit()
+    }
+
+    #[getter]
+    fn partial_blocks(&self) -> bool {
+        self.0.partial_blocks()
+    }
+
+    #[getter]
+    fn outputs(&self) -> bool {
+        self.0.output_node().is_some()
+    }
+
+    #[getter]
+    fn requests(&self) -> usize {
+        self.0.requests()
+    }
+
+    #[getter]
+    fn nodes(&self) -> usize {
+        self.0.nodes()
+    }
+
+    #[getter]
+    fn heavy_paths(&self) -> usize {
+        self.0.heavy_paths()
+    }
+
+    #[getter]
+    fn depth(&self) -> u32 {
+        self.0.depth()
+    }
+
+    #[getter]
+    fn height(&self) -> u32 {
+        self.0.height()
+    }
+
+    /// Distinct full blocks of a size.
+    fn unique_blocks(&self, block_size: u32) -> PyResult<u64> {
+        Ok(self.0.unique_blocks(block_size)?)
+    }
+
+    /// Units of each prompt that an earlier request of its session had.
+    fn session_depth<'py>(
+        &self,
+        py: Python<'py>,
+        session: Indices<'py>,
+    ) -> PyResult<Bound<'py, PyArray1<u32>>> {
+        let session = session.as_slice()?;
+        let depth = interruptible(py, |stop| self.0.session_depth(session, stop))?;
+        Ok(depth.into_pyarray(py))
+    }
+
+    /// Lengths in units, requests and first request of the prefixes that save most.
+    #[allow(clippy::type_complexity)]
+    fn shared_prefixes<'py>(
+        &self,
+        py: Python<'py>,
+        count: usize,
+    ) -> (
+        Bound<'py, PyArray1<u32>>,
+        Bound<'py, PyArray1<u32>>,
+        Bound<'py, PyArray1<u32>>,
+    ) {
+        let shared = py.detach(|| self.0.shared_prefixes(count));
+        (
+            shared.units.into_pyarray(py),
+            shared.requests.into_pyarray(py),
+            shared.first.into_pyarray(py),
+        )
+    }
+
+    /// The forest at a block size.
+    fn profile(
+        &self,
+        py: Python<'_>,
+        block_size: u32,
+        prompt_len: Indices<'_>,
+        timestamp: Py<PyArray1<f64>>,
+    ) -> PyResult<Profile> {
+        let prompt_len = prompt_len.as_slice()?;
+        let forest = Arc::clone(&self.0);
+        let profile = interruptible(py, |stop| {
+            crate::Profile::new(forest, block_size, prompt_len, stop)
+        })?;
+        Ok(Profile::new(profile, timestamp))
+    }
+
+    /// Checks every invariant.
+    fn validate(&self) -> PyResult<()> {
+        Ok(self.0.validate()?)
+    }
+}

@@ -1,0 +1,297 @@
+//! The classes `Profile` and `Curve`, `sweep` and `weighted_summary`.
+
+use numpy::{IntoPyArray, PyArray1, PyArrayMethods, PyReadonlyArray1};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use super::forest::Indices;
+use super::interrupt::interruptible;
+use crate::replay::{Job, Outcome, Policy, Weighted};
+
+/// A forest at one block size.
+#[pyclass(frozen, module = "prefixsim._core")]
+pub struct Profile {
+    core: crate::Profile,
+    timestamp: Py<PyArray1<f64>>,
+}
+
+/// Distinct values, and how often each occurs.
+type Counts<'py> = (Bound<'py, PyArray1<u64>>, Bound<'py, PyArray1<u64>>);
+/// Request, request before, blocks.
+type Gaps<'py> = (
+    Bound<'py, PyArray1<u32>>,
+    Bound<'py, PyArray1<u32>>,
+    Bound<'py, PyArray1<u64>>,
+);
+
+fn outcome(py: Python<'_>, outcome: Outcome) -> PyResult<Bound<'_, PyDict>> {
+    let dict = PyDict::new(py);
+    dict.set_item("hit_blocks", outcome.hit_blocks.into_pyarray(py))?;
+    dict.set_item("evictions", outcome.evictions)?;
+    if let Some(residency) = outcome.residency {
+        let arrays = |w: Weighted| (w.values.into_pyarray(py), w.weights.into_pyarray(py));
+        dict.set_item("lifetime_s", arrays(residency.lifetime))?;
+        dict.set_item("idle_s", arrays(residency.idle))?;
+    }
+    Ok(dict)
+}
+
+fn usable(capacity: Option<u64>) -> PyResult<()> {
+    if capacity == Some(0) {
+        return Err(PyValueError::new_err(
+            "a capacity of 0 blocks, give 1 or more (or None for an infinite cache)",
+        ));
+    }
+    Ok(())
+}
+
+impl Profile {
+    pub fn new(core: crate::Profile, timestamp: Py<PyArray1<f64>>) -> Self {
+        Self { core, timestamp }
+    }
+}
+
+#[pymethods]
+impl Profile {
+    #[getter]
+    fn block_size(&self) -> u32 {
+        self.core.block_size()
+    }
+
+    #[getter]
+    fn requests(&self) -> usize {
+        self.core.requests()
+    }
+
+    #[getter]
+    fn pieces(&self) -> usize {
+        self.core.piece_count()
+    }
+
+    #[getter]
+    fn full_blocks<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<u32>> {
+        PyArray1::from_slice(py, self.core.full_blocks())
+    }
+
+    #[getter]
+    fn unique_blocks(&self) -> u64 {
+        self.core.unique_blocks()
+    }
+
+    #[getter]
+    fn reusable_blocks<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<u32>> {
+        self.core.reusable_blocks().into_pyarray(py)
+    }
+
+    /// LRU replay.
+    #[pyo3(signature = (capacity=None, *, last_token_rule=true, residency=false))]
+    fn lru<'py>(
+        &self,
+        py: Python<'py>,
+        capacity: Option<u64>,
+        last_token_rule: bool,
+        residency: bool,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        usable(capacity)?;
+        let timestamp = self.timestamp.bind(py).readonly();
+        let timestamp = residency.then(|| timestamp.as_slice()).transpose()?;
+        let result = interruptible(py, |stop| {
+            self.core.lru(capacity, last_token_rule, timestamp, stop)
+        })?;
+        outcome(py, result)
+    }
+
+    /// Replay with farthest-next-use eviction.
+    #[pyo3(signature = (capacity=None, *, last_token_rule=true))]
+    fn clairvoyant<'py>(
+        &self,
+        py: Python<'py>,
+        capacity: Option<u64>,
+        last_token_rule: bool,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        usable(capacity)?;
+        let result = interruptible(py, |stop| {
+            self.core.clairvoyant(capacity, last_token_rule, stop)
+        })?;
+        outcome(py, result)
+    }
+
+    /// LRU at every capacity.
+    fn curve(&self, py: Python<'_>) -> PyResult<Curve> {
+        Ok(Curve(interruptible(py, |stop| self.core.curve(stop))?))
+    }
+
+    /// For any engine's hits, who had the blocks before.
+    fn gaps<'py>(&self, py: Python<'py>, hit_blocks: Indices<'py>) -> PyResult<Gaps<'py>> {
+        let hit_blocks = hit_blocks.as_slice()?;
+        let gaps = py.detach(|| self.core.gaps(hit_blocks))?;
+        Ok((
+            gaps.request.into_pyarray(py),
+            gaps.previous.into_pyarray(py),
+            gaps.blocks.into_pyarray(py),
+        ))
+    }
+
+    /// Requests whose prompt contains a block: distinct counts, and how many blocks have each.
+    fn block_hit_counts<'py>(&self, py: Python<'py>) -> PyResult<Counts<'py>> {
+        let counts = py.detach(|| self.core.block_counts(self.core.full_blocks()))?;
+        Ok((counts.0.into_pyarray(py), counts.1.into_pyarray(py)))
+    }
+
+    /// For any engine's hits, how often blocks were hit: distinct counts, and how many blocks.
+    fn hit_counts<'py>(&self, py: Python<'py>, hit_blocks: Indices<'py>) -> PyResult<Counts<'py>> {
+        let hit_blocks = hit_blocks.as_slice()?;
+        let counts = py.detach(|| self.core.block_counts(hit_blocks))?;
+        Ok((counts.0.into_pyarray(py), counts.1.into_pyarray(py)))
+    }
+
+    /// Distinct blocks touched in windows of requests.
+    fn working_set<'py>(
+        &self,
+        py: Python<'py>,
+        bounds: Indices<'py>,
+    ) -> PyResult<Bound<'py, PyArray1<u64>>> {
+        let bounds = bounds.as_slice()?;
+        let blocks = py.detach(|| self.core.working_set(bounds))?;
+        Ok(blocks.into_pyarray(py))
+    }
+
+    /// Checks every invariant.
+    fn validate(&self) -> PyResult<()> {
+        Ok(self.core.validate()?)
+    }
+}
+
+/// LRU hits and evictions at every capacity.
+#[pyclass(frozen, module = "prefixsim._core")]
+pub struct Curve(crate::Curve);
+
+#[pymethods]
+impl Curve {
+    #[getter]
+    fn unique_blocks(&self) -> u64 {
+        self.0.unique_blocks()
+    }
+
+    /// Hit blocks at capacities.
+    #[pyo3(signature = (capacities, *, last_token_rule=true))]
+    fn hit_blocks<'py>(
+        &self,
+        py: Python<'py>,
+        capacities: PyReadonlyArray1<'py, u64>,
+        last_token_rule: bool,
+    ) -> PyResult<Bound<'py, PyArray1<u64>>> {
+        let hits = capacities.as_slice()?.iter();
+        Ok(hits
+            .map(|&c| self.0.hit_blocks(c, last_token_rule))
+            .collect::<Vec<_>>()
+            .into_pyarray(py))
+    }
+
+    /// Evictions at capacities.
+    fn evictions<'py>(
+        &self,
+        py: Python<'py>,
+        capacities: PyReadonlyArray1<'py, u64>,
+    ) -> PyResult<Bound<'py, PyArray1<u64>>> {
+        let evictions = capacities.as_slice()?.iter().map(|&c| self.0.evictions(c));
+        Ok(evictions.collect::<Vec<_>>().into_pyarray(py))
+    }
+
+    /// Hit blocks of an infinite cache.
+    #[pyo3(signature = (*, last_token_rule=true))]
+    fn ceiling(&self, last_token_rule: bool) -> u64 {
+        self.0.ceiling(last_token_rule)
+    }
+
+    /// Smallest capacity with as many hit blocks.
+    #[pyo3(signature = (hit_blocks, *, last_token_rule=true))]
+    fn capacity_for(&self, hit_blocks: u64, last_token_rule: bool) -> Option<u64> {
+        self.0.capacity_for(hit_blocks, last_token_rule)
+    }
+
+    /// Capacities between which hits are straight lines.
+    fn corners<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<u64>> {
+        PyArray1::from_slice(py, self.0.corners())
+    }
+}
+
+/// Replays configurations on all cores: (index of the profile, policy, capacity) each.
+///
+/// Returns (hit blocks, hit tokens, requests with a hit, evictions) of each.
+#[pyfunction]
+#[pyo3(signature = (profiles, jobs, prompt_len, *, last_token_rule=true))]
+pub fn sweep(
+    py: Python<'_>,
+    profiles: Vec<Py<Profile>>,
+    jobs: Vec<(usize, String, Option<u64>)>,
+    prompt_len: Indices<'_>,
+    last_token_rule: bool,
+) -> PyResult<Vec<(u64, u64, u64, u64)>> {
+    let prompt_len = prompt_len.as_slice()?;
+    let jobs = jobs
+        .into_iter()
+        .map(|(profile, policy, capacity)| {
+            usable(capacity)?;
+            let profile = profiles.get(profile).ok_or_else(|| {
+                PyValueError::new_err(format!("profile {profile}: only {} given", profiles.len()))
+            })?;
+            Ok(Job {
+                profile: &profile.get().core,
+                policy: policy_of(&policy)?,
+                capacity,
+            })
+        })
+        .collect::<PyResult<Vec<_>>>()?;
+    let totals = interruptible(py, |stop| {
+        crate::replay::sweep(&jobs, prompt_len, last_token_rule, stop)
+    })?;
+    Ok(totals
+        .into_iter()
+        .map(|t| (t.hit_blocks, t.hit_tokens, t.requests_with_hit, t.evictions))
+        .collect())
+}
+
+fn policy_of(name: &str) -> PyResult<Policy> {
+    match name {
+        "lru" => Ok(Policy::Lru),
+        "clairvoyant" => Ok(Policy::Clairvoyant),
+        _ => Err(PyValueError::new_err(format!(
+            "policy {name:?}: choose from 'lru', 'clairvoyant'"
+        ))),
+    }
+}
+
+/// Summary of values, each counted as often as its weight says; all `None` if there is nothing.
+#[pyfunction]
+pub fn weighted_summary<'py>(
+    py: Python<'py>,
+    values: PyReadonlyArray1<'py, f64>,
+    weights: PyReadonlyArray1<'py, u64>,
+) -> PyResult<Bound<'py, PyDict>> {
+    let (values, weights) = (values.as_slice()?, weights.as_slice()?);
+    if values.len() != weights.len() {
+        return Err(PyValueError::new_err(format!(
+            "{} values but {} weights",
+            values.len(),
+            weights.len()
+        )));
+    }
+    let summary = py.detach(|| {
+        let pairs: Vec<(f64, u64)> = values
+            .iter()
+            .copied()
+            .zip(weights.iter().copied())
+            .collect();
+        crate::stats::weighted_summary(&pairs)
+    });
+    let dict = PyDict::new(py);
+    dict.set_item("mean", summary.map(|s| s.mean))?;
+    dict.set_item("median", summary.map(|s| s.median))?;
+    dict.set_item("min", summary.map(|s| s.min))?;
+    dict.set_item("max", summary.map(|s| s.max))?;
+    dict.set_item("p90", summary.map(|s| s.p90))?;
+    dict.set_item("p99", summary.map(|s| s.p99))?;
+    Ok(dict)
+}
