@@ -126,7 +126,7 @@ fn mutate(dice: &mut Dice, text: &mut Vec<u8>) {
     for _ in 0..=dice.below(4) {
         let at = dice.below(text.len().max(1));
         match dice.below(5) {
-            0 if !text.is_empty() => text[at] = text[at] ^ (1 << dice.below(8)),
+            0 if !text.is_empty() => text[at] ^= 1 << dice.below(8),
             1 => text.truncate(at),
             2 => {
                 let piece = NASTY[dice.below(NASTY.len())];
