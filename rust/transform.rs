@@ -5,6 +5,7 @@ use sha2::{Digest, Sha256};
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::error::{Error, Result};
+use crate::forest::Column;
 
 /// An id of either width, as bytes for hashing.
 pub trait IdBytes: Copy + Sync {
@@ -24,17 +25,6 @@ impl IdBytes for u64 {
     }
 }
 
-fn rows<'a, T>(offsets: &[u64], ids: &'a [T]) -> Result<Vec<&'a [T]>> {
-    offsets
-        .windows(2)
-        .map(|pair| {
-            ids.get(pair[0] as usize..pair[1] as usize).ok_or_else(|| {
-                Error::invalid("list offsets must ascend and stay inside the values")
-            })
-        })
-        .collect()
-}
-
 /// Replaces the ids of each request by chained keyed hashes, one per `chunk` ids, the last of which
 /// may stand for fewer.
 ///
@@ -43,7 +33,7 @@ fn rows<'a, T>(offsets: &[u64], ids: &'a [T]) -> Result<Vec<&'a [T]>> {
 /// prefixes keep equal hashes under one key; without the key neither ids nor text can be tried out.
 ///
 /// # Errors
-/// [`Error::Invalid`] if `chunk` is 0 or `offsets` are not ascending positions in `ids`.
+/// [`Error::Invalid`] if `chunk` is 0 or `offsets` are no offsets of `ids`.
 pub fn keyed_hashes<T: IdBytes>(
     offsets: &[u64],
     ids: &[T],
@@ -53,9 +43,10 @@ pub fn keyed_hashes<T: IdBytes>(
     if chunk == 0 {
         return Err(Error::invalid("block_size must be at least 1"));
     }
-    let hashed: Vec<Vec<u64>> = rows(offsets, ids)?
+    let rows = Column::new(offsets, ids)?;
+    let hashed: Vec<Vec<u64>> = (0..rows.len())
         .into_par_iter()
-        .map(|row| keyed_chain(row, chunk, key))
+        .map(|i| keyed_chain(rows.list(i), chunk, key))
         .collect();
     let mut ends = vec![0];
     let mut values = Vec::with_capacity(hashed.iter().map(Vec::len).sum());
@@ -92,17 +83,18 @@ fn keyed_chain<T: IdBytes>(row: &[T], chunk: usize, key: &[u8]) -> Vec<u64> {
 /// sharing tree have one key.
 ///
 /// # Errors
-/// [`Error::Invalid`] if `offsets` are not ascending positions in `ids`.
+/// [`Error::Invalid`] if `offsets` are no offsets of `ids`, see [`Column::new`].
 pub fn tree_keys<T: IdBytes>(
     offsets: &[u64],
     ids: &[T],
     head: usize,
     seed: u64,
 ) -> Result<Vec<u64>> {
-    let rows = rows(offsets, ids)?;
-    Ok(rows
+    let rows = Column::new(offsets, ids)?;
+    Ok((0..rows.len())
         .into_par_iter()
-        .map(|row| {
+        .map(|i| {
+            let row = rows.list(i);
             let mut hasher = Xxh3::with_seed(seed);
             for &id in &row[..row.len().min(head)] {
                 hasher.update(&id.bytes());

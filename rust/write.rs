@@ -2,7 +2,8 @@
 
 use rayon::prelude::*;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::forest::Column;
 
 /// Each list of a CSR column as a JSON array, without spaces.
 ///
@@ -13,22 +14,16 @@ use crate::error::{Error, Result};
 /// ```
 ///
 /// # Errors
-/// [`Error::Invalid`] if `offsets` are not ascending positions in `values`.
+/// [`crate::Error::Invalid`] if `offsets` are no offsets of `values`, see [`Column::new`].
 pub fn json_lists<T: Into<u64> + Copy + Sync>(
     offsets: &[u64],
     values: &[T],
 ) -> Result<Vec<Vec<u8>>> {
-    let rows: Vec<&[T]> = offsets
-        .windows(2)
-        .map(|pair| {
-            values
-                .get(pair[0] as usize..pair[1] as usize)
-                .ok_or_else(|| {
-                    Error::invalid("list offsets must ascend and stay inside the values")
-                })
-        })
-        .collect::<Result<_>>()?;
-    Ok(rows.into_par_iter().map(json_list).collect())
+    let lists = Column::new(offsets, values)?;
+    Ok((0..lists.len())
+        .into_par_iter()
+        .map(|i| json_list(lists.list(i)))
+        .collect())
 }
 
 fn json_list<T: Into<u64> + Copy>(values: &[T]) -> Vec<u8> {

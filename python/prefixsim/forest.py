@@ -128,6 +128,18 @@ class Forest:
             self._curves[block_size] = self.profile(block_size).curve()
         return self._curves[block_size]
 
+    def unchained_ids(self) -> npt.NDArray[np.uint64]:
+        """Hash ids that follow more than one prefix: none if the ids are chained.
+
+        Hits do not depend on it: prefixes are always compared whole.
+        """
+        prompts = self.trace.prompts
+        if prompts is None or self.trace.kind != "hashes":
+            msg = f"{self.trace.name}: has no hash ids"
+            raise InputError(msg)
+        ids = np.ascontiguousarray(prompts.values, dtype=np.uint64)
+        return self._core.unchained_ids(prompts.offsets, ids)
+
     def session_hits(
         self, hit_blocks: npt.NDArray[np.uint32], block_size: int
     ) -> npt.NDArray[np.uint32]:

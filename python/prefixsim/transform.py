@@ -15,6 +15,7 @@ from prefixsim.trace import Codes, Ragged, Strings, Trace
 __all__ = [
     "add_salt",
     "anonymize",
+    "chain_ids",
     "concat",
     "first_sessions",
     "merge",
@@ -217,6 +218,21 @@ def anonymize(trace: Trace, *, block_size: int = 16, key: bytes) -> Trace:
         name="anonymized",
         meta={"anonymized": True},
     )
+
+
+def chain_ids(trace: Trace) -> Trace:
+    """Replace hash ids that tell a block's own tokens only by ids chained to their prefix.
+
+    Raises
+    ------
+    InputError
+        If the trace has no hash ids.
+    """
+    if trace.prompts is None or trace.kind != "hashes":
+        msg = f"{trace.name}: holds {trace.kind}, only hash ids can be chained"
+        raise InputError(msg)
+    offsets, ids = keyed_hashes(trace.prompts.offsets, trace.prompts.values, 1, b"")
+    return trace.replace(prompts=Ragged(offsets, ids))
 
 
 def _numbered(codes: Codes | None) -> Codes | None:

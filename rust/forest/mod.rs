@@ -6,6 +6,7 @@
 //! a block of size b at index k is the tree position at depth (k + 1)·b, see [`crate::Profile`].
 
 mod build;
+mod chain;
 mod number;
 mod prefixes;
 mod session;

@@ -177,6 +177,18 @@ impl Forest {
         )
     }
 
+    /// Hash ids that follow more than one prefix, ascending.
+    fn unchained_ids<'py>(
+        &self,
+        py: Python<'py>,
+        offsets: PyReadonlyArray1<'py, u64>,
+        ids: PyReadonlyArray1<'py, u64>,
+    ) -> PyResult<Bound<'py, PyArray1<u64>>> {
+        let prompts = Column::new(offsets.as_slice()?, ids.as_slice()?)?;
+        let unchained = interruptible(py, |stop| self.0.unchained_ids(&prompts, stop))?;
+        Ok(unchained.into_pyarray(py))
+    }
+
     /// The forest at a block size.
     fn profile(
         &self,
