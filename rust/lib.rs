@@ -3,8 +3,12 @@
 //! A tour, in the order the data flows:
 //!
 //! * [`error`] and [`stop`]: the one error type, and the flag that ends a long computation.
+//! * [`hash`]: chained hashes of full blocks.
+//! * [`engine`]: the rules by which servers decide hits, allocation and eviction.
 
+pub mod engine;
 pub mod error;
+pub mod hash;
 #[cfg(feature = "python")]
 mod python;
 pub mod stop;

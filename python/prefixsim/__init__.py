@@ -7,16 +7,31 @@ from typing import TYPE_CHECKING
 from prefixsim._core import __version__
 
 if TYPE_CHECKING:
+    from prefixsim._core import Allocation, BlockManager
     from prefixsim.errors import InputError, PrefixsimError
+    from prefixsim.hashing import hash_blocks, published_hash
     from prefixsim.trace import Trace
 
-__all__ = ["InputError", "PrefixsimError", "Trace", "__version__"]
+__all__ = [
+    "Allocation",
+    "BlockManager",
+    "InputError",
+    "PrefixsimError",
+    "Trace",
+    "__version__",
+    "hash_blocks",
+    "published_hash",
+]
 
 # Public names and the modules they live in, loaded on first use: `import prefixsim` stays fast.
 _HOMES = {
+    "Allocation": "_core",
+    "BlockManager": "_core",
     "InputError": "errors",
     "PrefixsimError": "errors",
     "Trace": "trace",
+    "hash_blocks": "hashing",
+    "published_hash": "hashing",
 }
 
 

@@ -8,8 +8,11 @@ use pyo3::prelude::*;
 
 use crate::error::Error;
 
+mod block_manager;
 mod digest;
+mod hash;
 mod interrupt;
+mod tokens;
 
 impl From<Error> for PyErr {
     fn from(error: Error) -> Self {
@@ -25,7 +28,11 @@ mod _core {
     use pyo3::prelude::*;
 
     #[pymodule_export]
+    use super::block_manager::{Allocation, PyBlockManager, replay_block_manager};
+    #[pymodule_export]
     use super::digest::digest_columns;
+    #[pymodule_export]
+    use super::hash::hash_blocks;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
