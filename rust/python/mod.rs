@@ -2,6 +2,8 @@
 
 // PyO3 hands arguments over by value.
 #![allow(clippy::needless_pass_by_value)]
+// Doc comments here become docstrings in NumPy's style.
+#![allow(clippy::doc_markdown)]
 
 use pyo3::exceptions::{PyKeyboardInterrupt, PyValueError};
 use pyo3::prelude::*;
