@@ -2,19 +2,23 @@
 //!
 //! A tour, in the order the data flows:
 //!
-//! * [`read`] and [`write`]: trace files into columns and back.
-//! * [`transform`]: changes to traces that look at every id.
+//! * [`read`] and [`write`]: trace files into columns and back;
+//! * [`transform`]: changes to traces that look at every id;
 //! * [`forest`]: all sequences of a trace in one radix tree, compiled once;
 //! * [`profile`]: a forest at one block size, and who used which blocks last;
 //! * [`replay`]: LRU and clairvoyant caches of any capacity on a profile, alone or many at once;
 //! * [`curve`]: the LRU cache at every capacity, in one pass;
+//! * [`hash`]: chained hashes of full blocks;
+//! * [`engine`]: the rules by which servers decide hits, allocation and eviction;
 //! * [`stats`]: summaries of weighted values;
 //! * [`error`] and [`stop`]: the one error type, and the flag that ends a long computation.
 
 mod bits;
 pub mod curve;
+pub mod engine;
 pub mod error;
 pub mod forest;
+pub mod hash;
 pub mod profile;
 #[cfg(feature = "python")]
 mod python;

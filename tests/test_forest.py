@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import prefixsim
-from oracle import forest as oracle
 from prefixsim.errors import InputError
 from prefixsim.forest import Forest, compile, load_or_compile  # noqa: A004
 from prefixsim.trace import Ragged, Trace
 from strategies import Small, small_traces
+from tests.oracle import forest as oracle
 
 
 def block_sizes(small: Small) -> range:

@@ -5,11 +5,11 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from oracle import forest as oracle
 from prefixsim import _core
 from prefixsim.forest import compile  # noqa: A004
 from prefixsim.trace import Trace
 from strategies import Small, small_traces
+from tests.oracle import forest as oracle
 
 
 def longest(small: Small) -> int:

@@ -7,19 +7,36 @@ from typing import TYPE_CHECKING
 from prefixsim._core import __version__
 
 if TYPE_CHECKING:
+    from prefixsim._core import Allocation, BlockManager
     from prefixsim.errors import InputError, PrefixsimError
     from prefixsim.forest import Forest, compile  # noqa: A004
+    from prefixsim.hashing import hash_blocks, published_hash
     from prefixsim.trace import Trace
 
-__all__ = ["Forest", "InputError", "PrefixsimError", "Trace", "__version__", "compile"]
+__all__ = [
+    "Allocation",
+    "BlockManager",
+    "Forest",
+    "InputError",
+    "PrefixsimError",
+    "Trace",
+    "__version__",
+    "compile",
+    "hash_blocks",
+    "published_hash",
+]
 
 # Public names and the modules they live in, loaded on first use: `import prefixsim` stays fast.
 _HOMES = {
+    "Allocation": "_core",
+    "BlockManager": "_core",
     "Forest": "forest",
     "InputError": "errors",
     "PrefixsimError": "errors",
     "Trace": "trace",
     "compile": "forest",
+    "hash_blocks": "hashing",
+    "published_hash": "hashing",
 }
 
 

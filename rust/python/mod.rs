@@ -2,18 +2,23 @@
 
 // PyO3 hands arguments over by value.
 #![allow(clippy::needless_pass_by_value)]
+// Doc comments here become docstrings in NumPy's style.
+#![allow(clippy::doc_markdown)]
 
 use pyo3::exceptions::{PyKeyboardInterrupt, PyValueError};
 use pyo3::prelude::*;
 
 use crate::error::Error;
 
+mod block_manager;
 mod digest;
 mod forest;
+mod hash;
 mod ids;
 mod interrupt;
 mod profile;
 mod read;
+mod tokens;
 
 impl From<Error> for PyErr {
     fn from(error: Error) -> Self {
@@ -29,9 +34,13 @@ mod _core {
     use pyo3::prelude::*;
 
     #[pymodule_export]
+    use super::block_manager::{Allocation, PyBlockManager, replay_block_manager};
+    #[pymodule_export]
     use super::digest::digest_columns;
     #[pymodule_export]
     use super::forest::{Forest, compile_forest};
+    #[pymodule_export]
+    use super::hash::hash_blocks;
     #[pymodule_export]
     use super::ids::{json_lists, keyed_hashes, tree_keys};
     #[pymodule_export]

@@ -1,1 +1,1 @@
-"""Slow, readable models that the fast ones are compared with. They share no code with them."""
+"""Slow, readable models that the fast ones are compared with. Nothing here imports the core."""

@@ -1,0 +1,3 @@
+//! Engines: the rules by which inference servers decide hits, allocation and eviction.
+
+pub mod vllm;

@@ -1,0 +1,30 @@
+//! vLLM V1, block for block: the KV-cache manager.
+//!
+//! The behaviour is that of vLLM 0.33.0 (`vllm/v1/core/{block_pool,kv_cache_manager,
+//! single_type_kv_cache_manager,kv_cache_utils}.py`), for one KV-cache group of full or
+//! sliding-window attention. From the bottom up:
+//!
+//! * [`FreeQueue`]: the slots nobody uses, in the order in which they will be taken.
+//! * [`BlockPool`]: reference counts, and which slots hold which block.
+//! * [`Manager`]: lookup, allocation, caching and release for one sequence at a time.
+//! * [`BlockManager`]: the online door: requests by name, tokens in, slots out.
+//! * [`replay`]: a whole trace through the manager in one call, without time.
+
+mod block_manager;
+mod block_pool;
+mod free_queue;
+mod key_index;
+mod manager;
+pub mod replay;
+
+pub use block_manager::{Allocation, BlockManager, CacheStats};
+pub use block_pool::{BlockPool, PoolEvent};
+pub use free_queue::FreeQueue;
+pub use key_index::{Blank, DenseIndex, KeyIndex, TableIndex};
+pub use manager::{Manager, ManagerConfig, Retention, Sequence, SlidingWindow};
+
+/// A physical block of the simulated cache (vLLM's `block_id`). Slot 0 is the null block.
+pub type Slot = u32;
+
+/// The null block: never allocated, stands for blocks that left a sliding window.
+pub const NULL_SLOT: Slot = 0;

@@ -1,0 +1,343 @@
+//! Reference counts, and which slots hold which block.
+
+use super::{FreeQueue, KeyIndex, NULL_SLOT, Slot};
+
+/// No duplicate: the slot holds no hashed block.
+const NIL: Slot = NULL_SLOT;
+
+/// Something that happened to the cached blocks, as vLLM would publish it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PoolEvent<K> {
+    /// Blocks of one sequence were cached together (`BlockStored`).
+    Stored {
+        /// Their keys, in the order of the sequence.
+        keys: Vec<K>,
+        /// Their position in the sequence, in blocks, each.
+        blocks: Vec<u32>,
+        /// Caller's name of the sequence.
+        sequence: u64,
+    },
+    /// A slot lost its block (`BlockRemoved`).
+    Removed {
+        /// The slot.
+        slot: Slot,
+        /// The block's key.
+        key: K,
+    },
+    /// All blocks were forgotten (`AllBlocksCleared`).
+    Cleared,
+}
+
+/// Slots `0..num_slots` with reference counts, and a map from keys to the slots that hold them.
+///
+/// Invariants, checked by [`BlockPool::validate`]:
+/// * slot 0, the null block, is never in the queue and never referenced;
+/// * a slot is in the free queue if and only if its reference count is 0, whether it is cached or not;
+/// * slots with equal keys form a ring in the order in which they were cached, and the index knows
+///   the oldest.
+#[derive(Debug, Clone)]
+pub struct BlockPool<I: KeyIndex> {
+    free: FreeQueue,
+    slots: Vec<State>,
+    /// Key of each slot; meaningless where the slot is not cached.
+    keys: Vec<I::Key>,
+    index: I,
+    num_slots: u32,
+    evictions: u64,
+    /// Counts every change, so that callers know when asking again is pointless.
+    version: u64,
+    events: Option<Vec<PoolEvent<I::Key>>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct State {
+    refs: u32,
+    /// The next and previous slot with the same key, in a ring; [`NIL`] if the slot is not cached.
+    newer: Slot,
+    older: Slot,
+}
+
+const UNUSED: State = State {
+    refs: 0,
+    newer: NIL,
+    older: NIL,
+};
+
+impl<I: KeyIndex> BlockPool<I> {
+    /// A pool of `num_slots` slots, the null block included.
+    #[must_use]
+    pub fn new(num_slots: u32, index: I) -> Self {
+        Self {
+            free: FreeQueue::new(num_slots),
+            slots: vec![UNUSED],
+            keys: vec![I::blank()],
+            index,
+            num_slots,
+            evictions: 0,
+            version: 0,
+            events: None,
+        }
+    }
+
+    /// Starts recording events.
+    pub fn record_events(&mut self) {
+        self.events.get_or_insert_default();
+    }
+
+    /// The events since the last call. Empty if they are not recorded.
+    pub fn take_events(&mut self) -> Vec<PoolEvent<I::Key>> {
+        self.events.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    pub(super) fn records_events(&self) -> bool {
+        self.events.is_some()
+    }
+
+    pub(super) fn push_event(&mut self, event: PoolEvent<I::Key>) {
+        if let Some(events) = &mut self.events {
+            events.push(event);
+        }
+    }
+
+    /// Number of slots, the null block included.
+    #[must_use]
+    pub fn num_slots(&self) -> u32 {
+        self.num_slots
+    }
+
+    /// Number of free slots.
+    #[must_use]
+    pub fn num_free(&self) -> u32 {
+        self.free.len()
+    }
+
+    /// Number of distinct keys that are cached.
+    #[must_use]
+    pub fn num_cached(&self) -> usize {
+        self.index.len()
+    }
+
+    /// How many slots lost their block because they were taken for another one.
+    #[must_use]
+    pub fn evictions(&self) -> u64 {
+        self.evictions
+    }
+
+    /// A number that changes whenever the pool does.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// The free slots, next to be taken first.
+    pub fn free_slots(&self) -> impl Iterator<Item = Slot> + '_ {
+        self.free.iter()
+    }
+
+    /// Slots with a reference count above 0, and their counts, by slot.
+    pub fn ref_counts(&self) -> impl Iterator<Item = (Slot, u32)> + '_ {
+        (0..)
+            .zip(&self.slots)
+            .filter(|(_, s)| s.refs > 0)
+            .map(|(slot, s)| (slot, s.refs))
+    }
+
+    /// Each cached key with its slots, oldest first; in no particular order of keys.
+    pub fn cached(&self) -> impl Iterator<Item = (I::Key, Vec<Slot>)> + '_ {
+        self.index.slots().into_iter().map(|oldest| {
+            let mut ring = vec![oldest];
+            let mut at = self.slots[oldest as usize].newer;
+            while at != oldest {
+                ring.push(at);
+                at = self.slots[at as usize].newer;
+            }
+            (self.keys[oldest as usize], ring)
+        })
+    }
+
+    /// The oldest slot that holds the block.
+    #[must_use]
+    pub fn get(&self, key: &I::Key) -> Option<Slot> {
+        self.index.get(&self.keys, key)
+    }
+
+    /// Whether the slot holds a cached block.
+    #[must_use]
+    pub fn is_cached(&self, slot: Slot) -> bool {
+        self.slots[slot as usize].newer != NIL
+    }
+
+    /// Reference count of a slot.
+    #[must_use]
+    pub fn refs(&self, slot: Slot) -> u32 {
+        self.slots[slot as usize].refs
+    }
+
+    /// Adds a reference to a cached slot, which leaves the free queue if it was there.
+    pub fn touch(&mut self, slot: Slot) {
+        let state = &mut self.slots[slot as usize];
+        if state.refs == 0 {
+            self.free.unlink(slot);
+        }
+        state.refs += 1;
+        self.version += 1;
+    }
+
+    /// Takes `count` slots from the front of the free queue onto the end of `table`, evicting what
+    /// they hold. The caller has checked that there are as many.
+    pub fn take(&mut self, count: u32, table: &mut Vec<Slot>) {
+        self.version += 1;
+        table.reserve(count as usize);
+        for _ in 0..count {
+            let Some(slot) = self.free.pop_front() else {
+                unreachable!("the caller checked the number of free slots");
+            };
+            if slot as usize == self.slots.len() {
+                self.slots.push(State { refs: 1, ..UNUSED });
+                self.keys.push(I::blank());
+            } else {
+                debug_assert_eq!(self.slots[slot as usize].refs, 0);
+                if self.forget(slot) {
+                    self.evictions += 1;
+                }
+                self.slots[slot as usize].refs = 1;
+            }
+            table.push(slot);
+        }
+    }
+
+    /// Lets a slot hold the block of `key`, in addition to others that do.
+    pub fn cache(&mut self, slot: Slot, key: I::Key) {
+        debug_assert!(!self.is_cached(slot), "slot {slot} is cached already");
+        self.version += 1;
+        self.keys[slot as usize] = key;
+        let (newer, older) = match self.index.get_or_insert(&self.keys, slot) {
+            None => (slot, slot),
+            Some(oldest) => (oldest, self.slots[oldest as usize].older),
+        };
+        self.slots[slot as usize].newer = newer;
+        self.slots[slot as usize].older = older;
+        self.slots[older as usize].newer = slot;
+        self.slots[newer as usize].older = slot;
+    }
+
+    /// Lets a slot forget its block. Returns whether it had one.
+    pub fn forget(&mut self, slot: Slot) -> bool {
+        // A slot that was never taken is free and empty.
+        let State { newer, older, .. } = self.slots.get(slot as usize).copied().unwrap_or(UNUSED);
+        if newer == NIL {
+            return false;
+        }
+        self.version += 1;
+        if newer == slot {
+            self.index.remove(&self.keys, slot);
+        } else {
+            if self.index.get(&self.keys, &self.keys[slot as usize]) == Some(slot) {
+                self.index.replace(&self.keys, slot, newer);
+            }
+            self.slots[older as usize].newer = newer;
+            self.slots[newer as usize].older = older;
+        }
+        self.slots[slot as usize].newer = NIL;
+        self.slots[slot as usize].older = NIL;
+        if self.records_events() {
+            let key = self.keys[slot as usize];
+            self.push_event(PoolEvent::Removed { slot, key });
+        }
+        true
+    }
+
+    /// Drops one reference from each slot of `slots`, last to first. Those that nobody uses any more
+    /// enter the free queue: uncached ones at the front, most recent use first; cached ones at the
+    /// back, so that the end of a sequence is evicted before its beginning. Null blocks are skipped.
+    /// With `uncached_first` false all of them enter at the back.
+    ///
+    /// `scratch` is emptied; it saves an allocation.
+    pub fn release(&mut self, slots: &[Slot], scratch: &mut Vec<Slot>, uncached_first: bool) {
+        self.version += 1;
+        scratch.clear();
+        for &slot in slots.iter().rev() {
+            if slot == NULL_SLOT {
+                continue;
+            }
+            let state = &mut self.slots[slot as usize];
+            debug_assert!(state.refs > 0, "slot {slot} is released too often");
+            state.refs -= 1;
+            if state.refs == 0 {
+                if state.newer == NIL && uncached_first {
+                    scratch.push(slot);
+                } else {
+                    self.free.push_back(slot);
+                }
+            }
+        }
+        for slot in scratch.drain(..).rev() {
+            self.free.push_front(slot);
+        }
+    }
+
+    /// Forgets all cached blocks; refused (`false`) while a slot is in use.
+    pub fn reset(&mut self) -> bool {
+        if self.free.len() != self.num_slots - 1 {
+            return false;
+        }
+        self.version += 1;
+        self.index.clear();
+        for state in &mut self.slots {
+            state.newer = NIL;
+            state.older = NIL;
+        }
+        self.push_event(PoolEvent::Cleared);
+        true
+    }
+
+    /// Checks every invariant.
+    ///
+    /// # Errors
+    /// What is wrong, if anything is.
+    pub fn validate(&self) -> Result<(), String> {
+        self.free.validate()?;
+        if self.slots.len() != self.free.taken_end() as usize || self.keys.len() != self.slots.len()
+        {
+            return Err(format!(
+                "{} slots known of {}",
+                self.slots.len(),
+                self.free.taken_end()
+            ));
+        }
+        let mut cached = 0;
+        for (slot, state) in (0..).zip(&self.slots) {
+            let free = self.free.contains(slot);
+            if slot == NULL_SLOT && (state.refs != 0 || state.newer != NIL) {
+                return Err("the null block is in use".into());
+            }
+            if slot != NULL_SLOT && free != (state.refs == 0) {
+                return Err(format!(
+                    "slot {slot}: {} references, in queue: {free}",
+                    state.refs
+                ));
+            }
+            if (state.newer == NIL) != (state.older == NIL) {
+                return Err(format!("slot {slot}: half of a ring"));
+            }
+            cached += usize::from(state.newer != NIL);
+        }
+        let mut in_rings = 0;
+        for (key, ring) in self.cached() {
+            in_rings += ring.len();
+            if self.get(&key) != Some(ring[0]) {
+                return Err(format!("slot {}: the index does not find it", ring[0]));
+            }
+            for (i, &slot) in ring.iter().enumerate() {
+                let older = ring[(i + ring.len() - 1) % ring.len()];
+                if self.keys[slot as usize] != key || self.slots[slot as usize].older != older {
+                    return Err(format!("slot {slot}: broken ring of duplicates"));
+                }
+            }
+        }
+        if in_rings != cached {
+            return Err(format!("{cached} cached slots, {in_rings} reachable"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,324 @@
+//! A whole trace through the manager in one call, without time.
+//!
+//! Requests are admitted in order. With concurrency K, K requests hold their slots at once: the
+//! oldest is released when a further one is admitted, or earlier if its slots are needed.
+
+use std::collections::VecDeque;
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::block_manager::UNBOUNDED;
+use super::{Manager, ManagerConfig, Sequence, TableIndex};
+use crate::error::{Error, Result};
+use crate::hash::{Chain, Context, Xxh3Chain, Xxh3Key, chain_blocks};
+use crate::stop::Stop;
+
+/// Requests between two looks at the stop flag.
+const STOP_INTERVAL: usize = 1024;
+
+/// What a trace knows of its prompts.
+#[derive(Debug, Clone, Copy)]
+pub enum Ids<'t> {
+    /// Token ids.
+    Tokens(&'t [u32]),
+    /// Ids of so many tokens each; the last of a prompt may stand for fewer.
+    Hashes(&'t [u64], u32),
+}
+
+/// The columns of a trace that decide a replay; list `i` of a column with offsets is
+/// `values[offsets[i]..offsets[i + 1]]`.
+#[derive(Debug, Clone, Copy)]
+pub struct Prompts<'t> {
+    /// Offsets of the prompts, one more than requests.
+    pub offsets: &'t [u64],
+    /// Tokens or hash ids of the prompts.
+    pub ids: Ids<'t>,
+    /// Tokens per prompt.
+    pub prompt_len: &'t [u32],
+    /// Isolation key of each request.
+    pub salt: Option<&'t [u32]>,
+    /// Offsets and token ids of the outputs.
+    pub outputs: Option<(&'t [u64], &'t [u32])>,
+}
+
+/// What a replay gives.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ReplayOutcome {
+    /// Prompt tokens found in the cache, per request.
+    pub hit_tokens: Vec<u32>,
+    /// Slots whose block was dropped for this request, per request.
+    pub evictions: Vec<u32>,
+    /// Slots taken, in total.
+    pub allocated: u64,
+    /// Most slots in use at once.
+    pub peak_used: u32,
+    /// Distinct blocks in the cache at the end.
+    pub cached_end: u64,
+}
+
+/// Replays a trace through the manager; `num_blocks` slots (`None`: no limit), the null block
+/// included, `concurrency` requests at once.
+///
+/// Output tokens, where given, are appended as decoding does: one by one, the last never computed.
+///
+/// # Errors
+/// [`Error::Invalid`] if columns do not fit together, the block size is neither a multiple nor a
+/// divisor of the tokens per id, or a request can never fit; [`Error::Interrupted`].
+pub fn replay(
+    prompts: &Prompts<'_>,
+    config: &ManagerConfig,
+    num_blocks: Option<u32>,
+    concurrency: u32,
+    stop: &Stop,
+) -> Result<ReplayOutcome> {
+    prompts.validate(config.block_size)?;
+    if concurrency == 0 {
+        return Err(Error::invalid("concurrency is 0, it must be positive"));
+    }
+    let slots = num_blocks.unwrap_or(UNBOUNDED);
+    let mut replay = Replay {
+        manager: Manager::new(slots, config.clone(), TableIndex::default())?,
+        held: VecDeque::new(),
+        spare: Vec::new(),
+        keys: Vec::new(),
+        tokens: Vec::new(),
+        outcome: ReplayOutcome::default(),
+    };
+    for request in 0..prompts.prompt_len.len() {
+        if request % STOP_INTERVAL == 0 {
+            stop.check()?;
+        }
+        replay.request(prompts, request, concurrency as usize)?;
+    }
+    replay.outcome.cached_end = replay.manager.pool().num_cached() as u64;
+    Ok(replay.outcome)
+}
+
+impl Prompts<'_> {
+    fn validate(&self, block_size: u32) -> Result<()> {
+        let requests = self.prompt_len.len();
+        let values = match self.ids {
+            Ids::Tokens(tokens) => tokens.len(),
+            Ids::Hashes(hashes, unit) => {
+                if block_size == 0
+                    || unit == 0
+                    || !(block_size.is_multiple_of(unit) || unit.is_multiple_of(block_size))
+                {
+                    return Err(Error::invalid(format!(
+                        "block size {block_size}: the trace has ids of {unit} tokens, give a \
+                         multiple or a divisor of that"
+                    )));
+                }
+                hashes.len()
+            }
+        };
+        check_offsets("prompts", self.offsets, requests, values)?;
+        if let Some((offsets, tokens)) = self.outputs {
+            check_offsets("outputs", offsets, requests, tokens.len())?;
+        }
+        if self.salt.is_some_and(|salt| salt.len() != requests) {
+            return Err(Error::invalid("the salt column has another number of rows"));
+        }
+        for (request, &prompt_len) in self.prompt_len.iter().enumerate() {
+            let ids = self.offsets[request + 1] - self.offsets[request];
+            let (right, unit) = match self.ids {
+                Ids::Tokens(_) => (ids == u64::from(prompt_len), 1),
+                Ids::Hashes(_, unit) => (ids * u64::from(unit) >= u64::from(prompt_len), unit),
+            };
+            if !right {
+                return Err(Error::invalid(format!(
+                    "request {request}: {ids} ids of {unit} tokens do not make a prompt of \
+                     {prompt_len} tokens"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Computes the keys of the full blocks of a prompt.
+    pub(crate) fn keys(&self, request: usize, block_size: u32, keys: &mut Vec<Xxh3Key>) {
+        keys.clear();
+        let (start, end) = (self.offsets[request], self.offsets[request + 1]);
+        let range = start as usize..end as usize;
+        let context = match self.salt {
+            Some(salt) => Xxh3Key::root(u64::from(salt[request])),
+            None => Xxh3Key::root(0),
+        };
+        match self.ids {
+            Ids::Tokens(tokens) => {
+                let plain = Context::default();
+                Xxh3Chain.extend(
+                    context,
+                    &plain,
+                    0,
+                    &tokens[range],
+                    block_size as usize,
+                    keys,
+                );
+            }
+            Ids::Hashes(hashes, unit) => {
+                let full = (self.prompt_len[request] / block_size) as usize;
+                hashed_blocks(&hashes[range], unit, block_size, full, keys);
+                chain_blocks(context.sequence, keys);
+            }
+        }
+    }
+}
+
+/// Appends the block hashes of `full` blocks made of hash ids of `unit` tokens.
+fn hashed_blocks(ids: &[u64], unit: u32, block_size: u32, full: usize, keys: &mut Vec<Xxh3Key>) {
+    let key = |block| Xxh3Key {
+        block,
+        ..Xxh3Key::default()
+    };
+    if block_size >= unit {
+        let per_block = (block_size / unit) as usize;
+        let mut bytes = vec![0; per_block * 8];
+        keys.extend(ids.chunks_exact(per_block).take(full).map(|block| {
+            for (target, id) in bytes.chunks_exact_mut(8).zip(block) {
+                target.copy_from_slice(&id.to_le_bytes());
+            }
+            key(xxh3_64(&bytes))
+        }));
+    } else {
+        let per_id = u64::from(unit / block_size);
+        keys.extend((0..full as u64).map(|block| {
+            let mut bytes = [0; 16];
+            bytes[..8].copy_from_slice(&ids[(block / per_id) as usize].to_le_bytes());
+            bytes[8..].copy_from_slice(&(block % per_id).to_le_bytes());
+            key(xxh3_64(&bytes))
+        }));
+    }
+}
+
+fn check_offsets(what: &str, offsets: &[u64], requests: usize, values: usize) -> Result<()> {
+    let ascending = offsets.windows(2).all(|pair| pair[0] <= pair[1]);
+    let within = offsets.last().is_some_and(|&end| end <= values as u64);
+    if offsets.len() != requests + 1 || !ascending || !within {
+        return Err(Error::invalid(format!(
+            "the offsets of the {what} do not fit {requests} requests and {values} values"
+        )));
+    }
+    Ok(())
+}
+
+struct Replay {
+    manager: Manager<TableIndex<Xxh3Key>>,
+    held: VecDeque<Sequence>,
+    spare: Vec<Sequence>,
+    keys: Vec<Xxh3Key>,
+    tokens: Vec<u32>,
+    outcome: ReplayOutcome,
+}
+
+impl Replay {
+    fn request(&mut self, prompts: &Prompts<'_>, request: usize, concurrency: usize) -> Result<()> {
+        while self.held.len() >= concurrency {
+            self.release_oldest();
+        }
+        let prompt_len = prompts.prompt_len[request];
+        let config = self.manager.config();
+        if config.enable_caching {
+            prompts.keys(request, config.block_size, &mut self.keys);
+        }
+        let before = self.manager.pool().evictions();
+        let mut sequence = self.spare.pop().unwrap_or_default();
+        sequence.restart(prompt_len, request as u64);
+        let hits = self.manager.lookup(&self.keys, prompt_len);
+        loop {
+            let chunk = prompt_len - hits;
+            let taken = self
+                .manager
+                .admit(&mut sequence, &self.keys, chunk, true, false);
+            if let Some(taken) = taken {
+                self.outcome.allocated += u64::from(taken);
+                break;
+            }
+            self.make_room(request, &sequence)?;
+        }
+        sequence.computed = prompt_len;
+        if let Some((offsets, tokens)) = prompts.outputs {
+            let range = offsets[request] as usize..offsets[request + 1] as usize;
+            self.decode(prompts, request, &mut sequence, &tokens[range])?;
+        }
+        let pool = self.manager.pool();
+        self.outcome.peak_used = self
+            .outcome
+            .peak_used
+            .max(pool.num_slots() - 1 - pool.num_free());
+        self.outcome
+            .evictions
+            .push((pool.evictions() - before) as u32);
+        self.outcome.hit_tokens.push(hits);
+        self.held.push_back(sequence);
+        Ok(())
+    }
+
+    /// Appends all output tokens but the last, which is never computed.
+    fn decode(
+        &mut self,
+        prompts: &Prompts<'_>,
+        request: usize,
+        sequence: &mut Sequence,
+        output: &[u32],
+    ) -> Result<()> {
+        let Some((_, output)) = output.split_last() else {
+            return Ok(());
+        };
+        let config = self.manager.config();
+        if config.enable_caching {
+            let block_size = config.block_size as usize;
+            let (start, end) = (
+                prompts.offsets[request] as usize,
+                prompts.offsets[request + 1],
+            );
+            let Ids::Tokens(tokens) = prompts.ids else {
+                return Err(Error::invalid("output tokens need prompts of tokens"));
+            };
+            let prompt = &tokens[start..end as usize];
+            self.tokens.clear();
+            self.tokens
+                .extend_from_slice(&prompt[prompt.len() - prompt.len() % block_size..]);
+            self.tokens.extend_from_slice(output);
+            let salt = prompts.salt.map_or(0, |salt| u64::from(salt[request]));
+            let last = self.keys.last().copied();
+            let parent = last.unwrap_or_else(|| Xxh3Key::root(salt));
+            let plain = Context::default();
+            Xxh3Chain.extend(parent, &plain, 0, &self.tokens, block_size, &mut self.keys);
+        }
+        for _ in output {
+            sequence.num_tokens += 1;
+            loop {
+                if let Some(taken) = self.manager.grow(sequence, &self.keys, 1) {
+                    self.outcome.allocated += u64::from(taken);
+                    break;
+                }
+                self.make_room(request, sequence)?;
+            }
+            sequence.computed += 1;
+        }
+        Ok(())
+    }
+
+    fn make_room(&mut self, request: usize, sequence: &Sequence) -> Result<()> {
+        if self.held.is_empty() {
+            let pool = self.manager.pool();
+            return Err(Error::invalid(format!(
+                "request {request}: {} tokens never fit a cache of {} blocks of {} tokens (the \
+                 null block not counted), give more blocks",
+                sequence.num_tokens,
+                pool.num_slots() - 1,
+                self.manager.config().block_size
+            )));
+        }
+        self.release_oldest();
+        Ok(())
+    }
+
+    fn release_oldest(&mut self) {
+        if let Some(mut sequence) = self.held.pop_front() {
+            self.manager.release(&mut sequence);
+            self.spare.push(sequence);
+        }
+    }
+}
