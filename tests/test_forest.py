@@ -11,8 +11,8 @@ import prefixsim
 from prefixsim.errors import InputError
 from prefixsim.forest import Forest, compile, load_or_compile  # noqa: A004
 from prefixsim.trace import Ragged, Trace
-from strategies import Small, small_traces
 from tests.oracle import forest as oracle
+from tests.strategies import Small, small_traces
 
 
 def block_sizes(small: Small) -> range:

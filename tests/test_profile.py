@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from prefixsim import _core
 from prefixsim.forest import compile  # noqa: A004
 from prefixsim.trace import Trace
-from strategies import Small, small_traces
 from tests.oracle import forest as oracle
+from tests.strategies import Small, small_traces
 
 
 def longest(small: Small) -> int:

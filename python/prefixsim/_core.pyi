@@ -24,6 +24,26 @@ class _BlockManagerReplay(TypedDict):
     peak_used: int
     cached_end: int
 
+__all__ = [
+    "DEBUG_BUILD",
+    "Allocation",
+    "BlockManager",
+    "Curve",
+    "Forest",
+    "JsonlReader",
+    "Profile",
+    "__version__",
+    "compile_forest",
+    "digest_columns",
+    "hash_blocks",
+    "json_lists",
+    "keyed_hashes",
+    "replay_block_manager",
+    "sweep",
+    "tree_keys",
+    "weighted_summary",
+]
+
 __version__: str
 DEBUG_BUILD: bool
 
