@@ -7,19 +7,32 @@ from typing import TYPE_CHECKING
 from prefixsim._core import __version__
 
 if TYPE_CHECKING:
+    from prefixsim._replay import replay
     from prefixsim.errors import InputError, PrefixsimError
     from prefixsim.forest import Forest, compile  # noqa: A004
+    from prefixsim.result import Result
     from prefixsim.trace import Trace
 
-__all__ = ["Forest", "InputError", "PrefixsimError", "Trace", "__version__", "compile"]
+__all__ = [
+    "Forest",
+    "InputError",
+    "PrefixsimError",
+    "Result",
+    "Trace",
+    "__version__",
+    "compile",
+    "replay",
+]
 
 # Public names and the modules they live in, loaded on first use: `import prefixsim` stays fast.
 _HOMES = {
     "Forest": "forest",
     "InputError": "errors",
     "PrefixsimError": "errors",
+    "Result": "result",
     "Trace": "trace",
     "compile": "forest",
+    "replay": "_replay",
 }
 
 

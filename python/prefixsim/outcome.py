@@ -38,6 +38,14 @@ class Weighted:
             msg = f"{len(self.values)} values but {len(self.weights)} weights"
             raise InputError(msg)
 
+    def minus(self, other: Weighted) -> Weighted:
+        """Take away values that are all among these."""
+        values, at = np.unique(np.concatenate([self.values, other.values]), return_inverse=True)
+        signed = np.concatenate([self.weights.astype(np.int64), -other.weights.astype(np.int64)])
+        left = np.zeros(len(values), dtype=np.int64)
+        np.add.at(left, at, signed)
+        return Weighted(values[left > 0], left[left > 0].astype(np.uint64))
+
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
@@ -57,14 +65,14 @@ class Outcome:
         Prompt tokens computed. ``prompt_len - hit_tokens``, unless the engine computes some twice
         (preemption).
     counters : dict of str to int
-        Totals of the whole run, such as ``evictions``.
+        Totals over the measured requests, such as ``evictions``.
     columns : dict of str to ndarray
         Further columns per request (``admit_step``, ``ttft_s``...), for engines that have them.
     summary : dict
         Further entries of the summary; JSON values.
     residency : dict of str to Weighted
         ``block_lifetime_s`` and ``block_idle_before_evict_s``, one value per eviction, where the
-        engine measures them.
+        engine measures them; over the measured requests.
     """
 
     engine: str
@@ -87,6 +95,14 @@ class Outcome:
         if taken:
             msg = f"further columns may not be called {', '.join(sorted(taken))}"
             raise InputError(msg)
+
+    @classmethod
+    def without_cache(
+        cls, engine: str, config: dict[str, Any], prompt_len: npt.NDArray[np.uint32]
+    ) -> Outcome:
+        """Return the outcome of prefix caching switched off: every token computed."""
+        nothing = np.zeros(len(prompt_len), dtype=np.uint32)
+        return cls(engine, config, nothing, nothing, prompt_len, {"evictions": 0})
 
     def __len__(self) -> int:
         return len(self.hit_tokens)

@@ -29,7 +29,8 @@ def histogram(values: Floats, bins: int, lo: float, hi: float) -> list[dict[str,
 def _ordered(column: Weighted) -> tuple[Floats, Floats]:
     """Return the distinct values, ascending, and how often each occurs."""
     values, at = np.unique(column.values, return_inverse=True)
-    return values, np.bincount(at, weights=column.weights, minlength=len(values))
+    counts = np.bincount(at, weights=column.weights, minlength=len(values))
+    return values, counts.astype(np.float64)
 
 
 def thin(x: Floats, points: int = MAX_POINTS) -> npt.NDArray[np.intp]:

@@ -100,9 +100,9 @@ def titled(chart: alt.TopLevelMixin, title: str, *subtitle: str) -> Any:
     """Put a title and subtitle lines over a chart."""
     import altair as alt  # noqa: PLC0415
 
-    return chart.properties(title=alt.Title(title, subtitle=list(subtitle)))  # type: ignore[attr-defined]
+    return chart.properties(title=alt.Title(title, subtitle=list(subtitle)))
 
 
 def themed(chart: alt.TopLevelMixin) -> Any:
     """Give a finished chart the theme; only a chart that is in no other one can have it."""
-    return chart.properties(config=config())  # type: ignore[attr-defined]
+    return chart.properties(config=config())
