@@ -8,9 +8,11 @@ from prefixsim._core import __version__
 
 if TYPE_CHECKING:
     from prefixsim._core import Allocation, BlockManager
+    from prefixsim._replay import replay
     from prefixsim.errors import InputError, PrefixsimError
     from prefixsim.forest import Forest, compile  # noqa: A004
     from prefixsim.hashing import hash_blocks, published_hash
+    from prefixsim.result import Result
     from prefixsim.trace import Trace
 
 __all__ = [
@@ -19,11 +21,13 @@ __all__ = [
     "Forest",
     "InputError",
     "PrefixsimError",
+    "Result",
     "Trace",
     "__version__",
     "compile",
     "hash_blocks",
     "published_hash",
+    "replay",
 ]
 
 # Public names and the modules they live in, loaded on first use: `import prefixsim` stays fast.
@@ -33,10 +37,12 @@ _HOMES = {
     "Forest": "forest",
     "InputError": "errors",
     "PrefixsimError": "errors",
+    "Result": "result",
     "Trace": "trace",
     "compile": "forest",
     "hash_blocks": "hashing",
     "published_hash": "hashing",
+    "replay": "_replay",
 }
 
 

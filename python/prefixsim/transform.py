@@ -18,6 +18,7 @@ __all__ = [
     "chain_ids",
     "concat",
     "first_sessions",
+    "largest_tree",
     "merge",
     "sample_trees",
     "scale_rate",
@@ -163,16 +164,24 @@ def sample_trees(trace: Trace, fraction: float, *, head: int = 16, seed: int = 0
     if not 0 < fraction <= 1:
         msg = f"sample {fraction:g}: must be above 0 and at most 1"
         raise InputError(msg)
-    ids = _ids(trace, "sampled by sharing tree")
-    units = max(1, head // trace.id_block_size)
-    keys = tree_keys(ids.offsets, ids.values, units, seed)
-    if trace.salt is not None:
-        keys = keys ^ (trace.salt.codes.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15))
-    trees, inverse = np.unique(keys, return_inverse=True)
+    trees, inverse = np.unique(_tree_keys(trace, head, seed), return_inverse=True)
     chosen = np.random.default_rng(seed).random(len(trees)) < fraction
     if not chosen.any():
         chosen[0] = True
     return _kept(trace, chosen[inverse], "no tree was kept")
+
+
+def largest_tree(trace: Trace, *, head: int = 16) -> float:
+    """Share of the requests that the largest sharing tree holds; see :func:`sample_trees`."""
+    return float(np.unique(_tree_keys(trace, head, 0), return_counts=True)[1].max() / len(trace))
+
+
+def _tree_keys(trace: Trace, head: int, seed: int) -> npt.NDArray[np.uint64]:
+    ids = _ids(trace, "sampled by sharing tree")
+    keys = tree_keys(ids.offsets, ids.values, max(1, head // trace.id_block_size), seed)
+    if trace.salt is not None:
+        keys = keys ^ (trace.salt.codes.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15))
+    return keys
 
 
 def add_salt(trace: Trace, salt: str) -> Trace:

@@ -16,6 +16,9 @@ __all__ = ["app", "main"]
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 
+# In the order of the help.
+_COMMANDS = ("replay", "info", "convert")
+
 app = typer.Typer(
     name="prefixsim",
     help="What would a prefix cache do for my traffic? Exact simulation of LLM prefix caches.",
@@ -44,13 +47,16 @@ def _root(
     pass
 
 
-def _register() -> None:
-    """Import the command modules, which add themselves to :data:`app`."""
+def _register(args: list[str]) -> None:
+    """Import the modules of the commands, which add themselves to :data:`app`.
 
+    Only the one that is called, if it can be told: a command starts without loading the others.
+    """
+    from importlib import import_module  # noqa: PLC0415
 
-def _describe(error: OSError) -> str:
-    where = f"{error.filename}: " if error.filename else ""
-    return f"{where}{(error.strerror or str(error)).lower()}"
+    called = [name for name in args[:1] if name in _COMMANDS]
+    for name in called or _COMMANDS:
+        import_module(f"prefixsim.cli.{name}")
 
 
 def main(args: list[str] | None = None) -> int:
@@ -58,30 +64,47 @@ def main(args: list[str] | None = None) -> int:
 
     Bad input is one line on standard error and code 2; Ctrl-C is code 130.
     """
-    _register()
     try:
+        _register(sys.argv[1:] if args is None else args)
         result = app(args, standalone_mode=False, prog_name="prefixsim")
-    except PrefixsimError as error:
-        return _fail(str(error), EXIT_BAD_INPUT)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except OSError as error:
-        return _fail(_describe(error), EXIT_BAD_INPUT)
-    except (KeyboardInterrupt, typer.Abort):
-        return _fail("interrupted", EXIT_INTERRUPTED)
-    except Exception as error:
-        # Usage errors of the parser; typer carries its own copy of click, so no class to name.
-        format_message = getattr(error, "format_message", None)
-        if format_message is None:
+        sys.stdout.flush()
+    except (Exception, KeyboardInterrupt, SystemExit) as error:
+        # The parser leaves with code 1 when the reader of our output has seen enough.
+        if BrokenPipeError in (type(error), type(error.__context__)):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            return 0
+        described = _describe(error)
+        if described is None:
             raise
-        message = " ".join(format_message().split())
-        return _fail(f"{message} (see 'prefixsim --help')", EXIT_BAD_INPUT)
+        return _fail(*described)
+    if result == EXIT_INTERRUPTED:  # the parser's way to say so
+        return _fail("interrupted", EXIT_INTERRUPTED)
     return result if isinstance(result, int) else 0
 
 
+def _describe(error: BaseException) -> tuple[str, int] | None:
+    """Say in one line what the caller did wrong, and the exit code; ``None``: it is our fault."""
+    if isinstance(error, PrefixsimError):
+        return str(error), EXIT_BAD_INPUT
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{(error.strerror or str(error)).lower()}", EXIT_BAD_INPUT
+    if isinstance(error, KeyboardInterrupt | typer.Abort):
+        return "interrupted", EXIT_INTERRUPTED
+    if isinstance(error, MemoryError):
+        return f"out of memory ({error})" if str(error) else "out of memory", EXIT_BAD_INPUT
+    # Usage errors of the parser; typer carries its own copy of click, so no class to name.
+    format_message = getattr(error, "format_message", None)
+    if format_message is None:
+        return None
+    message = " ".join(format_message().split())
+    # Without a message, the parser has printed the help.
+    return message and f"{message} (see 'prefixsim --help')", EXIT_BAD_INPUT
+
+
 def _fail(message: str, code: int) -> int:
-    sys.stderr.write(f"prefixsim: {message}\n")
+    if message:
+        sys.stderr.write(f"prefixsim: {' '.join(message.split())}\n")
     return code
 
 

@@ -194,7 +194,7 @@ def _read_file(path: Path, name: str | None, options: ReadOptions) -> Trace:
 
 def _stem(path: Path) -> str:
     name = path.name
-    for ending in (".gz", ".zst", ".jsonl", ".json", ".parquet", ".arrow"):
+    for ending in (".gz", ".zst", ".jsonl", ".json", ".parquet", ".arrow", ".csv"):
         name = name.removesuffix(ending)
     return name or path.name
 

@@ -1,0 +1,182 @@
+"""Replay a trace through a simulated prefix cache.
+
+The module is not called ``replay``: importing it would hide the function of that name in the
+package.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from prefixsim import engines
+from prefixsim.engines import Engine, Settings
+from prefixsim.errors import InputError
+from prefixsim.forest import compile as compile_trace
+from prefixsim.metrics import Metrics, first_measured
+from prefixsim.result import Result
+from prefixsim.trace import Trace
+
+if TYPE_CHECKING:
+    from prefixsim.forest import Forest
+
+__all__ = ["DEFAULT_BLOCK_SIZE", "block_size_for", "replay"]
+
+DEFAULT_BLOCK_SIZE = 16
+"""Tokens; for traces of token ids."""
+
+
+def replay(
+    trace: Trace | Forest,
+    *,
+    block_size: int | None = None,
+    num_blocks: int | None = None,
+    engine: str | None = None,
+    enable_caching: bool = True,
+    concurrency: int = 1,
+    last_token_rule: bool = True,
+    cache_outputs: bool = False,
+    partial_blocks: bool = False,
+    warmup: float = 0.0,
+    model: str | None = None,
+    **options: Any,
+) -> Result:
+    """Replay a trace through a simulated prefix cache.
+
+    Parameters
+    ----------
+    trace : Trace or Forest
+        A compiled forest saves compiling the trace again for the next replay.
+    block_size : int, optional
+        Tokens per block. Default: 16 for token ids; for hash ids, the tokens each stands for, of
+        which any other block size must be a multiple.
+    num_blocks : int, optional
+        Blocks of the cache. Default: unbounded. For ``block-manager`` this is vLLM's
+        ``num_gpu_blocks``, one of which is never used; for ``lru`` all are usable.
+    engine : {"lru", "block-manager"}, optional
+        ``lru`` is the ideal cache, ``block-manager`` is vLLM's KV cache manager. Default:
+        ``block-manager`` for a bounded cache; ``lru`` for an unbounded one, where both have the
+        same hits.
+    enable_caching : bool, optional
+        ``False``: nothing is ever found in the cache.
+    concurrency : int, optional
+        Requests that hold their blocks at once (``block-manager``).
+    last_token_rule : bool, optional
+        Compute at least the last token of every prompt, as servers do.
+    cache_outputs : bool, optional
+        Generated tokens stay in the cache, where the trace has them.
+    partial_blocks : bool, optional
+        A trailing partial block counts as a block of its own; no server does this.
+    warmup : float, optional
+        Share of the requests, from the start, that fill the cache but are not measured.
+    model : str, optional
+        Tokenizer of a text trace: hub name, local folder, or ``demo``.
+    **options
+        Settings that only the chosen engine knows.
+
+    Returns
+    -------
+    Result
+
+    Raises
+    ------
+    InputError
+        If a setting is out of range, or the trace cannot be replayed with it.
+
+    Examples
+    --------
+    >>> import prefixsim
+    >>> trace = prefixsim.Trace.from_prompts([range(40), range(48), range(16)])
+    >>> result = prefixsim.replay(trace, block_size=16)
+    >>> result.outcome.hit_tokens.tolist()
+    [0, 32, 0]
+    >>> round(result.summary["token_hit_rate"], 4)
+    0.3077
+    """
+    forest = None if isinstance(trace, Trace) else trace
+    columns = _with_tokens(trace, model) if isinstance(trace, Trace) else trace.trace
+    if not 0 <= warmup < 1:
+        msg = f"warmup is {warmup}, give a share of the requests: at least 0 and less than 1"
+        raise InputError(msg)
+    settings = Settings(
+        block_size=block_size_for(columns, block_size),
+        num_blocks=_at_least_one("num_blocks", num_blocks),
+        enable_caching=enable_caching,
+        concurrency=_at_least_one("concurrency", concurrency) or 1,
+        last_token_rule=last_token_rule,
+        cache_outputs=cache_outputs,
+        partial_blocks=partial_blocks,
+        options=options,
+        measured_from=first_measured(len(columns), warmup),
+    )
+    run = engines.load(engine or engines.default_engine(settings))
+    if forest is None:
+        forest = compile_trace(columns, **_like(settings))
+    for name, wanted in _like(settings).items():
+        if getattr(forest, name) != wanted:
+            msg = f"{columns.name}: compile the trace with {name}={wanted} for this replay"
+            raise InputError(msg)
+    return _measured(forest, run, settings, warmup)
+
+
+def _measured(forest: Forest, run: Engine, settings: Settings, warmup: float) -> Result:
+    trace = forest.trace
+    try:
+        outcome = run(forest, settings)
+        window = forest.profile(settings.block_size)
+        start = settings.measured_from
+        if start:
+            rest = compile_trace(trace.take(np.arange(start, len(trace))), **_like(settings))
+            window = rest.profile(settings.block_size)
+    except InputError:
+        raise
+    except ValueError as error:  # from the core, which does not know the trace's name
+        msg = f"{trace.name}: {error}"
+        raise InputError(msg) from None
+    metrics = Metrics(forest, outcome, settings.block_size, start, window)
+    return Result(metrics, {**outcome.config, "warmup": warmup})
+
+
+def _like(settings: Settings) -> dict[str, bool]:
+    return {"outputs": settings.cache_outputs, "partial_blocks": settings.partial_blocks}
+
+
+def block_size_for(trace: Trace, block_size: int | None) -> int:
+    """Return the block size to use, checked against the ids of the trace.
+
+    Raises
+    ------
+    InputError
+        If the trace has no blocks of this size.
+    """
+    unit = trace.id_block_size
+    if trace.kind == "lengths":
+        msg = f"{trace.name}: has only lengths, a replay needs token ids, hash ids or text"
+        raise InputError(msg)
+    if block_size is None:
+        return DEFAULT_BLOCK_SIZE if trace.kind == "tokens" else unit
+    if block_size < 1:
+        msg = f"block size is {block_size}, it must be at least 1 token"
+        raise InputError(msg)
+    if block_size % unit:
+        msg = (
+            f"{trace.name}: each hash id stands for {unit} tokens, so the block size must be a "
+            f"multiple of {unit} ({unit}, {2 * unit}, {4 * unit}...), not {block_size}"
+        )
+        raise InputError(msg)
+    return block_size
+
+
+def _at_least_one(name: str, value: int | None) -> int | None:
+    if value is not None and value < 1:
+        msg = f"{name} is {value}, it must be at least 1"
+        raise InputError(msg)
+    return value
+
+
+def _with_tokens(trace: Trace, model: str | None) -> Trace:
+    if trace.kind != "text":
+        return trace
+    msg = f"{trace.name}: has text, a replay needs token ids or hash ids"
+    raise InputError(msg)

@@ -1,0 +1,58 @@
+"""Charts as files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from prefixsim._files import atomic_write
+from prefixsim._json import plain
+
+if TYPE_CHECKING:
+    import altair as alt
+
+__all__ = ["ChartFormat", "save"]
+
+ChartFormat = Literal["png", "svg", "html", "json"]
+
+PNG_SCALE = 2.0
+"""Pixels of a PNG file per pixel of the chart."""
+
+
+def save(
+    chart: alt.TopLevelMixin,
+    path: str | Path,
+    formats: Sequence[ChartFormat] = ("png", "svg"),
+) -> list[Path]:
+    """Write a chart to ``path`` plus the ending of each format, and return the files.
+
+    Parameters
+    ----------
+    chart : altair chart
+    path : str or Path
+        Without the ending.
+    formats : sequence of {"png", "svg", "html", "json"}, optional
+        ``html`` is interactive and needs no network; ``json`` is the Vega-Lite specification.
+    """
+    import altair as alt  # noqa: PLC0415
+    import vl_convert as vlc  # noqa: PLC0415
+
+    spec = json.dumps(plain(chart.to_dict()))
+    version = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
+    written = []
+    for kind in formats:
+        target = Path(f"{path}.{kind}")
+        data: str | bytes
+        if kind == "png":
+            data = vlc.vegalite_to_png(spec, vl_version=version, scale=PNG_SCALE)
+        elif kind == "svg":
+            data = vlc.vegalite_to_svg(spec, vl_version=version)
+        elif kind == "html":
+            data = vlc.vegalite_to_html(spec, vl_version=version, bundle=True)
+        else:
+            data = spec
+        atomic_write(target, data)
+        written.append(target)
+    return written

@@ -1,0 +1,69 @@
+"""What commands show: progress on a terminal, nothing in a pipe; tables fit for either."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from prefixsim.report.tables import Table
+
+__all__ = ["print_tables", "reading", "working"]
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[Callable[[int], None] | None]:
+    """Show a bar while a file is read; gives the callback that takes the bytes read."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import (  # noqa: PLC0415
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TransferSpeedColumn,
+    )
+
+    # Readers count decompressed bytes, so the end is known only for plain files.
+    packed = path.suffix in (".gz", ".zst")
+    total = None if packed or not path.is_file() else path.stat().st_size
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(f"reading {path.name}", total=total)
+        yield lambda size: progress.advance(task, size)
+
+
+@contextmanager
+def working(what: str) -> Iterator[Callable[[str], None]]:
+    """Show what is going on; gives the function that changes it."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.console import Console  # noqa: PLC0415
+
+    with Console(stderr=True).status(what) as status:
+        yield status.update
+
+
+def print_tables(tables: Sequence[Table]) -> None:
+    """Print tables: drawn on a terminal, aligned plain text elsewhere."""
+    from prefixsim.report import tables as draw  # noqa: PLC0415
+
+    if not sys.stdout.isatty():
+        sys.stdout.write(draw.plain(tables))
+        return
+    from rich.console import Console  # noqa: PLC0415
+
+    Console().print(draw.rich(tables))

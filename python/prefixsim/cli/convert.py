@@ -1,0 +1,161 @@
+"""``prefixsim convert``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+from prefixsim.cli import app
+from prefixsim.errors import InputError
+
+if TYPE_CHECKING:
+    from prefixsim.trace import Trace
+
+_LOPSIDED = 0.5
+T = TypeVar("T", int, float)
+_KEY_VARIABLE = "PREFIXSIM_ANONYMIZE_KEY"
+
+
+@app.command("convert", no_args_is_help=True)
+def convert_command(  # noqa: PLR0917 - the parser passes options by name
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="IN... OUT", help="Traces (merged by time), then the file to write."
+        ),
+    ],
+    trace_format: Annotated[
+        str | None, typer.Option("--format", metavar="NAME", help="Of the input; default: found.")
+    ] = None,
+    to: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Format to write; default: by the ending.")
+    ] = None,
+    time: Annotated[
+        str | None,
+        typer.Option(metavar="START:STOP", help="Keep these seconds since the first request."),
+    ] = None,
+    requests: Annotated[
+        str | None, typer.Option(metavar="START:STOP", help="Keep these rows, from 0.")
+    ] = None,
+    sessions: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Keep the first N sessions, whole.")
+    ] = None,
+    sample: Annotated[
+        float | None,
+        typer.Option(metavar="SHARE", help="Keep this share of the sharing trees, each whole."),
+    ] = None,
+    sample_head: Annotated[
+        int,
+        typer.Option(min=1, metavar="TOKENS", help="First tokens that tell --sample trees apart."),
+    ] = 16,
+    seed: Annotated[int, typer.Option(metavar="N", help="For --sample.")] = 0,
+    rate_scale: Annotated[
+        float | None, typer.Option(metavar="X", help="Requests arrive X times as fast.")
+    ] = None,
+    salt: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Isolate under this salt; 'file': each input its own."),
+    ] = None,
+    content_hashes: Annotated[
+        bool,
+        typer.Option(
+            "--content-hashes",
+            help="The hash ids tell a block's own tokens only: write ids chained to their prefix.",
+        ),
+    ] = False,
+    anonymize: Annotated[
+        bool,
+        typer.Option(
+            "--anonymize",
+            help=f"Keyed hash ids instead of tokens and names; key in ${_KEY_VARIABLE}, else "
+            "random and not kept.",
+        ),
+    ] = False,
+    block_size: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="TOKENS", help="With --anonymize: tokens per hash id."),
+    ] = None,
+    sort: Annotated[bool, typer.Option("--sort", help="Sort rows by timestamp.")] = False,
+    skip_bad_rows: Annotated[
+        bool, typer.Option("--skip-bad-rows", help="Leave bad rows out and count them.")
+    ] = False,
+    rejects: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Where skipped rows are written.")
+    ] = None,
+) -> None:
+    """Convert, slice, merge, rescale, sample, isolate or anonymize traces."""
+    from prefixsim import transform  # noqa: PLC0415
+    from prefixsim.cli._terminal import reading, working  # noqa: PLC0415
+    from prefixsim.formats import open_writer, read_trace  # noqa: PLC0415
+
+    if len(files) < 2:
+        msg = "convert takes one or more input files and the file to write"
+        raise InputError(msg)
+    *inputs, output = files
+    writer = open_writer(output, format=to)  # refuses an unknown format before any work
+    steps: list[Callable[[Trace], Trace]] = []
+    if time is not None:
+        start, stop = _span("--time", time, float)
+        steps.append(lambda t: transform.slice_time(t, start, stop))
+    if requests is not None:
+        first, last = _span("--requests", requests, int)
+        steps.append(lambda t: transform.slice_requests(t, first, last))
+    if sessions is not None:
+        steps.append(lambda t: transform.first_sessions(t, sessions))
+    if sample is not None:
+        steps.append(lambda t: transform.sample_trees(t, sample, head=sample_head, seed=seed))
+    if rate_scale is not None:
+        steps.append(lambda t: transform.scale_rate(t, rate_scale))
+    if content_hashes:
+        steps.append(transform.chain_ids)
+    if anonymize:
+        key = os.environ.get(_KEY_VARIABLE, "").encode() or os.urandom(32)
+        steps.append(lambda t: transform.anonymize(t, block_size=_size(t, block_size), key=key))
+
+    traces = []
+    for name in inputs:
+        with reading(Path(name)) as progress:
+            trace = read_trace(
+                name,
+                format=trace_format,
+                sort=sort,
+                skip_bad_rows=skip_bad_rows,
+                rejects=rejects,
+                progress=progress,
+            )
+        if salt is not None:
+            trace = transform.add_salt(trace, trace.name if salt == "file" else salt)
+        traces.append(trace)
+    with working("converting"):
+        trace = transform.merge(traces)
+        for step in steps:
+            trace = step(trace)
+        with writer:
+            writer.write(trace)
+    sys.stderr.write(f"prefixsim: {output}: {len(trace):,} requests\n")
+    if sample is not None and transform.largest_tree(trace, head=sample_head) > _LOPSIDED:
+        sys.stderr.write(
+            "prefixsim: most requests are of one sharing tree; a larger --sample-head than "
+            f"{sample_head} tells more trees apart\n"
+        )
+
+
+def _size(trace: Trace, asked: int | None) -> int:
+    return asked or (trace.id_block_size if trace.kind == "hashes" else 16)
+
+
+def _span(option: str, text: str, kind: Callable[[str], T]) -> tuple[T | None, T | None]:
+    """Read ``START:STOP``, either of which may be left out."""
+    start, colon, stop = text.partition(":")
+    try:
+        if not colon:
+            raise ValueError
+        return (kind(start) if start else None), (kind(stop) if stop else None)
+    except ValueError:
+        msg = f"{option} {text}: write START:STOP, for example 0:600 or 600:"
+        raise InputError(msg) from None
