@@ -51,14 +51,17 @@ def distinct(value: Any) -> Any:
     """Copy strings, so that pickle sees separate objects, as it does in vLLM."""
     if isinstance(value, tuple):
         return (value[0], *(distinct(v) for v in value[1:])) if value else value
-    return value.encode().decode() if isinstance(value, str) else value
+    if isinstance(value, str):
+        return value.encode().decode()
+    return bytes(bytearray(value)) if isinstance(value, bytes) else value
 
 
 token_ids = st.one_of(st.integers(0, 300), st.integers(65_530, 65_540), st.integers(0, 2**32 - 1))
+# Python has one object for each string or bytes of up to one character, which pickle would see.
 extra_values = st.one_of(
-    st.text(st.characters(codec="utf-8"), max_size=300),
+    st.text(st.characters(codec="utf-8"), min_size=2, max_size=300),
     st.integers(-(2**63), 2**63 - 1),
-    st.binary(max_size=300),
+    st.binary(min_size=2, max_size=300),
     st.none(),
 )
 tags = st.sampled_from(["mm", "lora", "cache_salt"])
