@@ -30,6 +30,7 @@ import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -49,6 +50,7 @@ SCHEMA_VERSION = 1
 _META_KEY = b"prefixsim"
 _DICTIONARY = pa.dictionary(pa.int32(), pa.string())
 _ROW_GROUP = 65536
+_ROW_GROUP_IDS = 1 << 22
 
 
 def _codes_array(codes: Codes) -> pa.Array:
@@ -284,6 +286,17 @@ def _codes(parts: list[pa.Array] | None) -> Codes | None:
     return Codes(codes, names)
 
 
+def _row_group_bounds(trace: Trace) -> list[tuple[int, int]]:
+    """Cut a trace into row groups, so that a reader needs little memory beyond the columns."""
+    size = np.zeros(len(trace) + 1)
+    for ragged in (trace.prompts, trace.outputs):
+        if ragged is not None:
+            size[1:] += np.cumsum(ragged.lengths)
+    group = np.maximum(size[:-1] // _ROW_GROUP_IDS, np.arange(len(trace)) // _ROW_GROUP)
+    starts = [0, *(np.flatnonzero(np.diff(group)) + 1).tolist()]
+    return list(pairwise([*starts, len(trace)])) if len(trace) else []
+
+
 class _TableWriter:
     """Writes record batches through a pyarrow writer opened at the first batch."""
 
@@ -319,8 +332,8 @@ class _TableWriter:
         if self._writer is None:
             self._writer = self._open(table.schema)
         table = table.unify_dictionaries()
-        for part in table.to_batches(max_chunksize=_ROW_GROUP):
-            self._writer.write(part)
+        for start, stop in _row_group_bounds(batch):
+            self._writer.write_table(table.slice(start, stop - start))
 
     def _open(self, schema: pa.Schema) -> Any:
         if self._kind == "parquet":
