@@ -27,24 +27,39 @@ pub struct Summary {
 /// ```
 #[must_use]
 pub fn weighted_summary(values: &[(f64, u64)]) -> Option<Summary> {
-    let mut sorted: Vec<(f64, u64)> = values.iter().copied().filter(|&(_, w)| w > 0).collect();
-    sorted.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
-    let (first, last) = (sorted.first()?.0, sorted.last()?.0);
-    let sum: f64 = sorted.iter().map(|&(v, w)| v * w as f64).sum();
-    // From here on the weights are running totals: how many values come up to here.
-    let mut total = 0;
-    for (_, weight) in &mut sorted {
-        total += *weight;
-        *weight = total;
+    let mut items: Vec<(f64, u64)> = values.iter().copied().filter(|&(_, w)| w > 0).collect();
+    let (mut min, mut max) = (items.first()?.0, items.first()?.0);
+    let (mut total, mut sum) = (0, 0.0);
+    for &(value, weight) in &items {
+        min = if value.total_cmp(&min).is_lt() {
+            value
+        } else {
+            min
+        };
+        max = if value.total_cmp(&max).is_gt() {
+            value
+        } else {
+            max
+        };
+        total += weight;
+        sum += value * weight as f64;
     }
-    let at = |rank: u64| sorted[sorted.partition_point(|&(_, upto)| upto <= rank)].0;
-    let percentile = |share: f64| {
-        let place = share * (total - 1) as f64;
-        // Never negative: a share of a count.
-        #[allow(clippy::cast_sign_loss)]
-        let below = place.floor() as u64;
-        let (a, b) = (at(below), at((below + 1).min(total - 1)));
-        let part = place - place.floor();
+    let places = [0.5, 0.9, 0.99].map(|share| share * (total - 1) as f64);
+    // Never negative: shares of a count.
+    #[allow(clippy::cast_sign_loss)]
+    let below = places.map(|place| place.floor() as u64);
+    let mut ranks: Vec<u64> = below
+        .iter()
+        .flat_map(|&rank| [rank, (rank + 1).min(total - 1)])
+        .collect();
+    ranks.sort_unstable();
+    ranks.dedup();
+    let mut found = Vec::with_capacity(ranks.len());
+    select(&mut items, 0, &ranks, &mut found);
+    let at = |rank: u64| found[ranks.partition_point(|&r| r < rank)];
+    let percentile = |i: usize| {
+        let (a, b) = (at(below[i]), at((below[i] + 1).min(total - 1)));
+        let part = places[i] - places[i].floor();
         if part < 0.5 {
             a + (b - a) * part
         } else {
@@ -53,10 +68,41 @@ pub fn weighted_summary(values: &[(f64, u64)]) -> Option<Summary> {
     };
     Some(Summary {
         mean: sum / total as f64,
-        median: percentile(0.5),
-        min: first,
-        max: last,
-        p90: percentile(0.9),
-        p99: percentile(0.99),
+        median: percentile(0),
+        min,
+        max,
+        p90: percentile(1),
+        p99: percentile(2),
     })
+}
+
+/// Below this many items, sorting them is the fastest way to find a rank.
+const SORTED: usize = 32;
+
+/// Appends to `found` the values that have these ascending `ranks`, of which `before` lie in front
+/// of `items`; quickselect that only goes where a rank is.
+fn select(items: &mut [(f64, u64)], before: u64, ranks: &[u64], found: &mut Vec<f64>) {
+    if ranks.is_empty() {
+        return;
+    }
+    if items.len() <= SORTED {
+        items.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
+        let (mut upto, mut ranks) = (before, ranks);
+        for &(value, weight) in items.iter() {
+            upto += weight;
+            let here = ranks.partition_point(|&rank| rank < upto);
+            found.extend(std::iter::repeat_n(value, here));
+            ranks = &ranks[here..];
+        }
+        return;
+    }
+    let middle = items.len() / 2;
+    let (left, pivot, right) = items.select_nth_unstable_by(middle, |a, b| a.0.total_cmp(&b.0));
+    let start = before + left.iter().map(|&(_, weight)| weight).sum::<u64>();
+    let end = start + pivot.1;
+    let (first, rest) = ranks.split_at(ranks.partition_point(|&rank| rank < start));
+    let (here, last) = rest.split_at(rest.partition_point(|&rank| rank < end));
+    select(left, before, first, found);
+    found.extend(std::iter::repeat_n(pivot.0, here.len()));
+    select(right, end, last, found);
 }

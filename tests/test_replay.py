@@ -21,7 +21,8 @@ from prefixsim.errors import InputError
 from prefixsim.metrics import first_measured
 from prefixsim.outcome import Outcome, Weighted
 from prefixsim.trace import Codes, Ragged, Trace
-from tests.naive_replay import Naive, distribution
+from tests.oracle.replay import Naive, distribution
+from tests.strategies import Small, small_traces
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -33,11 +34,12 @@ def traces(draw: st.DrawFn) -> Trace:
     prompts: list[list[int]] = []
     for _ in range(n):
         start: list[int] = []
-        again: bool = draw(st.booleans())
-        if prompts and again:
+        follow = draw(st.booleans())
+        if prompts and follow:
             earlier = prompts[draw(st.integers(0, len(prompts) - 1))]
             start = earlier[: draw(st.integers(0, len(earlier)))]
-        prompts.append(start + draw(st.lists(st.integers(0, 1), max_size=9)))
+        more: list[int] = draw(st.lists(st.integers(0, 1), max_size=9))
+        prompts.append(start + more)
     times = sorted(draw(st.lists(st.sampled_from([0.0, 0.5, 1.0, 7.25]), min_size=n, max_size=n)))
     label = st.lists(st.sampled_from(["", "a", "b"]), min_size=n, max_size=n)
     trace = Trace.from_prompts(
@@ -326,7 +328,7 @@ def test_engines_are_listed_when_unknown() -> None:
 def test_a_registered_engine_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     from prefixsim import engines  # noqa: PLC0415
 
-    monkeypatch.setitem(engines.ENGINES, "half", "test_replay:half")
+    monkeypatch.setitem(engines.ENGINES, "half", "tests.test_replay:half")
     result = prefixsim.replay(chats(), engine="half", share=0.5)
     whole = prefixsim.replay(chats())
     assert result.outcome.hit_blocks.tolist() == (whole.outcome.hit_blocks // 2).tolist()
@@ -418,3 +420,63 @@ def test_outcome_columns_have_one_length() -> None:
 
 def test_warmup_counts_requests() -> None:
     assert [first_measured(10, w) for w in (0.0, 0.3, 0.25, 0.999)] == [0, 3, 2, 9]
+
+
+@given(
+    small=small_traces(),
+    block_size=st.integers(1, 5),
+    cache_outputs=st.booleans(),
+    concurrency=st.integers(1, 4),
+)
+def test_engines_agree_in_an_unbounded_cache(
+    small: Small, block_size: int, cache_outputs: bool, concurrency: int
+) -> None:
+    trace = small.trace()
+    settings: dict[str, Any] = {"block_size": block_size, "cache_outputs": cache_outputs}
+    ideal = prefixsim.replay(trace, **settings)
+    assert ideal.config["engine"] == "lru"
+    # Outputs are cached when they are generated, so only one at a time makes the same cache.
+    concurrency = 1 if cache_outputs else concurrency
+    online = prefixsim.replay(trace, engine="block-manager", concurrency=concurrency, **settings)
+    assert online.outcome.hit_tokens.tolist() == ideal.outcome.hit_tokens.tolist()
+    ours = {k: v for k, v in ideal.summary.items() if k not in ENGINE_FIGURES}
+    assert {k: v for k, v in online.summary.items() if k not in ENGINE_FIGURES} == ours
+
+
+ENGINE_FIGURES = {"block_lifetime_s", "block_idle_before_evict_s"}
+
+
+@given(trace=hashed_traces(), blocks=st.integers(1, 2))
+def test_engines_agree_on_hash_ids(trace: Trace, blocks: int) -> None:
+    ideal = prefixsim.replay(trace, block_size=4 * blocks)
+    online = prefixsim.replay(trace, block_size=4 * blocks, engine="block-manager")
+    assert online.outcome.hit_tokens.tolist() == ideal.outcome.hit_tokens.tolist()
+
+
+def test_a_bounded_cache_takes_the_block_manager() -> None:
+    trace = chats()
+    needed = int(np.ceil(trace.prompt_len.max() / 16)) + 1  # with the null block
+    result = prefixsim.replay(trace, num_blocks=needed)
+    assert result.config["engine"] == "block-manager"
+    assert result.summary["evictions"] > 0
+    whole = prefixsim.replay(trace)
+    assert result.summary["hit_tokens"] < whole.summary["hit_tokens"]
+    late = prefixsim.replay(trace, num_blocks=needed, warmup=0.5).summary["evictions"]
+    assert 0 < late < result.summary["evictions"]
+    longest = int(trace.prompt_len.argmax())
+    with pytest.raises(InputError, match=rf"chats: request {longest}\b.*\b{needed}\b"):
+        prefixsim.replay(trace, num_blocks=needed - 1)
+
+
+def test_concurrent_requests_hold_their_blocks() -> None:
+    trace = chats()
+    peaks = [
+        prefixsim.replay(trace, num_blocks=100, concurrency=k).outcome.counters["peak_blocks"]
+        for k in (1, 2, 4)
+    ]
+    assert peaks[0] < peaks[1] < peaks[2]
+
+
+def test_the_block_manager_always_computes_the_last_token() -> None:
+    with pytest.raises(InputError, match=r"has no last_token_rule=False.*'lru'"):
+        prefixsim.replay(chats(), num_blocks=100, last_token_rule=False)

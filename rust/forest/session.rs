@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use rayon::prelude::*;
+
 use super::{Forest, NONE, Path};
 use crate::error::{Error, Result};
 use crate::stop::Stop;
@@ -24,37 +26,47 @@ impl Forest {
                 self.requests()
             )));
         }
-        let mut order: Vec<u32> = (0..session.len() as u32).collect();
-        order.sort_by_key(|&request| session[request as usize]);
+        // Session and request in one number: sorted by session, in a session by time.
+        let mut order: Vec<u64> = (0u64..)
+            .zip(session)
+            .map(|(request, &code)| u64::from(code) << 32 | request)
+            .collect();
+        order.par_sort_unstable();
+        let found = order
+            .par_chunk_by(|a, b| a >> 32 == b >> 32)
+            .map(|turns| stop.check().map(|()| self.session_depths(turns)))
+            .collect::<Result<Vec<_>>>()?;
         let mut depth = vec![0; session.len()];
-        for turns in order.chunk_by(|&a, &b| session[a as usize] == session[b as usize]) {
-            stop.check()?;
-            self.session_depths(turns, &mut depth);
+        for (&request, own) in order.iter().zip(found.into_iter().flatten()) {
+            depth[request as u32 as usize] = own;
         }
         Ok(depth)
     }
 
     /// [`Forest::session_depth`] of the requests of one session.
-    fn session_depths(&self, turns: &[u32], depth: &mut [u32]) {
+    fn session_depths(&self, turns: &[u64]) -> Vec<u32> {
         let last = self.last_node();
         if let [first, second] = *turns {
-            let (node, seen) = (self.prompt_node[second as usize], last[first as usize]);
-            depth[second as usize] = self.common_depth(node, seen);
-            return;
+            let (second, first) = (second as u32 as usize, first as u32 as usize);
+            let (node, seen) = (self.prompt_node[second], last[first]);
+            return vec![0, self.common_depth(node, seen)];
         }
         let mut seen: BTreeSet<u32> = BTreeSet::new();
-        for &request in turns {
-            let node = self.prompt_node[request as usize];
+        let depth = |&request: &u64| {
+            let request = request as u32 as usize;
+            let node = self.prompt_node[request];
             let before = seen.range(..=node).next_back();
             let behind = seen.range(node..).next();
-            depth[request as usize] = before
+            let own = before
                 .into_iter()
                 .chain(behind)
                 .map(|&other| self.common_depth(node, other))
                 .max()
                 .unwrap_or(0);
-            seen.insert(last[request as usize]);
-        }
+            seen.insert(last[request]);
+            own
+        };
+        turns.iter().map(depth).collect()
     }
 
     /// Units that the sequences ending at two nodes have in common.

@@ -94,6 +94,7 @@ Engine = Callable[["Forest", Settings], "Outcome"]
 
 ENGINES: dict[str, str] = {
     "lru": "prefixsim.engines.ideal:replay",
+    "block-manager": "prefixsim.engines.block_manager:replay",
 }
 """Name to ``module:function``."""
 
@@ -138,4 +139,6 @@ def default_engine(settings: Settings) -> str:
     A bounded cache, or requests that overlap, take the block manager of a real server. In an
     unbounded cache every engine has the same hits, and the forest gives them fastest.
     """
-    return "lru"
+    if settings.num_blocks is None and settings.concurrency == 1:
+        return "lru"
+    return "block-manager"

@@ -302,13 +302,13 @@ impl Replay {
 
     fn make_room(&mut self, request: usize, sequence: &Sequence) -> Result<()> {
         if self.held.is_empty() {
-            let pool = self.manager.pool();
+            let block_size = self.manager.config().block_size;
             return Err(Error::invalid(format!(
-                "request {request}: {} tokens never fit a cache of {} blocks of {} tokens (the \
-                 null block not counted), give more blocks",
+                "request {request}: {} tokens never fit a cache of {} blocks of {block_size} \
+                 tokens (the null block not counted), give {} or more with it",
                 sequence.num_tokens,
-                pool.num_slots() - 1,
-                self.manager.config().block_size
+                self.manager.pool().num_slots() - 1,
+                sequence.num_tokens.div_ceil(block_size) + 1,
             )));
         }
         self.release_oldest();

@@ -1,0 +1,67 @@
+"""vLLM's KV cache manager, request after request, without time.
+
+Semantics: vLLM 0.33 ``v1/core/kv_cache_manager.py`` and ``block_pool.py``. A request is admitted
+with all its blocks, the trailing partial one included; ``concurrency`` requests hold their blocks
+at once, the oldest gives way to the next. ``num_blocks`` is ``num_gpu_blocks``, of which one is the
+null block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from prefixsim import _core
+from prefixsim.engines import Settings
+from prefixsim.outcome import Outcome
+
+if TYPE_CHECKING:
+    from prefixsim.forest import Forest
+    from prefixsim.trace import Trace
+
+__all__ = ["replay"]
+
+NAME = "block-manager"
+
+
+def replay(forest: Forest, settings: Settings) -> Outcome:
+    """Replay a trace with the block manager."""
+    ideal = "the engine 'lru' can do without"
+    settings.require(NAME, ideal, last_token_rule=True, partial_blocks=False)
+    settings.take_options(NAME, {})
+    trace = forest.trace
+    config = settings.to_config(NAME)
+    found = _run(trace, settings)
+    hit_tokens = found["hit_tokens"]
+    return Outcome(
+        engine=NAME,
+        config=config,
+        hit_tokens=hit_tokens,
+        hit_blocks=hit_tokens // np.uint32(settings.block_size),
+        computed_tokens=trace.prompt_len - hit_tokens,
+        counters={
+            "evictions": int(found["request_evictions"][settings.measured_from :].sum()),
+            "peak_blocks": found["peak_used"],
+        },
+    )
+
+
+def _run(trace: Trace, settings: Settings) -> Mapping[str, Any]:
+    assert trace.prompts is not None
+    outputs = trace.outputs if settings.cache_outputs else None
+    output_ids = None if outputs is None else np.asarray(outputs.values, dtype=np.uint32)
+    return _core.replay_block_manager(
+        trace.prompts.offsets,
+        trace.prompts.values,
+        trace.id_block_size,
+        trace.prompt_len,
+        None if trace.salt is None else trace.salt.codes,
+        settings.block_size,
+        settings.num_blocks,
+        settings.enable_caching,
+        settings.concurrency,
+        None if outputs is None else outputs.offsets,
+        output_ids,
+    )
