@@ -34,8 +34,8 @@ __all__ = [
 # Where each format lives; a module is imported when its turn comes. The order is the order of
 # sniffing: binary formats first, then the most telling field names.
 _HOMES = {
-    "parquet": ("native", "PARQUET"),
-    "arrow": ("native", "ARROW"),
+    "parquet": ("native_files", "PARQUET"),
+    "arrow": ("native_files", "ARROW"),
     "azure": ("azure", "FORMAT"),
     "burstgpt": ("burstgpt", "FORMAT"),
     "bailian": ("bailian", "FORMAT"),

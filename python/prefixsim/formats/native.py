@@ -1,4 +1,4 @@
-"""prefixsim's own columnar files: Parquet, and Arrow IPC that is memory-mapped.
+"""Traces as Arrow tables: the native schema, which the columnar files hold.
 
 Schema version 1, one row per request, optional columns left out:
 
@@ -26,31 +26,21 @@ The schema's metadata holds, under ``prefixsim``, a JSON object with ``version``
 from __future__ import annotations
 
 import json
-import os
-from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from itertools import pairwise
-from pathlib import Path
-from types import TracebackType
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from prefixsim._files import atomic_path
 from prefixsim.errors import InputError
-from prefixsim.formats._registry import Format, ReadOptions, Source
 from prefixsim.trace import Codes, Ragged, Strings, Trace
 
-__all__ = ["ARROW", "PARQUET", "SCHEMA_VERSION", "from_batches", "to_arrow"]
+__all__ = ["SCHEMA_VERSION", "from_batches", "to_arrow"]
 
 SCHEMA_VERSION = 1
 _META_KEY = b"prefixsim"
 _DICTIONARY = pa.dictionary(pa.int32(), pa.string())
-_ROW_GROUP = 65536
-_ROW_GROUP_IDS = 1 << 22
 
 
 def _codes_array(codes: Codes) -> pa.Array:
@@ -104,7 +94,12 @@ def to_arrow(trace: Trace) -> pa.Table:
 
 
 def from_batches(
-    batches: Iterator[pa.RecordBatch], schema: pa.Schema, *, rows: int, where: str
+    batches: Iterator[pa.RecordBatch],
+    schema: pa.Schema,
+    *,
+    rows: int,
+    where: str,
+    sizes: Mapping[str, int] | None = None,
 ) -> Trace:
     """Join Arrow record batches with the native schema into one trace.
 
@@ -116,6 +111,8 @@ def from_batches(
         Number of rows in all batches.
     where : str
         File name for messages.
+    sizes : mapping, optional
+        List column to the most values it can have in all batches, where that is known.
     """
     facts = _facts(schema, where)
     names = set(schema.names)
@@ -126,7 +123,7 @@ def from_batches(
         if name in names
     }
     lists = {
-        name: _ListJoin(np.uint64 if name == "hash_ids" else np.uint32)
+        name: _ListJoin(np.uint64 if name == "hash_ids" else np.uint32, (sizes or {}).get(name))
         for name in ("token_ids", "hash_ids", "output_token_ids")
         if name in names
     }
@@ -207,43 +204,53 @@ def _numbers(column: pa.Array, name: str, where: str) -> npt.NDArray[Any]:
 
 
 class _ListJoin:
-    """Joins list columns batch by batch, holding each batch once."""
+    """Joins list columns batch by batch.
 
-    def __init__(self, dtype: npt.DTypeLike) -> None:
+    Parameters
+    ----------
+    dtype : dtype
+    size : int or None
+        At most so many values in all: they are copied into one array as they come. ``None``:
+        batches are kept, and a single one is not copied at all.
+    """
+
+    def __init__(self, dtype: npt.DTypeLike, size: int | None) -> None:
         self._dtype = np.dtype(dtype)
-        self._values: list[npt.NDArray[Any]] = []
+        self._whole = None if size is None else np.empty(size, dtype=self._dtype)
+        self._filled = 0
+        self._parts: list[npt.NDArray[Any]] = []
         self._lengths: list[npt.NDArray[np.int64]] = []
 
     def add(self, column: pa.Array, name: str, where: str) -> None:
         if not (pa.types.is_list(column.type) or pa.types.is_large_list(column.type)):
             msg = f"{where}: {name}: is {column.type}, expected lists of whole numbers"
             raise InputError(msg)
-        if column.null_count:
+        values = column.flatten()
+        if column.null_count or values.null_count:
             msg = f"{where}: {name}: has empty cells, fill them or drop the rows"
             raise InputError(msg)
-        values = column.flatten()
         try:
             values = values.cast(pa.from_numpy_dtype(self._dtype))
         except pa.ArrowInvalid as error:
             msg = f"{where}: {name}: {str(error).splitlines()[0].lower()}"
             raise InputError(msg) from None
-        self._values.append(values.to_numpy(zero_copy_only=False))
+        part = values.to_numpy(zero_copy_only=False)
+        if self._whole is None:
+            self._parts.append(part)
+        else:
+            self._whole[self._filled : self._filled + len(part)] = part
+            self._filled += len(part)
         self._lengths.append(np.diff(column.offsets.to_numpy(zero_copy_only=False)))
 
     def finish(self) -> Ragged:
         lengths = np.concatenate(self._lengths) if self._lengths else np.empty(0, np.int64)
         offsets = np.zeros(len(lengths) + 1, dtype=np.uint64)
         np.cumsum(lengths, out=offsets[1:])
-        if len(self._values) == 1:
-            return Ragged(offsets, self._values[0])
-        values = np.empty(int(offsets[-1]), dtype=self._dtype)
-        at = 0
-        self._values.reverse()
-        while self._values:  # let go of each part once it is copied
-            part = self._values.pop()
-            values[at : at + len(part)] = part
-            at += len(part)
-        return Ragged(offsets, values)
+        if self._whole is not None:
+            return Ragged(offsets, self._whole[: self._filled])
+        if len(self._parts) == 1:
+            return Ragged(offsets, self._parts[0])
+        return Ragged(offsets, np.concatenate([np.empty(0, self._dtype), *self._parts]))
 
 
 def _strings(parts: list[pa.Array] | None) -> Strings | None:
@@ -284,167 +291,3 @@ def _codes(parts: list[pa.Array] | None) -> Codes | None:
     if len(codes) and int(codes.max()) == len(names):
         names.append("")
     return Codes(codes, names)
-
-
-def _row_group_bounds(trace: Trace) -> list[tuple[int, int]]:
-    """Cut a trace into row groups, so that a reader needs little memory beyond the columns."""
-    size = np.zeros(len(trace) + 1)
-    for ragged in (trace.prompts, trace.outputs):
-        if ragged is not None:
-            size[1:] += np.cumsum(ragged.lengths)
-    group = np.maximum(size[:-1] // _ROW_GROUP_IDS, np.arange(len(trace)) // _ROW_GROUP)
-    starts = [0, *(np.flatnonzero(np.diff(group)) + 1).tolist()]
-    return list(pairwise([*starts, len(trace)])) if len(trace) else []
-
-
-class _TableWriter:
-    """Writes record batches through a pyarrow writer opened at the first batch."""
-
-    def __init__(self, path: Path, kind: str) -> None:
-        self._path = path
-        self._kind = kind
-        self._stack = ExitStack()
-        self._temporary = path
-        self._writer: Any = None
-
-    def __enter__(self) -> _TableWriter:
-        self._temporary = self._stack.enter_context(atomic_path(self._path))
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._writer is not None:
-            self._writer.close()
-        elif kind is None:
-            msg = f"{self._path}: no request to write"
-            failure = InputError(msg)
-            self._stack.__exit__(InputError, failure, None)
-            raise failure
-        self._stack.__exit__(kind, error, traceback)
-
-    def write(self, batch: Trace) -> None:
-        """Append the requests of ``batch``."""
-        table = to_arrow(batch)
-        if self._writer is None:
-            self._writer = self._open(table.schema)
-        table = table.unify_dictionaries()
-        for start, stop in _row_group_bounds(batch):
-            self._writer.write_table(table.slice(start, stop - start))
-
-    def _open(self, schema: pa.Schema) -> Any:
-        if self._kind == "parquet":
-            import pyarrow.parquet as pq  # noqa: PLC0415
-
-            lists = [n for n in schema.names if pa.types.is_large_list(schema.field(n).type)]
-            words = [n for n in schema.names if pa.types.is_dictionary(schema.field(n).type)]
-            return pq.ParquetWriter(
-                self._temporary,
-                schema,
-                compression="zstd",
-                use_dictionary=words,
-                column_encoding={f"{name}.list.element": "DELTA_BINARY_PACKED" for name in lists},
-            )
-        # Each batch brings its own dictionary.
-        options = pa.ipc.IpcWriteOptions(emit_dictionary_deltas=False, unify_dictionaries=False)
-        return pa.ipc.new_stream(self._temporary, schema, options=options)
-
-
-@contextmanager
-def _refusing(path: Path, what: str) -> Iterator[None]:
-    """Turn whatever a broken file raises in pyarrow into one line."""
-    try:
-        yield
-    except InputError:
-        raise
-    except (pa.ArrowException, OSError, ValueError, LookupError, TypeError) as error:
-        reason = " ".join(str(error).split()).lower() or type(error).__name__
-        msg = f"{path}: not a readable {what} file: {reason}"
-        raise InputError(msg) from None
-
-
-def _read_parquet(path: Path, options: ReadOptions) -> Trace:
-    import pyarrow.parquet as pq  # noqa: PLC0415
-
-    with _refusing(path, "Parquet"):
-        with pq.ParquetFile(path) as file:
-            schema, rows = file.schema_arrow, file.metadata.num_rows
-            groups = file.metadata.num_row_groups
-        trace = from_batches(_row_groups(path, groups), schema, rows=rows, where=str(path))
-    return _in_order(trace, path, options)
-
-
-def _row_groups(path: Path, groups: int) -> Iterator[pa.RecordBatch]:
-    """Decode row groups on all cores, in order, with only a few of them in memory."""
-    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
-
-    import pyarrow.parquet as pq  # noqa: PLC0415
-
-    def decode(group: int) -> pa.Table:
-        with pq.ParquetFile(path) as file:
-            return file.read_row_group(group, use_threads=False)
-
-    workers = os.cpu_count() or 1
-    with ThreadPoolExecutor(workers) as pool:
-        ahead = deque(pool.submit(decode, group) for group in range(min(workers, groups)))
-        submitted = len(ahead)
-        while ahead:
-            table = ahead.popleft().result()
-            if submitted < groups:
-                ahead.append(pool.submit(decode, submitted))
-                submitted += 1
-            yield from table.to_batches()
-
-
-def _read_arrow(path: Path, options: ReadOptions) -> Trace:
-    with _refusing(path, "Arrow"), pa.memory_map(str(path)) as source:
-        batches = list(pa.ipc.open_stream(source))
-        if not batches:
-            msg = f"{path}: is empty, expected requests"
-            raise InputError(msg)
-        for batch in batches:
-            batch.validate(full=True)
-        rows = sum(len(batch) for batch in batches)
-        trace = from_batches(iter(batches), batches[0].schema, rows=rows, where=str(path))
-    return _in_order(trace, path, options)
-
-
-def _in_order(trace: Trace, path: Path, options: ReadOptions) -> Trace:
-    if not len(trace):
-        msg = f"{path}: is empty, expected requests"
-        raise InputError(msg)
-    back = np.flatnonzero(np.diff(trace.timestamp) < 0)
-    if len(back) and not options.sort:
-        msg = f"{path}: row {back[0] + 1}: timestamp: earlier than the row before; pass --sort"
-        raise InputError(msg)
-    return trace.sorted()
-
-
-def _sniff_parquet(source: Source) -> bool:
-    return source.head.startswith(b"PAR1")
-
-
-def _sniff_arrow(source: Source) -> bool:
-    return source.head.startswith(b"\xff\xff\xff\xff")
-
-
-PARQUET = Format(
-    name="parquet",
-    title="prefixsim Parquet: the native columns, compressed",
-    sniff=_sniff_parquet,
-    read=_read_parquet,
-    open_writer=lambda path: _TableWriter(path, "parquet"),
-    endings=(".parquet",),
-)
-
-ARROW = Format(
-    name="arrow",
-    title="prefixsim Arrow IPC stream: the native columns, memory-mapped",
-    sniff=_sniff_arrow,
-    read=_read_arrow,
-    open_writer=lambda path: _TableWriter(path, "arrow"),
-    endings=(".arrow",),
-)

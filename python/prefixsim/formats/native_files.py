@@ -1,0 +1,206 @@
+"""prefixsim's own columnar files: Parquet, and Arrow IPC that is memory-mapped.
+
+Both hold the schema of :mod:`prefixsim.formats.native`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import pairwise
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from prefixsim._files import atomic_path
+from prefixsim.errors import InputError
+from prefixsim.formats._registry import Format, ReadOptions, Source
+from prefixsim.formats.native import from_batches, to_arrow
+from prefixsim.trace import Trace
+
+__all__ = ["ARROW", "PARQUET"]
+
+_ROW_GROUP = 65536
+_ROW_GROUP_IDS = 1 << 20
+
+
+def _row_group_bounds(trace: Trace) -> list[tuple[int, int]]:
+    """Cut a trace into row groups, so that a reader needs little memory beyond the columns."""
+    size = np.zeros(len(trace) + 1)
+    for ragged in (trace.prompts, trace.outputs):
+        if ragged is not None:
+            size[1:] += np.cumsum(ragged.lengths)
+    group = np.maximum(size[:-1] // _ROW_GROUP_IDS, np.arange(len(trace)) // _ROW_GROUP)
+    starts = [0, *(np.flatnonzero(np.diff(group)) + 1).tolist()]
+    return list(pairwise([*starts, len(trace)])) if len(trace) else []
+
+
+class _TableWriter:
+    """Writes record batches through a pyarrow writer opened at the first batch."""
+
+    def __init__(self, path: Path, kind: str) -> None:
+        self._path = path
+        self._kind = kind
+        self._stack = ExitStack()
+        self._temporary = path
+        self._writer: Any = None
+
+    def __enter__(self) -> _TableWriter:
+        self._temporary = self._stack.enter_context(atomic_path(self._path))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._writer is not None:
+            self._writer.close()
+        elif kind is None:
+            msg = f"{self._path}: no request to write"
+            failure = InputError(msg)
+            self._stack.__exit__(InputError, failure, None)
+            raise failure
+        self._stack.__exit__(kind, error, traceback)
+
+    def write(self, batch: Trace) -> None:
+        """Append the requests of ``batch``."""
+        table = to_arrow(batch)
+        if self._writer is None:
+            self._writer = self._open(table.schema)
+        table = table.unify_dictionaries()
+        for start, stop in _row_group_bounds(batch):
+            self._writer.write_table(table.slice(start, stop - start))
+
+    def _open(self, schema: pa.Schema) -> Any:
+        if self._kind == "parquet":
+            import pyarrow.parquet as pq  # noqa: PLC0415
+
+            lists = [n for n in schema.names if pa.types.is_large_list(schema.field(n).type)]
+            words = [n for n in schema.names if pa.types.is_dictionary(schema.field(n).type)]
+            return pq.ParquetWriter(
+                self._temporary,
+                schema,
+                compression="zstd",
+                use_dictionary=words,
+                column_encoding={f"{name}.list.element": "DELTA_BINARY_PACKED" for name in lists},
+            )
+        # Each batch brings its own dictionary.
+        options = pa.ipc.IpcWriteOptions(emit_dictionary_deltas=False, unify_dictionaries=False)
+        return pa.ipc.new_stream(self._temporary, schema, options=options)
+
+
+@contextmanager
+def _refusing(path: Path, what: str) -> Iterator[None]:
+    """Turn whatever a broken file raises in pyarrow into one line."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (pa.ArrowException, OSError, ValueError, LookupError, TypeError) as error:
+        reason = " ".join(str(error).split()).lower() or type(error).__name__
+        msg = f"{path}: not a readable {what} file: {reason}"
+        raise InputError(msg) from None
+
+
+def _read_parquet(path: Path, options: ReadOptions) -> Trace:
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
+    with _refusing(path, "Parquet"):
+        with pq.ParquetFile(path) as file:
+            schema, facts = file.schema_arrow, file.metadata
+        batches = _row_groups(path, facts.num_row_groups)
+        trace = from_batches(
+            batches, schema, rows=facts.num_rows, where=str(path), sizes=_list_sizes(facts)
+        )
+    return _in_order(trace, path, options)
+
+
+def _list_sizes(facts: Any) -> dict[str, int]:
+    """Count the values of each list column, an empty list as one."""
+    sizes: dict[str, int] = {}
+    for group in range(facts.num_row_groups):
+        for index in range(facts.num_columns):
+            column = facts.row_group(group).column(index)
+            name = column.path_in_schema.split(".", 1)[0]
+            sizes[name] = sizes.get(name, 0) + column.num_values
+    return sizes
+
+
+def _row_groups(path: Path, groups: int) -> Iterator[pa.RecordBatch]:
+    """Decode row groups on all cores, in order, with only a few of them in memory."""
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
+
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
+    def decode(group: int) -> pa.Table:
+        with pq.ParquetFile(path) as file:
+            return file.read_row_group(group, use_threads=False)
+
+    workers = os.cpu_count() or 1
+    with ThreadPoolExecutor(workers) as pool:
+        ahead = deque(pool.submit(decode, group) for group in range(min(workers, groups)))
+        submitted = len(ahead)
+        while ahead:
+            table = ahead.popleft().result()
+            if submitted < groups:
+                ahead.append(pool.submit(decode, submitted))
+                submitted += 1
+            yield from table.to_batches()
+
+
+def _read_arrow(path: Path, options: ReadOptions) -> Trace:
+    with _refusing(path, "Arrow"), pa.memory_map(str(path)) as source:
+        batches = list(pa.ipc.open_stream(source))
+        if not batches:
+            msg = f"{path}: is empty, expected requests"
+            raise InputError(msg)
+        for batch in batches:
+            batch.validate(full=True)
+        rows = sum(len(batch) for batch in batches)
+        trace = from_batches(iter(batches), batches[0].schema, rows=rows, where=str(path))
+    return _in_order(trace, path, options)
+
+
+def _in_order(trace: Trace, path: Path, options: ReadOptions) -> Trace:
+    if not len(trace):
+        msg = f"{path}: is empty, expected requests"
+        raise InputError(msg)
+    back = np.flatnonzero(np.diff(trace.timestamp) < 0)
+    if len(back) and not options.sort:
+        msg = f"{path}: row {back[0] + 1}: timestamp: earlier than the row before; pass --sort"
+        raise InputError(msg)
+    return trace.sorted()
+
+
+def _sniff_parquet(source: Source) -> bool:
+    return source.head.startswith(b"PAR1")
+
+
+def _sniff_arrow(source: Source) -> bool:
+    return source.head.startswith(b"\xff\xff\xff\xff")
+
+
+PARQUET = Format(
+    name="parquet",
+    title="prefixsim Parquet: the native columns, compressed",
+    sniff=_sniff_parquet,
+    read=_read_parquet,
+    open_writer=lambda path: _TableWriter(path, "parquet"),
+    endings=(".parquet",),
+)
+
+ARROW = Format(
+    name="arrow",
+    title="prefixsim Arrow IPC stream: the native columns, memory-mapped",
+    sniff=_sniff_arrow,
+    read=_read_arrow,
+    open_writer=lambda path: _TableWriter(path, "arrow"),
+    endings=(".arrow",),
+)
