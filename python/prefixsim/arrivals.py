@@ -40,7 +40,10 @@ class Arrivals:
 
     def __post_init__(self) -> None:
         _check(math.isfinite(self.rate) and self.rate > 0, "arrival rate", self.rate, "above 0")
-        for name, value in (("think time", self.think_time), ("time per token", self.time_per_token)):
+        for name, value in (
+            ("think time", self.think_time),
+            ("time per token", self.time_per_token),
+        ):
             _check(math.isfinite(value) and value >= 0, name, value, "0 or more seconds")
         _check(self.seed >= 0, "seed", self.seed, "0 or more")
 
@@ -75,7 +78,7 @@ class ArrivalClock:
         self._next = 0.0
 
     def session(self, output_lens: Sequence[int]) -> npt.NDArray[np.float64]:
-        """Return the arrival time of each turn, in seconds, given the answers' lengths in tokens."""
+        """Return the arrival time of each turn in seconds, given its answer's length in tokens."""
         model = self._arrivals
         draws = self._random.standard_exponential(len(output_lens))
         gaps = np.zeros(len(output_lens))

@@ -117,7 +117,9 @@ def _joined(columns: list[Any]) -> Any:
         values = np.concatenate([c.values for c in columns])
         return Ragged(np.concatenate([starts[:1], *offsets]), values)
     if isinstance(first, Codes):
-        return Codes.from_strings([name for c in columns for name in map(c.__getitem__, range(len(c)))])
+        return Codes.from_strings(
+            [name for c in columns for name in map(c.__getitem__, range(len(c)))]
+        )
     if isinstance(first, list):
         return [value for column in columns for value in column]
     return first  # a fact that is the same in every batch
@@ -158,7 +160,9 @@ class _Sink:
                 prompt_len=np.array(lengths, dtype=np.uint32),
                 output_len=np.array([t.output_len for t in turns], dtype=np.uint32),
                 prompts=None if text else Ragged.from_lists(prompts),
-                outputs=None if text else Ragged.from_lists([_EMPTY if o is None else o for o in outputs]),
+                outputs=None
+                if text
+                else Ragged.from_lists([_EMPTY if o is None else o for o in outputs]),
                 texts=prompts if text else None,
                 output_texts=["" if o is None else o for o in outputs] if text else None,
                 request_id=[f"{t.session}:{t.turn}" for t in turns],
@@ -352,9 +356,9 @@ class _Run:
         for sink in sinks:
             sink.flush()
         if not self.counts.used:
-            read = f"{self.reader.conversations} conversations read"
-            skipped = sum(self.reader.skipped.values())
-            msg = f"{self.reader.name}: no conversation has a user message ({read}, {skipped} bad rows)"
+            read, bad = self.reader.conversations, sum(self.reader.skipped.values())
+            facts = f"{read} conversations read, {bad} bad rows"
+            msg = f"{self.reader.name}: no conversation has a user message ({facts})"
             raise InputError(msg)
 
     @staticmethod
@@ -366,7 +370,7 @@ class _Run:
         for batch in self._batches():
             usable = [c for c in batch if self._count(c)]
             if self.text:
-                yield from self.encoder.texts(usable)  # type: ignore[misc]
+                yield from self.encoder.texts(usable)
             else:
                 yield from self.encoder.encode(usable)
             if self.progress is not None:

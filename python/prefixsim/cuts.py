@@ -1,4 +1,4 @@
-"""Where a text can be cut so that tokenizing the parts equals tokenizing the whole.
+r"""Where a text can be cut so that tokenizing the parts equals tokenizing the whole.
 
 A byte-level BPE tokenizer first splits text into *pre-tokens* with a regular expression and then
 merges bytes inside each pre-token. So a position that is a pre-token border whatever surrounds it
@@ -12,7 +12,7 @@ expressions in :data:`ALTERNATIVES`
 * a match that contains a letter cannot go on with a stop: runs of letters end there, and the
   contractions (``'s``) end with a letter;
 * a match that begins at or after ``p`` does not look back;
-* the one look-ahead, ``\\s+(?!\\S)``, looks from white space at the next character, which for
+* the one look-ahead, ``\s+(?!\S)``, looks from white space at the next character, which for
   white space left of ``p`` is left of ``p`` too, as ``text[p-1]`` is a letter.
 
 Unicode normalization (NFC) does not move the border either: no letter used here composes with a
@@ -92,7 +92,7 @@ ALTERNATIVES: dict[str, str] = {
     r"\s": "space",
     r"\s+$": "space",
 }
-"""Alternatives of pre-tokenizer expressions for which stable cuts are proved, and what each matches.
+"""Alternatives of pre-tokenizer expressions that stable cuts are proved for, and what they match.
 
 Those of GPT-2, OPT, RoBERTa (``ByteLevel`` of Hugging Face tokenizers), cl100k, Llama 3, Qwen 2 to
 3, o200k and the models that took one of them over.
@@ -185,11 +185,15 @@ def _refuse_splits(pre: dict[str, Any] | None) -> str | None:
                 return f"it splits text at an unknown expression: {part}"
             kinds.add(ALTERNATIVES[part])
     missing = {"letters", "numbers", "others", "space"} - kinds
-    return f"its expression does not match all text ({', '.join(sorted(missing))})" if missing else None
+    return (
+        f"its expression does not match all text ({', '.join(sorted(missing))})"
+        if missing
+        else None
+    )
 
 
 def _refuse_added(added: Iterable[Any]) -> str | None:
-    """Added tokens are found before the text is split; one that reaches over a cut undoes it."""
+    """Look for added tokens, which are found before text is split, that reach over a cut."""
     for token in added:
         content = token.content
         if _CUT.search(content):

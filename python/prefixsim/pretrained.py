@@ -55,7 +55,8 @@ def _from_folder(folder: Path) -> Any:
         try:
             return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
         except Exception as error:
-            msg = f"{folder}: no tokenizer that transformers can load ({_first_line(error)}), {_ADVICE}"
+            reason = _first_line(error)
+            msg = f"{folder}: no tokenizer that transformers can load ({reason}), {_ADVICE}"
             raise InputError(msg) from None
 
 
@@ -65,7 +66,7 @@ def _from_hub(model: str) -> Any:
 
         try:  # downloaded earlier: no network needed
             return AutoTokenizer.from_pretrained(model, local_files_only=True)
-        except Exception:  # noqa: S110
+        except Exception:
             pass
         _probe_hub(model)
         try:
@@ -85,7 +86,9 @@ def _probe_hub(model: str) -> None:
     )
 
     if constants.HF_HUB_OFFLINE:
-        msg = f"tokenizer '{model}' is not in the local cache and the hub is switched off, {_ADVICE}"
+        msg = (
+            f"tokenizer '{model}' is not in the local cache and the hub is switched off, {_ADVICE}"
+        )
         raise InputError(msg)
     try:
         HfApi().model_info(model, timeout=_HUB_TIMEOUT_S)
@@ -96,7 +99,8 @@ def _probe_hub(model: str) -> None:
         msg = f"tokenizer '{model}' needs a login to the model hub, {_ADVICE}"
         raise InputError(msg) from None
     except Exception:
-        msg = f"tokenizer '{model}' is not in the local cache and the hub cannot be reached, {_ADVICE}"
+        state = "is not in the local cache and the hub cannot be reached"
+        msg = f"tokenizer '{model}' {state}, {_ADVICE}"
         raise InputError(msg) from None
 
 

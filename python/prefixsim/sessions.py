@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from prefixsim.chat import Conversation, Message
-from prefixsim.chat.model import BadRow
+from prefixsim.chat.model import BadRowError
 from prefixsim.errors import InputError
 from prefixsim.templates import (
     ROLE_CUE,
@@ -97,7 +97,7 @@ class SessionEncoder:
         tokenizer: ChatTokenizer | None,
         template: Template,
         tokenization: Tokenization,
-        reject: Callable[[BadRow, Conversation], None],
+        reject: Callable[[BadRowError, Conversation], None],
     ) -> None:
         if tokenization not in ("whole", "message"):
             msg = f"unknown tokenization '{tokenization}', choose one of whole, message"
@@ -136,7 +136,7 @@ class SessionEncoder:
             try:
                 single = [self._render([messages[at]]) for at in turns]
                 multi = [text for text, _ in multi_turn_prompts(messages, self._render)]
-            except BadRow as bad:
+            except BadRowError as bad:
                 self._reject(bad, conversation)
                 continue
             yield TextSession(conversation, single, multi, [answer(messages, at) for at in turns])
@@ -147,7 +147,7 @@ class SessionEncoder:
         for conversation in conversations:
             try:
                 plans.append(self._plan(conversation))
-            except BadRow as bad:
+            except BadRowError as bad:
                 self._reject(bad, conversation)
         sessions = self._encode_plans(plans)
         if self._unchecked and not self._by_message and self._refusal is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
-from prefixsim.chat.model import BadRow, Message
+from prefixsim.chat.model import BadRowError, Message
 from prefixsim.errors import InputError
 
 __all__ = ["Render", "Template", "answer", "multi_turn_prompts", "renderer", "user_turns"]
@@ -46,8 +46,8 @@ def _render_chat(tokenizer: Any) -> Render:
             text = tokenizer.apply_chat_template(rows, tokenize=False, add_generation_prompt=True)
         except Exception as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            msg = f"the tokenizer's chat template refuses this conversation ({reason}); use --template role"
-            raise BadRow("refused_by_template", msg) from None
+            msg = f"the tokenizer's chat template refuses it ({reason}); use --template role"
+            raise BadRowError("refused_by_template", msg) from None
         assert isinstance(text, str)
         return text
 
@@ -55,7 +55,7 @@ def _render_chat(tokenizer: Any) -> Render:
 
 
 def renderer(template: Template, tokenizer: Any | None = None) -> Render:
-    """Return the function that renders prompts.
+    r"""Return the function that renders prompts.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def renderer(template: Template, tokenizer: Any | None = None) -> Render:
     Examples
     --------
     >>> renderer("role")([Message("user", "Hi")])
-    'User: Hi\\nAssistant:'
+    'User: Hi\nAssistant:'
     """
     if template == "none":
         return render_none
@@ -92,7 +92,7 @@ def user_turns(messages: Sequence[Message]) -> list[int]:
 
 
 def answer(messages: Sequence[Message], at: int) -> str | None:
-    """Return the assistant's messages that directly follow position ``at``, joined; None if none."""
+    """Return the assistant's messages that directly follow position ``at``, joined."""
     end = at + 1
     while end < len(messages) and messages[end].role == "assistant":
         end += 1

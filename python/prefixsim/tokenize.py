@@ -9,14 +9,12 @@ tokenizer in one batch on all cores.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from prefixsim import cuts
-from prefixsim.errors import InputError
 
 if TYPE_CHECKING:
     from prefixsim.trace import Trace
@@ -127,7 +125,9 @@ def split(text: str, start: int = 0, end: int | None = None, bodies: Sequence[st
         if found < 0:
             continue
         stop = found + len(part)
-        if (found == start or cuts.is_cut(text, found)) and (stop == end or cuts.is_cut(text, stop)):
+        if (found == start or cuts.is_cut(text, found)) and (
+            stop == end or cuts.is_cut(text, stop)
+        ):
             if found > at:
                 pieces.append(text[at:found])
             pieces.append(part)
@@ -183,7 +183,9 @@ def _common_prefix(a: str, b: str) -> int:
     return low
 
 
-def join(pieces: Pieces, encoded: dict[str, Tokens], prefix: Tokens, suffix: Tokens) -> list[Tokens]:
+def join(
+    pieces: Pieces, encoded: dict[str, Tokens], prefix: Tokens, suffix: Tokens
+) -> list[Tokens]:
     """Return the token arrays that make up a prompt, special tokens around them."""
     parts = [encoded[piece] for piece in pieces]
     if len(prefix):

@@ -7,7 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-__all__ = ["ROLES", "BadRow", "Conversation", "Message", "Role", "as_list", "as_text", "role_of"]
+__all__ = [
+    "ROLES",
+    "BadRowError",
+    "Conversation",
+    "Message",
+    "Role",
+    "as_list",
+    "as_text",
+    "role_of",
+]
 
 Role = Literal["user", "assistant", "system", "tool"]
 """Who speaks. Only ``user`` messages become requests; the others are context or answers."""
@@ -57,7 +66,7 @@ class Conversation:
     where: str = ""
 
 
-class BadRow(Exception):
+class BadRowError(Exception):
     """A row that cannot be used.
 
     Parameters
@@ -95,15 +104,15 @@ def as_list(row: Any, field: str) -> Sequence[Any]:
     """Return the array in ``row[field]``."""
     if not isinstance(row, dict):
         msg = f"expected an object with the field '{field}', found {describe(row)}"
-        raise BadRow("wrong_schema", msg)
+        raise BadRowError("wrong_schema", msg)
     if field not in row:
         found = ", ".join(f"'{name}'" for name in list(row)[:6]) or "no fields"
         msg = f"field '{field}' is missing (found {found})"
-        raise BadRow("wrong_schema", msg)
+        raise BadRowError("wrong_schema", msg)
     value = row[field]
     if not isinstance(value, list):
         msg = f"field '{field}': expected an array of messages, found {describe(value)}"
-        raise BadRow("wrong_schema", msg)
+        raise BadRowError("wrong_schema", msg)
     return value
 
 
@@ -111,7 +120,7 @@ def as_text(value: object, field: str, repairs: Counter[str]) -> str:
     """Return a string that can be encoded; lone surrogates become U+FFFD and are counted."""
     if not isinstance(value, str):
         msg = f"field '{field}': expected a string, found {describe(value)}"
-        raise BadRow("wrong_schema", msg)
+        raise BadRowError("wrong_schema", msg)
     if value.isascii():
         return value
     try:
@@ -129,7 +138,7 @@ def role_of(value: object, field: str) -> Role:
         known = ", ".join(ROLES)
         found = f"'{value}'" if isinstance(value, str) else describe(value)
         msg = f"field '{field}': unknown role {found}, expected one of {known}"
-        raise BadRow("unknown_role", msg)
+        raise BadRowError("unknown_role", msg)
     return role
 
 
@@ -137,5 +146,5 @@ def message_of(value: object, where: str) -> dict[str, Any]:
     """Return the object of one message."""
     if not isinstance(value, dict):
         msg = f"field '{where}': expected an object, found {describe(value)}"
-        raise BadRow("wrong_schema", msg)
+        raise BadRowError("wrong_schema", msg)
     return value

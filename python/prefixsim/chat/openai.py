@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from prefixsim.chat.model import BadRow, Message, as_list, as_text, describe, message_of, role_of
+from prefixsim.chat.model import (
+    BadRowError,
+    Message,
+    as_list,
+    as_text,
+    describe,
+    message_of,
+    role_of,
+)
 
 __all__ = ["FIELD", "message", "messages"]
 
@@ -25,7 +33,7 @@ def message(value: dict[str, Any], where: str, repairs: Counter[str]) -> Message
     for field in ("role", "content"):
         if field not in value and not (field == "content" and "tool_calls" in value):
             msg = f"field '{where}.{field}' is missing"
-            raise BadRow("wrong_schema", msg)
+            raise BadRowError("wrong_schema", msg)
     role = role_of(value["role"], f"{where}.role")
     return Message(role, _content(value.get("content"), role, f"{where}.content", repairs))
 
@@ -42,7 +50,7 @@ def _content(content: object, role: str, where: str, repairs: Counter[str]) -> s
             texts.append(as_text(part, f"{where}[{i}]", repairs))
         elif not isinstance(part, dict):
             msg = f"field '{where}[{i}]': expected a content part, found {describe(part)}"
-            raise BadRow("wrong_schema", msg)
+            raise BadRowError("wrong_schema", msg)
         elif "text" in part:
             texts.append(as_text(part["text"], f"{where}[{i}].text", repairs))
         else:  # images, audio: nothing a text tokenizer could read

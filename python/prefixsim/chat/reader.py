@@ -9,7 +9,7 @@ from typing import IO, Any, Literal, get_args
 
 from prefixsim._files import open_bytes
 from prefixsim.chat import openai, sharegpt, stream, wildchat
-from prefixsim.chat.model import BadRow, Conversation, Message, describe
+from prefixsim.chat.model import BadRowError, Conversation, Message, describe
 from prefixsim.errors import InputError
 
 __all__ = ["FORMATS", "ChatFormat", "ChatReader"]
@@ -26,6 +26,7 @@ FORMATS: dict[str, tuple[str, Parse]] = {
 }
 """Name of each format: the field that holds the messages, and the function that reads them."""
 
+_FIELDS = " or ".join(f"'{field}'" for field, _ in FORMATS.values())
 _PARQUET_MAGIC = b"PAR1"
 _BOM = b"\xef\xbb\xbf"
 _PEEK = 1 << 16
@@ -88,85 +89,85 @@ class ChatReader:
         self._skip = skip_bad_rows
         self._limit = limit
         self._stream: IO[bytes] | None = None
-        self._size = 0
-        self._word = "line"
-        if isinstance(source, (str, Path)):
-            self.name = str(source)
-            self._rows = self._open(Path(source))
-        else:
-            self.name = "memory"
-            self._word = "row"
-            self._rows = enumerate(source, start=1)
+        self._path = Path(source) if isinstance(source, (str, Path)) else None
+        self._source = source
+        self._kind = "rows" if self._path is None else self._sniff_file(self._path)
+        self.name = "memory" if self._path is None else str(self._path)
 
-    def _open(self, path: Path) -> Iterator[stream.Row]:
-        self._stream = open_bytes(path)
-        self._size = path.stat().st_size
-        try:
-            head = self._peek()
-        except stream.READ_ERRORS as error:
-            msg = f"{path}: the compressed file is damaged ({error})"
-            raise InputError(msg) from None
+    def _sniff_file(self, path: Path) -> str:
+        """Return how the rows of the file are stored."""
+        with open_bytes(path) as file:
+            try:
+                head = file.peek(_PEEK)[:_PEEK]  # type: ignore[attr-defined]
+            except stream.READ_ERRORS as error:
+                msg = f"{path}: the compressed file is damaged ({error})"
+                raise InputError(msg) from None
         if head.startswith(_PARQUET_MAGIC):
-            self._word = "row"
-            fields = [FORMATS[self.format]] if self.format else list(FORMATS.values())
-            return stream.parquet(str(path), tuple(field for field, _ in fields))
+            return "parquet"
         first = head.removeprefix(_BOM).lstrip()[:1]
-        if first == b"[":
-            return stream.json_array(self._stream)
-        if first == b"{":
-            return stream.json_lines(self._stream)
+        if first in {b"[", b"{"}:
+            return "array" if first == b"[" else "lines"
         if not head.strip():
             msg = f"{path}: is empty, give a file with conversations"
         else:
             line = 1 + head[: len(head) - len(head.lstrip())].count(b"\n")
-            msg = f"{path}:{line}: not JSON: expected '[' or '{{' (a JSON array, JSON lines, or Parquet)"
+            msg = f"{path}:{line}: not JSON: expected a JSON array, JSON lines, or Parquet"
         raise InputError(msg)
 
-    def _peek(self) -> bytes:
-        assert self._stream is not None
-        return self._stream.peek(_PEEK)[:_PEEK]  # type: ignore[attr-defined, no-any-return]
+    def _rows(self) -> Iterator[stream.Row]:
+        if self._path is None:
+            yield from enumerate(self._source, start=1)  # type: ignore[arg-type]
+        elif self._kind == "parquet":
+            fields = [FORMATS[self.format]] if self.format else list(FORMATS.values())
+            yield from stream.parquet(str(self._path), tuple(field for field, _ in fields))
+        else:
+            read = stream.json_array if self._kind == "array" else stream.json_lines
+            with open_bytes(self._path) as self._stream:
+                yield from read(self._stream)
 
     def progress(self) -> tuple[int, int] | None:
         """Bytes of the file read so far and in all, if both are known."""
         below: IO[bytes] | None = getattr(self._stream, "_below", self._stream)
-        try:
-            return (below.tell(), self._size) if below is not None and self._size else None
-        except (OSError, ValueError):
+        if below is None or below.closed or self._path is None:
             return None
+        return below.tell(), self._path.stat().st_size
 
     def __iter__(self) -> Iterator[Conversation]:
+        rows = self._rows()
         try:
-            for row in self._rows:
+            for row in rows:
                 if self._limit is not None and self.conversations >= self._limit:
                     return
-                conversation = self._bad(row, 0) if isinstance(row, BadRow) else self._parse(*row)
-                if conversation is not None:
+                if isinstance(row, BadRowError):
+                    self._bad(row, 0)
+                elif (conversation := self._parse(*row)) is not None:
                     self.conversations += 1
                     self.messages += len(conversation.messages)
                     yield conversation
         finally:
-            if self._stream is not None:
-                self._stream.close()
+            rows.close()  # type: ignore[attr-defined]
 
     def _parse(self, line: int, row: Any) -> Conversation | None:
         try:
             if self.format is None:
                 self.format = _sniff(row)
             messages = FORMATS[self.format][1](row, self.repairs)
-        except BadRow as bad:
-            return self._bad(bad, line)
+        except BadRowError as bad:
+            self._bad(bad, line)
+            return None
         identity = next(
             (row[k] for k in ("id", "conversation_id", "conversation_hash") if row.get(k)), ""
         )
         return Conversation(self.conversations, str(identity), messages, self._where(line))
 
     def _where(self, line: int) -> str:
-        return f"{self.name}:{line}" if self._word == "line" else f"{self.name}: row {line}"
+        by_line = self._kind in {"array", "lines"}
+        return f"{self.name}:{line}" if by_line else f"{self.name}: row {line}"
 
-    def _bad(self, bad: BadRow, line: int) -> None:
+    def _bad(self, bad: BadRowError, line: int) -> None:
         self.bad_row(bad, self._where(bad.line or line))
 
-    def bad_row(self, bad: BadRow, where: str) -> None:
+    def bad_row(self, bad: BadRowError, where: str) -> None:
         """Count a row that turned out to be unusable, or raise.
 
         Raises
@@ -184,11 +185,11 @@ class ChatReader:
 
 def _sniff(row: Any) -> str:
     if not isinstance(row, dict):
-        msg = f"expected an object with the field 'conversations', 'messages' or 'conversation', found {describe(row)}"
-        raise BadRow("wrong_schema", msg)
+        msg = f"expected an object with the field {_FIELDS}, found {describe(row)}"
+        raise BadRowError("wrong_schema", msg)
     for name, (field, _) in FORMATS.items():
         if field in row:
             return name
     found = ", ".join(f"'{name}'" for name in list(row)[:6]) or "no fields"
-    msg = f"field 'conversations', 'messages' or 'conversation' is missing (found {found})"
-    raise BadRow("wrong_schema", msg)
+    msg = f"field {_FIELDS} is missing (found {found})"
+    raise BadRowError("wrong_schema", msg)

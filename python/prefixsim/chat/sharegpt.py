@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any
 
 from prefixsim.chat import openai
-from prefixsim.chat.model import BadRow, Message, as_list, as_text, message_of, role_of
+from prefixsim.chat.model import BadRowError, Message, as_list, as_text, message_of, role_of
 
 __all__ = ["FIELD", "messages"]
 
@@ -27,6 +27,6 @@ def _message(value: dict[str, Any], where: str, repairs: Counter[str]) -> Messag
     for field in ("from", "value"):
         if field not in value:
             msg = f"field '{where}.{field}' is missing"
-            raise BadRow("wrong_schema", msg)
+            raise BadRowError("wrong_schema", msg)
     role = role_of(value["from"], f"{where}.from")
     return Message(role, as_text(value["value"], f"{where}.value", repairs))

@@ -1,6 +1,6 @@
 """Rows of a file as a stream: JSON array, JSON lines, Parquet; memory bounded by one row.
 
-Every function yields ``(line, value)`` or, for something unusable, a :class:`BadRow`.
+Every function yields ``(line, value)`` or, for something unusable, a :class:`BadRowError`.
 """
 
 from __future__ import annotations
@@ -12,17 +12,18 @@ import zlib
 from collections.abc import Iterator
 from typing import IO, Any
 
-from prefixsim.chat.model import BadRow
+from prefixsim.chat.model import BadRowError
 
 __all__ = ["Row", "json_array", "json_lines", "parquet"]
 
-Row = tuple[int, Any] | BadRow
+Row = tuple[int, Any] | BadRowError
 
 _CHUNK = 1 << 20
 _LONGEST_ROW = 1 << 30
 # A decode error this close to the end of what has been read may be cured by reading on: the
 # longest token that json reports from its middle is `-Infinity`, or an escape `\ud83d\ude00`.
 _CUT_MARGIN = 16
+_CLOSING = re.compile(r"[\]}]")
 _SPACE = re.compile(r"[ \t\r\n]*")
 _ESCAPED_BYTE = re.compile("[\udc80-\udcff]")
 
@@ -56,27 +57,30 @@ def json_lines(stream: IO[bytes]) -> Iterator[Row]:
         except UnicodeDecodeError as error:
             yield _invalid_utf8(line, raw[error.start])
         except json.JSONDecodeError as error:
-            last = not raw.endswith(b"\n") and error.pos >= len(text) - _CUT_MARGIN
-            cut = last or (not raw.endswith(b"\n") and error.msg.startswith("Unterminated"))
-            if cut:
-                yield BadRow("cut_off", CUT_OFF, line=line)
+            if not raw.endswith(b"\n") and _ends_open(error, text):
+                yield BadRowError("cut_off", CUT_OFF, line=line)
             else:
-                yield BadRow("not_json", f"not JSON: {error.msg.lower()}", line=line)
+                yield BadRowError("not_json", f"not JSON: {error.msg.lower()}", line=line)
         except RecursionError:
-            yield BadRow("not_json", "JSON nested too deeply", line=line)
+            yield BadRowError("not_json", "JSON nested too deeply", line=line)
 
 
-def _damaged(line: int, error: Exception) -> BadRow:
+def _ends_open(error: json.JSONDecodeError, text: str) -> bool:
+    """Whether the text simply ends too early, as opposed to being wrong at ``error``."""
+    return error.msg.startswith("Unterm") or not _CLOSING.search(text, error.pos)
+
+
+def _damaged(line: int, error: Exception) -> BadRowError:
     msg = (
         f"the compressed file is damaged or cut off here ({error}); "
         "--skip-bad-rows keeps every conversation before"
     )
-    return BadRow("cut_off", msg, line=line, ends_file=True)
+    return BadRowError("cut_off", msg, line=line, ends_file=True)
 
 
-def _invalid_utf8(line: int, byte: int) -> BadRow:
+def _invalid_utf8(line: int, byte: int) -> BadRowError:
     msg = f"invalid UTF-8 (byte 0x{byte:02x}); convert the file to UTF-8, or use --skip-bad-rows"
-    return BadRow("invalid_utf8", msg, line=line)
+    return BadRowError("invalid_utf8", msg, line=line)
 
 
 class _Buffer:
@@ -111,7 +115,7 @@ class _Buffer:
 
     def _decode(self, data: bytes) -> str:
         if not self.invalid:
-            pending, flags = self._decoder.getstate()
+            pending, _ = self._decoder.getstate()
             try:
                 return self._decoder.decode(data, final=self.ended)
             except UnicodeDecodeError:
@@ -152,7 +156,7 @@ def json_array(stream: IO[bytes]) -> Iterator[Row]:
     while True:
         row = _element(buffer, decoder)
         yield row
-        if isinstance(row, BadRow) and row.ends_file:
+        if isinstance(row, BadRowError) and row.ends_file:
             return
         separator = buffer.skip_space()
         if separator == "]":
@@ -180,10 +184,12 @@ def _element(buffer: _Buffer, decoder: json.JSONDecoder) -> Row:
             cut = error.pos >= len(buffer.text) - _CUT_MARGIN or error.msg.startswith("Unterm")
             if cut and len(buffer.text) - start < _LONGEST_ROW and buffer.more():
                 continue
+            cut = cut and _ends_open(error, buffer.text)
             return _broken(buffer, error.pos, f"not JSON: {error.msg.lower()}", cut=cut)
         except RecursionError:
             return _broken(buffer, start, "JSON nested too deeply")
-        if end == len(buffer.text) and not isinstance(value, (dict, list)) and buffer.more():
+        near_end = end > len(buffer.text) - _CUT_MARGIN
+        if near_end and not isinstance(value, (dict, list)) and buffer.more():
             continue  # a number may go on
         line = buffer.line(start)
         marked = buffer.invalid_byte(start, end)
@@ -193,7 +199,7 @@ def _element(buffer: _Buffer, decoder: json.JSONDecoder) -> Row:
         return line, value
 
 
-def _broken(buffer: _Buffer, position: int, what: str, *, cut: bool = False) -> BadRow:
+def _broken(buffer: _Buffer, position: int, what: str, *, cut: bool = False) -> BadRowError:
     """Describe why nothing after ``position`` can be read."""
     start = buffer.at
     marked = buffer.invalid_byte(start, min(position + 1, len(buffer.text)))
@@ -204,9 +210,9 @@ def _broken(buffer: _Buffer, position: int, what: str, *, cut: bool = False) -> 
     if buffer.damage is not None:
         return _damaged(buffer.line(start), buffer.damage)
     if cut or position >= len(buffer.text):
-        return BadRow("cut_off", CUT_OFF, line=buffer.line(start), ends_file=True)
+        return BadRowError("cut_off", CUT_OFF, line=buffer.line(start), ends_file=True)
     msg = f"{what}; --skip-bad-rows keeps every conversation before"
-    return BadRow("not_json", msg, line=buffer.line(position), ends_file=True)
+    return BadRowError("not_json", msg, line=buffer.line(position), ends_file=True)
 
 
 def parquet(path: str, columns: tuple[str, ...]) -> Iterator[Row]:
@@ -223,7 +229,7 @@ def parquet(path: str, columns: tuple[str, ...]) -> Iterator[Row]:
                 expected = " or ".join(f"'{c}'" for c in columns)
                 found = ", ".join(f"'{n}'" for n in file.schema_arrow.names[:8])
                 msg = f"column {expected} is missing (found {found})"
-                yield BadRow("wrong_schema", msg, line=1, ends_file=True)
+                yield BadRowError("wrong_schema", msg, line=1, ends_file=True)
                 return
             wanted += [c for c in ids if c in names][:1]
             number = 0
@@ -233,4 +239,6 @@ def parquet(path: str, columns: tuple[str, ...]) -> Iterator[Row]:
                     yield number, row
     except (pa.ArrowInvalid, OSError) as error:
         reason = str(error).splitlines()[0]
-        yield BadRow("cut_off", f"not a readable Parquet file: {reason}", line=1, ends_file=True)
+        yield BadRowError(
+            "cut_off", f"not a readable Parquet file: {reason}", line=1, ends_file=True
+        )

@@ -58,8 +58,8 @@ DOMAINS = (
     Domain(
         "cooking",
         _words(
-            "lentil soup, sourdough bread, mushroom risotto, apple tart, vegetable curry, fish pie, "
-            "tomato salad, noodle stir-fry, pumpkin stew, chocolate cake, cucumber salad"
+            "lentil soup, sourdough bread, mushroom risotto, apple tart, vegetable curry, "
+            "fish pie, tomato salad, noodle stir-fry, pumpkin stew, chocolate cake, cucumber salad"
         ),
         _words(
             "olive oil, crust, broth, yeast, garlic, lemon zest, oven rack, spice mix, filling, "
@@ -86,12 +86,12 @@ DOMAINS = (
     Domain(
         "garden",
         _words(
-            "raised bed, tomato plant, compost heap, apple tree, herb spiral, rose bush, green roof, "
-            "rain barrel, bean trellis, lawn, bee hotel, greenhouse"
+            "raised bed, tomato plant, compost heap, apple tree, herb spiral, rose bush, "
+            "green roof, rain barrel, bean trellis, lawn, bee hotel, greenhouse"
         ),
         _words(
-            "soil, root ball, mulch, seedling, drip line, leaf, graft, aphid, frost cloth, fertilizer, "
-            "drainage, pruning cut"
+            "soil, root ball, mulch, seedling, drip line, leaf, graft, aphid, frost cloth, "
+            "fertilizer, drainage, pruning cut"
         ),
         _words("prune, water, transplant, sow, harvest, shade, fertilize, cover, thin out, graft"),
         _words("wilted, overgrown, frost-hardy, waterlogged, thriving, pale, pest-free, top-heavy"),
@@ -100,8 +100,9 @@ DOMAINS = (
     Domain(
         "office",
         _words(
-            "meeting summary, project plan, job description, press release, budget request, newsletter, "
-            "status report, onboarding guide, survey invitation, tender offer, complaint letter"
+            "meeting summary, project plan, job description, press release, "
+            "budget request, newsletter, status report, onboarding guide, "
+            "survey invitation, tender offer, complaint letter"
         ),
         _words(
             "deadline, action item, stakeholder, opening line, appendix, cost estimate, milestone, "
@@ -114,22 +115,24 @@ DOMAINS = (
     Domain(
         "support",
         _words(
-            "monthly invoice, broken router, parental lock, lost password, warranty claim, gift card, "
-            "double charge, delivery slot, firmware update, home alarm, smart thermostat"
+            "monthly invoice, broken router, parental lock, lost password, warranty claim, "
+            "gift card, double charge, delivery slot, firmware update, home alarm, smart thermostat"
         ),
         _words(
             "order number, reset button, confirmation mail, serial number, refund, status light, "
             "account page, power supply, service plan, tracking link, security question, receipt"
         ),
-        _words("reset, cancel, replace, verify, upgrade, return, activate, report, register, check"),
+        _words(
+            "reset, cancel, replace, verify, upgrade, return, activate, report, register, check"
+        ),
         _words("expired, blinking red, out of stock, already paid, offline, on its way, locked"),
         _words("the app, the web shop, the hotline, the parcel shop, my account, the living room"),
     ),
     Domain(
         "science",
         _words(
-            "solar eclipse, tidal power, plate tectonics, ocean current, vaccine, black hole, battery, "
-            "photosynthesis, migration of birds, glacier, sound wave, prime number"
+            "solar eclipse, tidal power, plate tectonics, ocean current, vaccine, black hole, "
+            "battery, photosynthesis, migration of birds, glacier, sound wave, prime number"
         ),
         _words(
             "energy, orbit, membrane, mass, frequency, fossil record, catalyst, gravity, salinity, "

@@ -25,9 +25,9 @@ _CHAT_TEMPLATE = (
 # Common words, so that text of other kinds does not fall into single letters at once.
 _EXTRA_TEXT = (
     "the and of to in that is was for it with as his on be at by had not are but from or have an "
-    "they which one you were all her she there would their we him been has when who will no more if "
-    "out so up said what its about than into them can only other time new some could these two may "
-    "first then do any like my now over such our man me even most made after also did many off"
+    "they which one you were all her she there would their we him been has when who will no more "
+    "if out so up said what its about than into them can only other time new some could these two "
+    "may first then do any like my now over such our man me even most made after also did many off"
 )
 
 

@@ -46,7 +46,8 @@ _CODE = (
     "```python\ndef {f}_{g}(items, limit={number}):\n    total = 0\n    for item in items:\n"
     '        if item.{f} > limit:\n            raise ValueError("{f} is {quality}")\n'
     "        total += item.{g}\n    return total\n```",
-    "```sql\nSELECT {f}, COUNT(*) AS n\nFROM {g}\nWHERE {f} > {number}\nGROUP BY {f}\nORDER BY n DESC;\n```",
+    "```sql\nSELECT {f}, COUNT(*) AS n\nFROM {g}\n"
+    "WHERE {f} > {number}\nGROUP BY {f}\nORDER BY n DESC;\n```",
     '```json\n{{"name": "{f}", "limit": {number}, "tags": ["{g}", "{quality}"]}}\n```',
 )
 
