@@ -36,7 +36,7 @@ def load_tokenizer(model: str) -> Any:
     """
     if model == DEMO_MODEL:
         return _from_folder(_DEMO_FOLDER)
-    folder = Path(model).expanduser()
+    folder = Path(model or " ").expanduser()
     if folder.is_dir():
         return _from_folder(folder)
     if folder.exists():

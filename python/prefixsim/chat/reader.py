@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, Literal, get_args
 
@@ -114,7 +114,7 @@ class ChatReader:
             msg = f"{path}:{line}: not JSON: expected a JSON array, JSON lines, or Parquet"
         raise InputError(msg)
 
-    def _rows(self) -> Iterator[stream.Row]:
+    def _rows(self) -> Generator[stream.Row, None, None]:
         if self._path is None:
             yield from enumerate(self._source, start=1)  # type: ignore[arg-type]
         elif self._kind == "parquet":
@@ -145,7 +145,7 @@ class ChatReader:
                     self.messages += len(conversation.messages)
                     yield conversation
         finally:
-            rows.close()  # type: ignore[attr-defined]
+            rows.close()
 
     def _parse(self, line: int, row: Any) -> Conversation | None:
         try:
