@@ -163,7 +163,20 @@ NASTY = st.lists(
             [
                 *SPECIALS,
                 *("'s", "'LL ", "don't", " ", "  ", "\n", "\n\n", "\r\n", "\t", "\u00a0", "\u3000"),
-                *("a", "Word", "é", "e\u0301", "\u0301", "ß", "\u017f", "日本", "。", "ง่าย", "क्", "نص"),
+                *(
+                    "a",
+                    "Word",
+                    "é",
+                    "e\u0301",
+                    "\u0301",
+                    "ß",
+                    "\u017f",
+                    "日本",
+                    "。",
+                    "ง่าย",
+                    "क्",
+                    "نص",
+                ),
                 *(
                     "한국",
                     "\u1112\u1161\u11ab",
@@ -250,13 +263,13 @@ def test_cost_is_linear_in_unique_text(tokenizers: Callable[..., Any]) -> None:
 
 def test_message_tokenization(tokenizers: Callable[..., Any]) -> None:
     tokenizer = tokenizers("opt")
-    row = conversation(("user", "some"), ("assistant", "where"), ("user", " else"))
+    row = conversation(("user", " he"), ("assistant", "llo"), ("user", " matters"))
     (session,) = SessionEncoder(tokenizer, "none", "message", never).encode([row])
-    alone = [x.tolist() for x in tokenizer.encode(["some", "where", " else"])]
+    alone = [x.tolist() for x in tokenizer.encode([" he", "llo", " matters"])]
     assert np.concatenate(session.multi[1]).tolist() == [2, *alone[0], *alone[1], *alone[2]]
     assert np.concatenate(session.single[1]).tolist() == [2, *alone[2]]
     (whole,) = SessionEncoder(tokenizer, "none", "whole", never).encode([row])
-    assert len(np.concatenate(whole.multi[1])) == 3  # "somewhere" crosses the message border
+    assert len(np.concatenate(whole.multi[1])) == 3  # " hello" crosses the message border
     with pytest.raises(InputError, match="use --tokenization whole"):
         SessionEncoder(tokenizer, "chat", "message", never)
 

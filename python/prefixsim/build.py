@@ -38,6 +38,7 @@ _BATCH_CONVERSATIONS = 512
 _BATCH_CHARACTERS = 4_000_000
 _FLUSH_REQUESTS = 4096
 _FLUSH_TOKENS = 2_000_000
+_MOST_TOKENS_COMPILED = 200_000_000  # the one step that needs a whole trace in memory
 _BYTES_PER_TOKEN = 4  # of English text; used for answers of text traces only
 
 
@@ -57,8 +58,8 @@ class BuiltTraces:
         Written files: ``single_turn``, ``multi_turn``, ``summary``; empty if none were asked for.
     counts : dict of str to KindCounts
         Prompt and output lengths of each trace, with how often each occurs.
-    turns : Counter
-        Number of conversations by number of turns.
+    conversations : ConversationCounts
+        What the conversations held, and their numbers of turns.
     """
 
     summary: dict[str, Any]
@@ -281,18 +282,39 @@ def build_traces(
         sinks = [_Sink(writers[kind], kind, {"config": config}) for kind in KINDS]
         run.write(sinks)
     summary = run.summary(config, sinks)
+    traces = {kind: w.trace() for kind, w in writers.items() if isinstance(w, _Memory)}
+    for kind in KINDS:
+        row = summary["traces"][kind]
+        source = traces[kind] if kind in traces else files[kind]
+        row["sharing_ceiling"] = _sharing_ceiling(source, row.get("prompt_tokens"), block_size)
     if folder is not None:
         for kind in KINDS:
             summary["traces"][kind]["file"] = files[kind].name
         files["summary"] = folder / "trace_summary.json"
         atomic_write(files["summary"], json.dumps(summary, indent=2) + "\n")
-    return BuiltTraces(
-        summary,
-        files,
-        {kind: sink.counts for kind, sink in zip(KINDS, sinks, strict=True)},
-        run.counts,
-        {kind: w.trace() for kind, w in writers.items() if isinstance(w, _Memory)},
-    )
+    counts = {kind: sink.counts for kind, sink in zip(KINDS, sinks, strict=True)}
+    return BuiltTraces(summary, files, counts, run.counts, traces)
+
+
+def _sharing_ceiling(
+    source: Trace | Path, prompt_tokens: int | None, block_size: int
+) -> dict[str, Any] | None:
+    """Return what an infinite cache would reuse; None for text, and for traces too long to load."""
+    if not prompt_tokens or prompt_tokens > _MOST_TOKENS_COMPILED:
+        return None
+    from prefixsim.forest import compile as compile_forest  # noqa: PLC0415
+
+    trace = source if isinstance(source, Trace) else Trace.read(source)
+    profile = compile_forest(trace).profile(block_size)
+    hits = int(profile.lru(None)["hit_blocks"].sum(dtype=np.uint64))
+    return {
+        "block_size": block_size,
+        "total_blocks": int(profile.full_blocks.sum(dtype=np.uint64)),
+        "unique_blocks": profile.unique_blocks,
+        "blocks_reused": hits,
+        "hit_tokens": hits * block_size,
+        "token_hit_rate": hits * block_size / prompt_tokens,
+    }
 
 
 def _check_options(block_size: int, max_conversations: int | None, output_format: str) -> None:

@@ -63,7 +63,7 @@ class KindCounts:
 
     def summary(self, unit: str) -> dict[str, Any]:
         """Return totals and distributions; ``unit`` is ``tokens`` or ``characters``."""
-        name = "prompt_len" if unit == "tokens" else "prompt_characters"
+        name = "prompt_len" if unit == "tokens" else "prompt_len_characters"
         return {
             "requests": self.requests,
             f"prompt_{unit}": sum(v * n for v, n in self.prompt_lengths.items()),

@@ -179,13 +179,24 @@ def report(built: BuiltTraces, files: list[Path]) -> None:
         markup=False,
     )
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("trace", "requests", "prompt tokens", "mean", "median", "max", "output tokens"):
+    for name in (
+        "trace",
+        "requests",
+        "prompt tokens",
+        "mean",
+        "median",
+        "max",
+        "output tokens",
+        "shared",
+    ):
         table.add_column(name, justify="left" if name == "trace" else "right")
     unit = "tokens" if built.summary["config"]["tokenization"] else "characters"
     table.columns[2].header = f"prompt {unit}"
     for kind, row in built.summary["traces"].items():
         table.add_row(_TITLES[kind], *_figures(row, unit))
     console.print(table)
+    size = built.summary["config"]["block_size"]
+    console.print(f"shared: token hit rate of an unbounded cache with blocks of {size} tokens")
     for line in notes(data):
         console.print(line, markup=False)
     console.print(f"tokenizer: {built.summary['config']['model'] or 'none'}", markup=False)
@@ -194,7 +205,8 @@ def report(built: BuiltTraces, files: list[Path]) -> None:
 
 
 def _figures(row: dict[str, Any], unit: str) -> list[str]:
-    lengths = row["prompt_len" if unit == "tokens" else "prompt_characters"]
+    lengths = row["prompt_len" if unit == "tokens" else "prompt_len_characters"]
+    ceiling = row["sharing_ceiling"]
     return [
         f"{row['requests']:,}",
         f"{row[f'prompt_{unit}']:,}",
@@ -202,6 +214,7 @@ def _figures(row: dict[str, Any], unit: str) -> list[str]:
         f"{lengths['median']:,.0f}",
         f"{lengths['max']:,}",
         f"{row['output_tokens']:,}",
+        f"{ceiling['token_hit_rate']:.1%}" if ceiling else "-",
     ]
 
 
