@@ -24,7 +24,7 @@ ROWS = [
 ]
 
 
-def run(*args: str | Path) -> int:
+def run(*args: str | Path | int) -> int:
     return main(["trace", *map(str, args)])
 
 
@@ -88,7 +88,8 @@ def test_own_file_text_and_parquet(tmp_path: Path, capsys: pytest.CaptureFixture
     data.write_bytes(gzip.compress(json.dumps(ROWS).encode()))
     common = ("--data-path", data, "--skip-visualization", "--max-conversations", "all")
     assert run(*common, "--text", "--output-dir", tmp_path / "t", "--template", "role") == 0
-    rows = [json.loads(line) for line in (tmp_path / "t/multi_turn_trace.jsonl").open()]
+    lines = (tmp_path / "t/multi_turn_trace.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
     assert [r["text"] for r in rows] == ["User: Hi\nAssistant:", "User: One\nAssistant:"]
     assert [r["output_text"] for r in rows] == ["Yo", ""]
     assert (

@@ -25,7 +25,7 @@ from prefixsim.chat import ChatReader, Conversation
 from prefixsim.errors import InputError
 from prefixsim.sessions import Session, SessionEncoder, TextSession
 from prefixsim.templates import Template, user_turns
-from prefixsim.tokenize import ChatTokenizer, Tokenization, Tokens
+from prefixsim.tokenize import DEFAULT_MODEL, ChatTokenizer, Tokenization, Tokens
 from prefixsim.trace import Codes, Ragged, Trace
 from prefixsim.trace_summary import ConversationCounts, KindCounts, distribution
 
@@ -183,7 +183,7 @@ _EMPTY: Tokens = np.empty(0, dtype=np.uint32)
 def build_traces(
     data: str | Path | Iterable[Any] | None = None,
     *,
-    model: str = "facebook/opt-125m",
+    model: str = DEFAULT_MODEL,
     output_dir: str | Path | None = None,
     max_conversations: int | None = 1000,
     template: Template = "none",

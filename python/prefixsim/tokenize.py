@@ -19,13 +19,21 @@ from prefixsim import cuts
 if TYPE_CHECKING:
     from prefixsim.trace import Trace
 
-__all__ = ["ChatTokenizer", "Pieces", "Tokenization", "split_session", "tokenize_trace"]
+__all__ = [
+    "DEFAULT_MODEL",
+    "ChatTokenizer",
+    "Pieces",
+    "Tokenization",
+    "split_session",
+    "tokenize_trace",
+]
 
 Tokenization = Literal["whole", "message"]
 Tokens = npt.NDArray[np.uint32]
 Pieces = list[str]
 """Parts of a text whose tokens, joined, are the tokens of the text."""
 
+DEFAULT_MODEL = "facebook/opt-125m"
 _SHORTEST_BODY = 64
 _EMPTY: Tokens = np.empty(0, dtype=np.uint32)
 
@@ -195,7 +203,7 @@ def join(
     return parts
 
 
-def tokenize_trace(trace: Trace, model: str = "facebook/opt-125m") -> Trace:
+def tokenize_trace(trace: Trace, model: str = DEFAULT_MODEL) -> Trace:
     """Turn a text trace into a token trace, every prompt encoded as a whole.
 
     Parameters

@@ -13,6 +13,7 @@ import typer
 
 from prefixsim.cli import app
 from prefixsim.errors import InputError
+from prefixsim.tokenize import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from prefixsim.build import BuiltTraces
@@ -42,7 +43,7 @@ def trace(  # noqa: PLR0917
     ] = False,
     model: Annotated[
         str, typer.Option(help="Tokenizer: hub name, local folder, or 'demo' (embedded).")
-    ] = "facebook/opt-125m",
+    ] = DEFAULT_MODEL,
     text: Annotated[
         bool, typer.Option("--text", help="Keep text; replay then tokenizes it.")
     ] = False,
@@ -168,40 +169,26 @@ def draw(built: BuiltTraces, folder: Path) -> list[Path]:
 
 def report(built: BuiltTraces, files: list[Path]) -> None:
     """Print what was made, and everything that was left out."""
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
+    from prefixsim.cli._terminal import print_tables  # noqa: PLC0415
+    from prefixsim.report.tables import Table  # noqa: PLC0415
 
-    console = Console(highlight=False, soft_wrap=True)
-    data = built.summary["data"]
-    console.print(
-        f"{data['conversations_used']:,} of {data['conversations_read']:,} conversations from "
-        f"{data['name']}",
-        markup=False,
+    data, config = built.summary["data"], built.summary["config"]
+    used, read = data["conversations_used"], data["conversations_read"]
+    unit = "tokens" if config["tokenization"] else "characters"
+    notes = [*remarks(data), f"tokenizer: {config['model'] or 'none, text is kept'}"]
+    if unit == "tokens":
+        size = config["block_size"]
+        notes.insert(0, f"shared: token hit rate of an unbounded cache, block size {size}")
+    table = Table(
+        f"{used:,} of {read:,} conversations from {data['name']}",
+        ["trace", "requests", f"prompt {unit}", "mean", "median", "max", "output tokens", "shared"],
+        [[_TITLES[kind], *_figures(row, unit)] for kind, row in built.summary["traces"].items()],
     )
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in (
-        "trace",
-        "requests",
-        "prompt tokens",
-        "mean",
-        "median",
-        "max",
-        "output tokens",
-        "shared",
-    ):
-        table.add_column(name, justify="left" if name == "trace" else "right")
-    unit = "tokens" if built.summary["config"]["tokenization"] else "characters"
-    table.columns[2].header = f"prompt {unit}"
-    for kind, row in built.summary["traces"].items():
-        table.add_row(_TITLES[kind], *_figures(row, unit))
-    console.print(table)
-    size = built.summary["config"]["block_size"]
-    console.print(f"shared: token hit rate of an unbounded cache with blocks of {size} tokens")
-    for line in notes(data):
-        console.print(line, markup=False)
-    console.print(f"tokenizer: {built.summary['config']['model'] or 'none'}", markup=False)
+    print_tables([table])
+    for note in notes:
+        typer.echo(note)
     for file in files:
-        console.print(f"wrote {file}", markup=False)
+        typer.echo(f"wrote {file}")
 
 
 def _figures(row: dict[str, Any], unit: str) -> list[str]:
@@ -218,7 +205,7 @@ def _figures(row: dict[str, Any], unit: str) -> list[str]:
     ]
 
 
-def notes(data: dict[str, Any]) -> list[str]:
+def remarks(data: dict[str, Any]) -> list[str]:
     """Return one line for each kind of irregularity that occurred."""
     kinds = (
         ("left out", data["dropped"]),

@@ -13,9 +13,10 @@ __all__ = ["DEFAULT_CONVERSATIONS", "sample_conversations"]
 DEFAULT_CONVERSATIONS = 1000
 """Conversations of the sample unless another number is asked for."""
 
-_MOST_TURNS = 60
+_MOST_TURNS = 40
 _TURN_TAIL, _TURN_SCALE = 1.2, 1.6  # Pareto law of the number of turns
 _SHARE_WITH_SYSTEM = 0.6
+_SHARE_WITH_MATERIAL = 0.25
 _SHARE_GREETED = 0.08
 _SHARE_UNANSWERED = 0.03
 
@@ -114,7 +115,11 @@ def _fill(rng: random.Random, domain: Domain, pattern: str) -> str:
 
 
 def _question(rng: random.Random, domain: Domain, turn: int) -> str:
-    return _fill(rng, domain, rng.choice(FOLLOW_UPS if turn else OPENINGS))
+    question = _fill(rng, domain, rng.choice(FOLLOW_UPS if turn else OPENINGS))
+    if rng.random() < _SHARE_WITH_MATERIAL:
+        blocks = [_paragraph(rng, domain, rng.randint(2, 6)) for _ in range(rng.randint(1, 3))]
+        return "\n\n".join([question, "This is what I have so far:", *blocks])
+    return question
 
 
 def _paragraph(rng: random.Random, domain: Domain, sentences: int) -> str:
