@@ -9,6 +9,7 @@ from prefixsim._core import __version__
 if TYPE_CHECKING:
     from prefixsim._core import Allocation, BlockManager
     from prefixsim._replay import replay
+    from prefixsim.build import BuiltTraces, build_traces
     from prefixsim.errors import InputError, PrefixsimError
     from prefixsim.forest import Forest, compile  # noqa: A004
     from prefixsim.hashing import hash_blocks, published_hash
@@ -18,12 +19,14 @@ if TYPE_CHECKING:
 __all__ = [
     "Allocation",
     "BlockManager",
+    "BuiltTraces",
     "Forest",
     "InputError",
     "PrefixsimError",
     "Result",
     "Trace",
     "__version__",
+    "build_traces",
     "compile",
     "hash_blocks",
     "published_hash",
@@ -34,11 +37,13 @@ __all__ = [
 _HOMES = {
     "Allocation": "_core",
     "BlockManager": "_core",
+    "BuiltTraces": "build",
     "Forest": "forest",
     "InputError": "errors",
     "PrefixsimError": "errors",
     "Result": "result",
     "Trace": "trace",
+    "build_traces": "build",
     "compile": "forest",
     "hash_blocks": "hashing",
     "published_hash": "hashing",

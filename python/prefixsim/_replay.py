@@ -178,6 +178,6 @@ def _at_least_one(name: str, value: int | None) -> int | None:
 def _with_tokens(trace: Trace, model: str | None) -> Trace:
     if trace.kind != "text":
         return trace
-    from prefixsim.tokenize import tokenize_trace  # noqa: PLC0415
+    from prefixsim.tokenize import DEFAULT_MODEL, tokenize_trace  # noqa: PLC0415
 
-    return tokenize_trace(trace, model)
+    return tokenize_trace(trace, model or DEFAULT_MODEL)

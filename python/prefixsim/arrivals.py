@@ -1,0 +1,93 @@
+"""When requests arrive: sessions as a Poisson process, turns after answer and think time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from prefixsim.errors import InputError
+
+__all__ = ["ArrivalClock", "Arrivals"]
+
+
+@dataclass(frozen=True, slots=True)
+class Arrivals:
+    """The arrival model.
+
+    Attributes
+    ----------
+    rate : float
+        First turns per second (Poisson process).
+    think_time : float
+        Mean of the exponential time between an answer and the next turn, in seconds.
+    time_per_token : float
+        Time to produce one output token, in seconds.
+    sequential : bool
+        Each session begins where the one before ended, so that no two overlap; ``rate`` then
+        gives the mean gap between them.
+    seed : int
+    """
+
+    rate: float = 2.0
+    think_time: float = 10.0
+    time_per_token: float = 0.02
+    sequential: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _check(math.isfinite(self.rate) and self.rate > 0, "arrival rate", self.rate, "above 0")
+        for name, value in (
+            ("think time", self.think_time),
+            ("time per token", self.time_per_token),
+        ):
+            _check(math.isfinite(value) and value >= 0, name, value, "0 or more seconds")
+        _check(self.seed >= 0, "seed", self.seed, "0 or more")
+
+    def config(self) -> dict[str, float | int | bool]:
+        """Return the settings, for provenance."""
+        return asdict(self)
+
+
+def _check(good: bool, name: str, value: float, expected: str) -> None:
+    if not good:
+        msg = f"{name} {value:g} is not usable, give a number {expected}"
+        raise InputError(msg)
+
+
+class ArrivalClock:
+    """Draws the arrival times of one session after the other.
+
+    Draws depend only on the seed and on the number of turns of the sessions before, so traces made
+    from the same conversations with different templates or tokenizers differ only by their
+    answers' lengths.
+
+    Examples
+    --------
+    >>> clock = ArrivalClock(Arrivals(seed=1))
+    >>> clock.session([100, 50])[0]
+    0.0
+    """
+
+    def __init__(self, arrivals: Arrivals) -> None:
+        self._arrivals = arrivals
+        self._random = np.random.default_rng(arrivals.seed)
+        self._next = 0.0
+
+    def session(self, output_lens: Sequence[int]) -> npt.NDArray[np.float64]:
+        """Return the arrival time of each turn in seconds, given its answer's length in tokens."""
+        model = self._arrivals
+        draws = self._random.standard_exponential(len(output_lens))
+        gaps = np.zeros(len(output_lens))
+        answers = np.asarray(output_lens[:-1], dtype=np.float64) * model.time_per_token
+        gaps[1:] = answers + draws[1:] * model.think_time
+        times = np.round(self._next + np.cumsum(gaps), 6)
+        pause = float(draws[0]) / model.rate
+        if model.sequential:
+            self._next = float(times[-1]) + output_lens[-1] * model.time_per_token + pause
+        else:
+            self._next += pause
+        return times

@@ -1,0 +1,32 @@
+"""ShareGPT: ``{"id": ..., "conversations": [{"from": role, "value": text}, ...]}``."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from prefixsim.chat import openai
+from prefixsim.chat.model import BadRowError, Message, as_list, as_text, message_of, role_of
+
+__all__ = ["FIELD", "messages"]
+
+FIELD = "conversations"
+
+
+def messages(row: Any, repairs: Counter[str]) -> tuple[Message, ...]:
+    """Return the messages of one row; files that name the parts role/content are read as well."""
+    return tuple(
+        _message(message_of(value, f"{FIELD}[{i}]"), f"{FIELD}[{i}]", repairs)
+        for i, value in enumerate(as_list(row, FIELD))
+    )
+
+
+def _message(value: dict[str, Any], where: str, repairs: Counter[str]) -> Message:
+    if "from" not in value and "role" in value:
+        return openai.message(value, where, repairs)
+    for field in ("from", "value"):
+        if field not in value:
+            msg = f"field '{where}.{field}' is missing"
+            raise BadRowError("wrong_schema", msg)
+    role = role_of(value["from"], f"{where}.from")
+    return Message(role, as_text(value["value"], f"{where}.value", repairs))

@@ -1,0 +1,109 @@
+"""How messages become a prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal
+
+from prefixsim.chat.model import BadRowError, Message
+from prefixsim.errors import InputError
+
+__all__ = ["Render", "Template", "answer", "multi_turn_prompts", "renderer", "user_turns"]
+
+Template = Literal["none", "role", "chat"]
+"""``none``: texts joined with nothing between; ``role``: lines ``User: ...`` and
+``Assistant: ...``; ``chat``: the tokenizer's chat template."""
+
+Render = Callable[[Sequence[Message]], str]
+"""Turns messages, of which the last is a user's, into the prompt for the answer."""
+
+_LABELS = {"user": "User", "assistant": "Assistant", "system": "System", "tool": "Tool"}
+
+
+def render_none(messages: Sequence[Message]) -> str:
+    """Join the texts."""
+    return "".join(m.text for m in messages)
+
+
+def role_line(message: Message) -> str:
+    """Return one message as ``Label: text`` and a line end."""
+    return f"{_LABELS[message.role]}: {message.text}\n"
+
+
+ROLE_CUE = "Assistant:"
+"""What a prompt of the ``role`` template ends with."""
+
+
+def render_role(messages: Sequence[Message]) -> str:
+    """Write one labelled paragraph per message, and the label of the answer."""
+    return "".join(role_line(m) for m in messages) + ROLE_CUE
+
+
+def _render_chat(tokenizer: Any) -> Render:
+    def render(messages: Sequence[Message]) -> str:
+        rows = [{"role": m.role, "content": m.text} for m in messages]
+        try:
+            text = tokenizer.apply_chat_template(rows, tokenize=False, add_generation_prompt=True)
+        except Exception as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            msg = f"the tokenizer's chat template refuses it ({reason}); use --template role"
+            raise BadRowError("refused_by_template", msg) from None
+        assert isinstance(text, str)
+        return text
+
+    return render
+
+
+def renderer(template: Template, tokenizer: Any | None = None) -> Render:
+    r"""Return the function that renders prompts.
+
+    Parameters
+    ----------
+    template : {"none", "role", "chat"}
+    tokenizer : transformers tokenizer, optional
+        Needed by ``chat``.
+
+    Raises
+    ------
+    InputError
+        If the tokenizer has no chat template, or there is no such template.
+
+    Examples
+    --------
+    >>> renderer("role")([Message("user", "Hi")])
+    'User: Hi\nAssistant:'
+    """
+    if template == "none":
+        return render_none
+    if template == "role":
+        return render_role
+    if template != "chat":
+        msg = f"unknown template '{template}', choose one of none, role, chat"
+        raise InputError(msg)
+    if tokenizer is None or not getattr(tokenizer, "chat_template", None):
+        msg = "the tokenizer has no chat template, use --template role or none"
+        raise InputError(msg)
+    return _render_chat(tokenizer)
+
+
+def user_turns(messages: Sequence[Message]) -> list[int]:
+    """Return the positions of the user's messages; each is one request."""
+    return [i for i, m in enumerate(messages) if m.role == "user"]
+
+
+def answer(messages: Sequence[Message], at: int) -> str | None:
+    """Return the assistant's messages that directly follow position ``at``, joined."""
+    end = at + 1
+    while end < len(messages) and messages[end].role == "assistant":
+        end += 1
+    return None if end == at + 1 else "".join(m.text for m in messages[at + 1 : end])
+
+
+def multi_turn_prompts(
+    messages: Sequence[Message], render: Render
+) -> Iterator[tuple[str, Sequence[Message]]]:
+    """Yield the prompt of each turn, with the whole history, and the messages new in it."""
+    seen = 0
+    for at in user_turns(messages):
+        yield render(messages[: at + 1]), messages[seen : at + 1]
+        seen = at + 1
