@@ -162,7 +162,8 @@ class Forest:
             msg = f"{self.trace.name}: no session column, hits cannot be told apart by session"
             raise InputError(msg)
         codes = _u32(self.trace.session.codes)
-        own = self._core.session_depth(codes) // np.uint32(block_size // self._core.unit)
+        units = np.uint32(block_size // self._core.unit)
+        own: npt.NDArray[np.uint32] = self._core.session_depth(codes) // units
         return np.minimum(own, _u32(hit_blocks))
 
     def working_set(self, block_size: int, window_s: float) -> pa.Table:
