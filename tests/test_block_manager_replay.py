@@ -28,6 +28,7 @@ def replay(
     salt: list[int] | None = None,
     concurrency: int = 1,
     caching: bool = True,
+    timestamp: Any = None,
 ) -> Any:
     ids = Ragged.from_lists(prompts)
     out = None if outputs is None else Ragged.from_lists(outputs)
@@ -43,6 +44,7 @@ def replay(
         concurrency,
         None if out is None else out.offsets,
         None if out is None else out.values.astype(np.uint32),
+        timestamp,
     )
 
 
@@ -70,10 +72,11 @@ def oracle_replay(
     manager: Oracle,
     concurrency: int,
 ) -> list[int] | None:
-    """Hit tokens per request; ``None`` if a request can never fit."""
+    """Hit tokens per request, one a second; ``None`` if a request can never fit."""
     held: deque[Request] = deque()
     hit_tokens = []
-    for prompt, output, salt in zip(prompts, outputs, salts, strict=True):
+    for now, (prompt, output, salt) in enumerate(zip(prompts, outputs, salts, strict=True)):
+        manager.pool.now = float(now)
         if len(held) == concurrency:
             manager.free(held.popleft())
         request = Request(list(prompt), salt)
@@ -124,6 +127,7 @@ def test_against_oracle(
         "num_blocks": num_blocks,
         "concurrency": concurrency,
         "caching": caching,
+        "timestamp": np.arange(len(rows), dtype=np.float64),
     }
     if expected is None:
         with pytest.raises(ValueError, match="never fit"):
@@ -132,6 +136,10 @@ def test_against_oracle(
     outcome = replay(prompts, **options)
     assert outcome["hit_tokens"].tolist() == expected
     assert outcome["evictions"] == len(oracle.pool.evicted)
+    for i, name in enumerate(("lifetime_s", "idle_s")):
+        values, weights = outcome[name]
+        ages = np.repeat(values, weights.astype(np.intp))
+        assert ages.tolist() == [age[i] for age in oracle.pool.ages]
     assert outcome["cached_end"] == len(oracle.pool.map)
 
 

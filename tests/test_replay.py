@@ -461,8 +461,13 @@ def test_a_bounded_cache_takes_the_block_manager() -> None:
     assert result.summary["evictions"] > 0
     whole = prefixsim.replay(trace)
     assert result.summary["hit_tokens"] < whole.summary["hit_tokens"]
-    late = prefixsim.replay(trace, num_blocks=needed, warmup=0.5).summary["evictions"]
-    assert 0 < late < result.summary["evictions"]
+    late = prefixsim.replay(trace, num_blocks=needed, warmup=0.5)
+    assert 0 < late.summary["evictions"] < result.summary["evictions"]
+    for run in (result, late):
+        for ages in run.outcome.residency.values():
+            assert int(ages.weights.sum()) == run.summary["evictions"]
+        lifetime, idle = (run.summary[f"block_{x}_s"] for x in ("lifetime", "idle_before_evict"))
+        assert 0 <= idle["mean"] <= lifetime["mean"]
     longest = int(trace.prompt_len.argmax())
     with pytest.raises(InputError, match=rf"chats: request {longest}\b.*\b{needed}\b"):
         prefixsim.replay(trace, num_blocks=needed - 1)

@@ -348,3 +348,61 @@ def test_compressed_traces(cli: Cli, chats: Path, tmp_path: Path) -> None:
     results = [json.loads(cli("replay", path, "--json")[1]) for path in (chats, packed)]
     assert results[0]["summary"] == results[1]["summary"]
     assert prefixsim.Trace.read(packed).digest == results[0]["provenance"]["digest"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="named pipes")
+def test_a_named_pipe_is_a_trace(chats: Path, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    process = start("replay", pipe, "--json", "--block-size", "4")
+    pipe.write_bytes(chats.read_bytes())
+    stdout, stderr = process.communicate(timeout=30)
+    assert (process.returncode, stderr) == (0, "")
+    assert json.loads(stdout)["summary"]["hit_tokens"] == 17 * 4
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Traces of a few synthetic chats: as tokens, and as text."""
+    folder = tmp_path_factory.mktemp("built")
+    for name, options in (("tokens", ()), ("text", ("--text",))):
+        args = ["trace", "--model", "demo", "--max-conversations", "8", "--seed", "3"]
+        args += ["--output-dir", str(folder / name), "--skip-visualization", "--json", *options]
+        assert main(args) == 0
+    return folder
+
+
+def test_text_is_tokenized_first(cli: Cli, built: Path) -> None:
+    summaries = []
+    for name in ("tokens", "text"):
+        code, out, err = cli(
+            "replay", built / name / "multi_turn_trace.jsonl", "--model", "demo", "--json"
+        )
+        assert (code, err) == (0, "")
+        summaries.append(json.loads(out)["summary"])
+    # Arrivals differ, since the length of an answer in tokens is only estimated for text.
+    for name in ("requests", "prompt_tokens", "hit_tokens", "unique_blocks", "block_hit_count"):
+        assert summaries[0][name] == summaries[1][name]
+    assert summaries[0]["hit_tokens"] > 0
+
+
+def test_an_unknown_tokenizer_is_one_line(cli: Cli, built: Path, tmp_path: Path) -> None:
+    trace = built / "text" / "multi_turn_trace.jsonl"
+    code, out, err = cli("replay", trace, "--model", tmp_path / "nowhere")
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1
+    assert "demo" in err
+
+
+def test_provenance_knows_the_seed_of_the_trace(cli: Cli, built: Path, tmp_path: Path) -> None:
+    trace = built / "tokens" / "multi_turn_trace.jsonl"
+    provenance = json.loads(cli("replay", trace, "--json")[1])["provenance"]
+    assert provenance["seed"] == 3
+    assert provenance["trace_meta"]["config"]["max_conversations"] == 8
+    # Another file of the same name is not what the summary is about.
+    (tmp_path / "trace_summary.json").write_bytes(
+        (trace.parent / "trace_summary.json").read_bytes()
+    )
+    other = tmp_path / trace.name
+    other.write_text("".join(trace.read_text().splitlines(keepends=True)[:-1]))
+    assert json.loads(cli("replay", other, "--json")[1])["provenance"]["seed"] is None

@@ -1,7 +1,7 @@
 """Typed surface of the Rust extension."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, TypeAlias, TypedDict, final
+from typing import Any, Literal, NotRequired, TypeAlias, TypedDict, final
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,8 @@ class _BlockManagerReplay(TypedDict):
     allocated: int
     peak_used: int
     cached_end: int
+    lifetime_s: NotRequired[tuple[npt.NDArray[np.float64], npt.NDArray[np.uint64]]]
+    idle_s: NotRequired[tuple[npt.NDArray[np.float64], npt.NDArray[np.uint64]]]
 
 __all__ = [
     "DEBUG_BUILD",
@@ -208,6 +210,8 @@ def replay_block_manager(
     concurrency: int,
     output_offsets: npt.NDArray[np.uint64] | None = None,
     output_ids: npt.NDArray[np.uint32] | None = None,
+    timestamp: npt.NDArray[np.float64] | None = None,
+    measured_from: int = 0,
 ) -> _BlockManagerReplay: ...
 
 @final

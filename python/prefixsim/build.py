@@ -27,7 +27,7 @@ from prefixsim.sessions import Session, SessionEncoder, TextSession
 from prefixsim.templates import Template, user_turns
 from prefixsim.tokenize import DEFAULT_MODEL, ChatTokenizer, Tokenization, Tokens
 from prefixsim.trace import Codes, Ragged, Trace
-from prefixsim.trace_summary import ConversationCounts, KindCounts, distribution
+from prefixsim.trace_summary import SUMMARY_FILE, ConversationCounts, KindCounts, distribution
 
 __all__ = ["BuiltTraces", "OutputFormat", "build_traces"]
 
@@ -279,7 +279,9 @@ def build_traces(
 
                 files[kind] = folder / f"{kind}_trace.{output_format}"
                 writers[kind] = stack.enter_context(open_writer(files[kind]))
-        sinks = [_Sink(writers[kind], kind, {"config": config}) for kind in KINDS]
+        sinks = [
+            _Sink(writers[kind], kind, {"config": config, "seed": arrivals.seed}) for kind in KINDS
+        ]
         run.write(sinks)
     summary = run.summary(config, sinks)
     traces = {kind: w.trace() for kind, w in writers.items() if isinstance(w, _Memory)}
@@ -290,7 +292,7 @@ def build_traces(
     if folder is not None:
         for kind in KINDS:
             summary["traces"][kind]["file"] = files[kind].name
-        files["summary"] = folder / "trace_summary.json"
+        files["summary"] = folder / SUMMARY_FILE
         atomic_write(files["summary"], json.dumps(summary, indent=2) + "\n")
     counts = {kind: sink.counts for kind, sink in zip(KINDS, sinks, strict=True)}
     return BuiltTraces(summary, files, counts, run.counts, traces)

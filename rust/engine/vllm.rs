@@ -10,6 +10,7 @@
 //! * [`BlockManager`]: the online door: requests by name, tokens in, slots out.
 //! * [`replay`]: a whole trace through the manager in one call, without time.
 
+mod ages;
 mod block_manager;
 mod block_pool;
 mod free_queue;

@@ -9,8 +9,9 @@ use pyo3::types::{PyBytes, PyDict, PyInt, PyList, PyString};
 
 use super::hash::{AnyChain, ExtraKeys, context, positive};
 use super::interrupt::interruptible;
+use super::profile::set_residency;
 use super::tokens::Tokens;
-use crate::engine::vllm::replay::{Ids, Prompts, replay};
+use crate::engine::vllm::replay::{Clock, Ids, Prompts, replay};
 use crate::engine::vllm::{
     BlockManager, KeyIndex, ManagerConfig, PoolEvent, Retention, SlidingWindow, Slot, TableIndex,
 };
@@ -649,11 +650,13 @@ where
 /// freed when a further one is admitted, and earlier if its slots are needed. ``ids`` are tokens
 /// (uint32), or hash ids (uint64) of ``unit`` tokens each. Output tokens are appended one by one,
 /// the last of a request never. Returns ``hit_tokens`` and ``request_evictions`` per request, and
-/// the totals ``evictions``, ``allocated``, ``peak_used`` and ``cached_end``.
+/// the totals ``evictions``, ``allocated``, ``peak_used`` and ``cached_end``. With ``timestamp``
+/// also ``lifetime_s`` and ``idle_s`` of the blocks evicted from request ``measured_from`` on, as
+/// values and how often each occurs.
 #[pyfunction]
 #[pyo3(signature = (
     offsets, ids, unit, prompt_len, salt, block_size, num_blocks, enable_caching, concurrency,
-    output_offsets=None, output_ids=None
+    output_offsets=None, output_ids=None, timestamp=None, measured_from=0
 ))]
 #[allow(clippy::too_many_arguments)]
 pub fn replay_block_manager<'py>(
@@ -669,6 +672,8 @@ pub fn replay_block_manager<'py>(
     concurrency: i64,
     output_offsets: Option<PyReadonlyArray1<'py, u64>>,
     output_ids: Option<PyReadonlyArray1<'py, u32>>,
+    timestamp: Option<PyReadonlyArray1<'py, f64>>,
+    measured_from: usize,
 ) -> PyResult<Bound<'py, PyDict>> {
     let mut config = ManagerConfig::new(positive("block_size", block_size)?);
     config.enable_caching = enable_caching;
@@ -700,8 +705,15 @@ pub fn replay_block_manager<'py>(
         salt,
         outputs,
     };
+    let clock = match &timestamp {
+        Some(timestamp) => Some(Clock {
+            timestamp: timestamp.as_slice()?,
+            measured_from,
+        }),
+        None => None,
+    };
     let outcome = interruptible(py, |stop| {
-        replay(&prompts, &config, num_blocks, concurrency, stop)
+        replay(&prompts, &config, num_blocks, concurrency, clock, stop)
     })?;
     let dict = PyDict::new(py);
     let evictions: u64 = outcome
@@ -715,5 +727,6 @@ pub fn replay_block_manager<'py>(
     dict.set_item("allocated", outcome.allocated)?;
     dict.set_item("peak_used", outcome.peak_used)?;
     dict.set_item("cached_end", outcome.cached_end)?;
+    set_residency(&dict, outcome.residency)?;
     Ok(dict)
 }

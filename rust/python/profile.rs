@@ -7,7 +7,7 @@ use pyo3::types::PyDict;
 
 use super::forest::Indices;
 use super::interrupt::interruptible;
-use crate::replay::{Job, Outcome, Policy, Weighted};
+use crate::replay::{Job, Outcome, Policy, Residency, Weighted};
 
 /// A forest at one block size.
 #[pyclass(frozen, module = "prefixsim._core")]
@@ -29,12 +29,19 @@ fn outcome(py: Python<'_>, outcome: Outcome) -> PyResult<Bound<'_, PyDict>> {
     let dict = PyDict::new(py);
     dict.set_item("hit_blocks", outcome.hit_blocks.into_pyarray(py))?;
     dict.set_item("evictions", outcome.evictions)?;
-    if let Some(residency) = outcome.residency {
+    set_residency(&dict, outcome.residency)?;
+    Ok(dict)
+}
+
+/// Adds the residency of evicted blocks, if it was measured, to what a replay gives.
+pub fn set_residency(dict: &Bound<'_, PyDict>, residency: Option<Residency>) -> PyResult<()> {
+    let py = dict.py();
+    if let Some(residency) = residency {
         let arrays = |w: Weighted| (w.values.into_pyarray(py), w.weights.into_pyarray(py));
         dict.set_item("lifetime_s", arrays(residency.lifetime))?;
         dict.set_item("idle_s", arrays(residency.idle))?;
     }
-    Ok(dict)
+    Ok(())
 }
 
 fn usable(capacity: Option<u64>) -> PyResult<()> {

@@ -19,7 +19,7 @@ pub struct Weighted {
 }
 
 impl Weighted {
-    fn add(&mut self, value: f64, weight: u32) {
+    pub(crate) fn add(&mut self, value: f64, weight: u32) {
         if self.values.last() == Some(&value)
             && let Some(last) = self.weights.last_mut()
         {

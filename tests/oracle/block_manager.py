@@ -41,6 +41,10 @@ class Pool:
         self.key_of: dict[int, Key] = {}
         self.map: dict[Key, list[int]] = {}
         self.evicted: list[tuple[int, Key]] = []
+        self.now = 0.0
+        self.taken: dict[int, float] = {}
+        self.used: dict[int, float] = {}
+        self.ages: list[tuple[float, float]] = []  # of evicted blocks: since taken, since used
 
     def forget(self, block: int) -> bool:
         key = self.key_of.pop(block, None)
@@ -57,7 +61,9 @@ class Pool:
         if key is not None:
             self.forget(block)
             self.evicted.append((block, key))
+            self.ages.append((self.now - self.taken[block], self.now - self.used[block]))
         self.refs[block] = 1
+        self.taken[block] = self.used[block] = self.now
         return block
 
     def release(self, blocks: list[int]) -> None:
@@ -152,6 +158,7 @@ class BlockManager:
                     if pool.refs[b] == 0:
                         pool.free.remove(b)
                     pool.refs[b] += 1
+                    pool.used[b] = pool.now
             r.cached = len(r.table)
         new = [pool.take() for _ in range(missing)]
         r.table += new

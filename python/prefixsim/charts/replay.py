@@ -220,6 +220,11 @@ def reuse_gap(runs: Runs) -> Any:
         at = max(median, floor)
         left = at < floor * (largest / floor) ** 0.2
         marks.append({"trace": run.label, "x": at, "left": left, "text": f"median {_span(median)}"})
+    if len(marks) > 1:
+        # The slowest curve is below its median there, and the others are above.
+        last = max(marks, key=lambda mark: mark["x"])
+        if last["x"] < floor * (largest / floor) ** 0.8:
+            last |= {"left": True, "at": theme.HEIGHT - 12}
     below = any((c.values < floor).any() for c in columns)
     edge = f" (below {_TIME_TICKS[floor]}: at the left edge)" if below else ""
     values = [t for t in _TIME_TICKS if floor <= t <= largest]

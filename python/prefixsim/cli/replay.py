@@ -147,6 +147,7 @@ def replay_command(  # noqa: PLR0917 - the parser passes options by name
     from prefixsim._replay import replay  # noqa: PLC0415
     from prefixsim.formats import read_trace  # noqa: PLC0415
     from prefixsim.result import results_json, save_results  # noqa: PLC0415
+    from prefixsim.trace_summary import origin_of  # noqa: PLC0415
 
     results = []
     for path in files:
@@ -155,6 +156,7 @@ def replay_command(  # noqa: PLR0917 - the parser passes options by name
                 path, format=trace_format, sort=sort, skip_bad_rows=skip_bad_rows, progress=progress
             )
         _report_skipped(path, trace.meta)
+        trace = trace.replace(meta={**origin_of(trace, path), **trace.meta})
         with working(f"replaying {trace.name}"):
             results.append(
                 replay(

@@ -18,7 +18,16 @@ if TYPE_CHECKING:
     from prefixsim.forest import Forest
     from prefixsim.outcome import Outcome
 
-__all__ = ["ENGINES", "Engine", "Settings", "default_engine", "engine_names", "load", "register"]
+__all__ = [
+    "ENGINES",
+    "RESIDENCY",
+    "Engine",
+    "Settings",
+    "default_engine",
+    "engine_names",
+    "load",
+    "register",
+]
 
 
 @dataclass(frozen=True)
@@ -97,6 +106,10 @@ ENGINES: dict[str, str] = {
     "block-manager": "prefixsim.engines.block_manager:replay",
 }
 """Name to ``module:function``."""
+
+
+RESIDENCY = {"lifetime_s": "block_lifetime_s", "idle_s": "block_idle_before_evict_s"}
+"""What the core calls the residency of evicted blocks, and what summaries call it."""
 
 
 def register(name: str, home: str) -> None:

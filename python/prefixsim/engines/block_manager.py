@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from prefixsim import _core
-from prefixsim.engines import Settings
-from prefixsim.outcome import Outcome
+from prefixsim.engines import RESIDENCY, Settings
+from prefixsim.outcome import Outcome, Weighted
 
 if TYPE_CHECKING:
     from prefixsim.forest import Forest
@@ -45,6 +45,7 @@ def replay(forest: Forest, settings: Settings) -> Outcome:
             "evictions": int(found["request_evictions"][settings.measured_from :].sum()),
             "peak_blocks": found["peak_used"],
         },
+        residency={name: Weighted(*found[key]) for key, name in RESIDENCY.items() if key in found},
     )
 
 
@@ -64,4 +65,6 @@ def _run(trace: Trace, settings: Settings) -> Mapping[str, Any]:
         settings.concurrency,
         None if outputs is None else outputs.offsets,
         output_ids,
+        trace.timestamp if settings.num_blocks is not None else None,
+        settings.measured_from,
     )

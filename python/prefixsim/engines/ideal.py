@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from prefixsim.engines import Settings
+from prefixsim.engines import RESIDENCY, Settings
 from prefixsim.forest import compile as compile_trace
 from prefixsim.outcome import Outcome, Weighted
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 __all__ = ["replay"]
 
 NAME = "lru"
-_RESIDENCY = {"lifetime_s": "block_lifetime_s", "idle_s": "block_idle_before_evict_s"}
 
 
 def replay(forest: Forest, settings: Settings) -> Outcome:
@@ -38,7 +37,7 @@ def replay(forest: Forest, settings: Settings) -> Outcome:
     reached = hit_blocks.astype(np.uint64) * np.uint64(settings.block_size)
     hit_tokens = np.minimum(reached, prompt_len).astype(np.uint32)
     evictions = found["evictions"]
-    residency = {name: Weighted(*found[key]) for key, name in _RESIDENCY.items() if bounded}
+    residency = {name: Weighted(*found[key]) for key, name in RESIDENCY.items() if bounded}
     if settings.measured_from and evictions:
         # The cache does not know what comes later: the first requests alone evict the same.
         first = forest.trace.take(np.arange(settings.measured_from))
@@ -50,7 +49,7 @@ def replay(forest: Forest, settings: Settings) -> Outcome:
         )
         evictions -= warmup["evictions"]
         residency = {
-            name: residency[name].minus(Weighted(*warmup[key])) for key, name in _RESIDENCY.items()
+            name: residency[name].minus(Weighted(*warmup[key])) for key, name in RESIDENCY.items()
         }
     return Outcome(
         engine=NAME,

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from prefixsim.errors import InputError
 
@@ -21,9 +22,9 @@ STDIN = "-"
 def input_files(name: str | Path) -> Iterator[list[Path]]:
     """Give the files that ``name`` stands for.
 
-    ``-`` is standard input, kept in a temporary file for as long as the block lasts. A name with
-    ``*``, ``?`` or ``[`` that is not a file itself is a pattern; its files come in the order of
-    their names.
+    ``-`` is standard input; it and named pipes are kept in a temporary file for as long as the
+    block lasts, since a trace is looked at before it is read. A name with ``*``, ``?`` or ``[``
+    that is not a file itself is a pattern; its files come in the order of their names.
 
     Raises
     ------
@@ -34,13 +35,14 @@ def input_files(name: str | Path) -> Iterator[list[Path]]:
         if sys.stdin.isatty():
             msg = "standard input is a terminal, pipe a trace into it"
             raise InputError(msg)
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "stdin"
-            with path.open("wb") as copy:
-                shutil.copyfileobj(sys.stdin.buffer, copy, 1 << 20)
+        with _kept(sys.stdin.buffer, "stdin") as path:
             yield [path]
         return
     path = Path(name)
+    if path.is_fifo():
+        with path.open("rb") as pipe, _kept(pipe, path.name) as copy:
+            yield [copy]
+        return
     if glob.has_magic(str(name)) and not path.exists():
         # Not Path.glob: the pattern may be absolute.
         names = glob.glob(str(name), recursive=True)  # noqa: PTH207
@@ -51,3 +53,13 @@ def input_files(name: str | Path) -> Iterator[list[Path]]:
         yield found
         return
     yield [path]
+
+
+@contextmanager
+def _kept(stream: IO[bytes], name: str) -> Iterator[Path]:
+    """Keep what a stream gives in a temporary file."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / name
+        with path.open("wb") as copy:
+            shutil.copyfileobj(stream, copy, 1 << 20)
+        yield path

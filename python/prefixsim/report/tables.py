@@ -126,7 +126,10 @@ def _figure(summary: Mapping[str, Any], figure: Figure, statistic: str) -> float
 
 
 def _ratio(value: float | None, base: float | None) -> str:
-    return _NOTHING if value is None or not base else f"{value / base:.3g}x"
+    if value is None or not base:
+        return _NOTHING
+    ratio = value / base
+    return f"{ratio:,.0f}x" if ratio >= 100 else f"{ratio:.3g}x"
 
 
 def group_table(by: str, groups: Sequence[Group], most: int) -> Table:

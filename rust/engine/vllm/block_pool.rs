@@ -1,6 +1,8 @@
 //! Reference counts, and which slots hold which block.
 
+use super::ages::Ages;
 use super::{FreeQueue, KeyIndex, NULL_SLOT, Slot};
+use crate::replay::Residency;
 
 /// No duplicate: the slot holds no hashed block.
 const NIL: Slot = NULL_SLOT;
@@ -47,6 +49,7 @@ pub struct BlockPool<I: KeyIndex> {
     /// Counts every change, so that callers know when asking again is pointless.
     version: u64,
     events: Option<Vec<PoolEvent<I::Key>>>,
+    ages: Option<Ages>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -76,6 +79,7 @@ impl<I: KeyIndex> BlockPool<I> {
             evictions: 0,
             version: 0,
             events: None,
+            ages: None,
         }
     }
 
@@ -97,6 +101,16 @@ impl<I: KeyIndex> BlockPool<I> {
         if let Some(events) = &mut self.events {
             events.push(event);
         }
+    }
+
+    /// Sets the clock, in seconds; from the first call on, the residency of evicted blocks is measured.
+    pub fn set_time(&mut self, now: f64) {
+        self.ages.get_or_insert_default().set_time(now);
+    }
+
+    /// The residency of the blocks evicted since the last call, if there is a clock.
+    pub fn take_residency(&mut self) -> Option<Residency> {
+        self.ages.as_mut().map(Ages::take_residency)
     }
 
     /// Number of slots, the null block included.
@@ -180,6 +194,9 @@ impl<I: KeyIndex> BlockPool<I> {
             self.free.unlink(slot);
         }
         state.refs += 1;
+        if let Some(ages) = &mut self.ages {
+            ages.touch(slot);
+        }
         self.version += 1;
     }
 
@@ -199,8 +216,14 @@ impl<I: KeyIndex> BlockPool<I> {
                 debug_assert_eq!(self.slots[slot as usize].refs, 0);
                 if self.forget(slot) {
                     self.evictions += 1;
+                    if let Some(ages) = &mut self.ages {
+                        ages.evict(slot);
+                    }
                 }
                 self.slots[slot as usize].refs = 1;
+            }
+            if let Some(ages) = &mut self.ages {
+                ages.take(slot);
             }
             table.push(slot);
         }

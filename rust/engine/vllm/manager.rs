@@ -3,6 +3,7 @@
 use super::block_pool::PoolEvent;
 use super::{BlockPool, KeyIndex, NULL_SLOT, Slot};
 use crate::error::{Error, Result};
+use crate::replay::Residency;
 
 /// Which blocks of a sliding-window model keep their hash (vLLM's `prefix_cache_retention_interval`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -164,6 +165,16 @@ impl<I: KeyIndex> Manager<I> {
     #[must_use]
     pub fn pool(&self) -> &BlockPool<I> {
         &self.pool
+    }
+
+    /// Sets the clock of the pool; see [`BlockPool::set_time`].
+    pub fn set_time(&mut self, now: f64) {
+        self.pool.set_time(now);
+    }
+
+    /// The residency of evicted blocks; see [`BlockPool::take_residency`].
+    pub fn take_residency(&mut self) -> Option<Residency> {
+        self.pool.take_residency()
     }
 
     /// The configuration.

@@ -11,6 +11,7 @@ use super::block_manager::UNBOUNDED;
 use super::{Manager, ManagerConfig, Sequence, TableIndex};
 use crate::error::{Error, Result};
 use crate::hash::{Chain, Context, Xxh3Chain, Xxh3Key, chain_blocks};
+use crate::replay::Residency;
 use crate::stop::Stop;
 
 /// Requests between two looks at the stop flag.
@@ -41,8 +42,17 @@ pub struct Prompts<'t> {
     pub outputs: Option<(&'t [u64], &'t [u32])>,
 }
 
+/// When requests arrive, for the residency of evicted blocks.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock<'t> {
+    /// Seconds, one per request.
+    pub timestamp: &'t [f64],
+    /// The first request whose evictions are measured.
+    pub measured_from: usize,
+}
+
 /// What a replay gives.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct ReplayOutcome {
     /// Prompt tokens found in the cache, per request.
     pub hit_tokens: Vec<u32>,
@@ -54,10 +64,13 @@ pub struct ReplayOutcome {
     pub peak_used: u32,
     /// Distinct blocks in the cache at the end.
     pub cached_end: u64,
+    /// How long evicted blocks had been there, if there was a clock.
+    pub residency: Option<Residency>,
 }
 
 /// Replays a trace through the manager; `num_blocks` slots (`None`: no limit), the null block
-/// included, `concurrency` requests at once.
+/// included, `concurrency` requests at once. With a `clock` the residency of evicted blocks is
+/// measured.
 ///
 /// Output tokens, where given, are appended as decoding does: one by one, the last never computed.
 ///
@@ -69,9 +82,15 @@ pub fn replay(
     config: &ManagerConfig,
     num_blocks: Option<u32>,
     concurrency: u32,
+    clock: Option<Clock<'_>>,
     stop: &Stop,
 ) -> Result<ReplayOutcome> {
     prompts.validate(config.block_size)?;
+    if clock.is_some_and(|clock| clock.timestamp.len() != prompts.prompt_len.len()) {
+        return Err(Error::invalid(
+            "the timestamp column has another number of rows",
+        ));
+    }
     if concurrency == 0 {
         return Err(Error::invalid("concurrency is 0, it must be positive"));
     }
@@ -88,8 +107,15 @@ pub fn replay(
         if request % STOP_INTERVAL == 0 {
             stop.check()?;
         }
+        if let Some(clock) = clock {
+            replay.manager.set_time(clock.timestamp[request]);
+            if request == clock.measured_from {
+                replay.manager.take_residency();
+            }
+        }
         replay.request(prompts, request, concurrency as usize)?;
     }
+    replay.outcome.residency = clock.map(|_| replay.manager.take_residency().unwrap_or_default());
     replay.outcome.cached_end = replay.manager.pool().num_cached() as u64;
     Ok(replay.outcome)
 }
