@@ -31,7 +31,7 @@ const CHUNK: usize = 64;
 #[derive(Debug, Clone, Copy)]
 struct Entrant {
     earlier: u32,
-    place: Place,
+    place: Option<Place>,
 }
 
 impl Forest {
@@ -79,7 +79,7 @@ impl Forest {
                 let usable = earlier != NONE && root(earlier as usize) == root(request);
                 Entrant {
                     earlier: if usable { earlier } else { NONE },
-                    place: Place::default(),
+                    place: None,
                 }
             }));
             batch
@@ -93,12 +93,12 @@ impl Forest {
                 });
             for (i, entrant) in batch.iter().enumerate() {
                 let request = start + i;
-                prompt_node[request] = draft.insert(request, root(request), entrant.place);
+                let place = entrant.place.as_ref().expect("every entrant looked");
+                prompt_node[request] = draft.insert(request, root(request), place);
             }
         }
         drop((latest, batch));
-        let (nodes, roots, last) = draft.finish();
-        Ok(number(&nodes, roots, prompt_node, last, sequences))
+        Ok(number(draft, prompt_node))
     }
 }
 
@@ -113,19 +113,17 @@ impl Entrant {
         let mut turn = None;
         if self.earlier != NONE {
             let earlier = self.earlier as usize;
-            let units = draft.sequences().common(request, earlier, 0) as u32;
-            let place = Place::on(self.earlier, units);
-            if units as usize == draft.sequences().len(earlier) {
-                self.place = place;
+            let units = draft.sequences().common(request, earlier, 0);
+            let place = draft.on(self.earlier, units as u32, root);
+            if units == draft.sequences().len(earlier) {
+                self.place = Some(place);
                 return;
             }
             turn = Some(place);
         }
-        self.place = draft.walk(request, root, root);
-        if let Some(place) = turn
-            && place.units >= self.place.units
-        {
-            self.place = place;
-        }
+        let place = draft.walk(request, root, root);
+        self.place = turn
+            .filter(|turn| turn.units >= place.units)
+            .or(Some(place));
     }
 }

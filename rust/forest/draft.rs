@@ -7,7 +7,7 @@ use super::NONE;
 use super::units::{Sequences, Unit};
 
 /// In place of an only child: there are several, in the table.
-const SEVERAL: u32 = NONE - 1;
+pub(super) const SEVERAL: u32 = NONE - 1;
 
 /// A node of the draft; its number may be smaller than its parent's.
 #[derive(Debug, Clone, Copy)]
@@ -18,29 +18,35 @@ pub(super) struct Node {
     /// A request whose sequence passes through it.
     pub guide: u32,
     /// [`Unit::fold`] of its first unit.
-    first: u32,
+    pub first: u32,
     /// Its only child, [`NONE`] or [`SEVERAL`].
-    child: u32,
+    pub child: u32,
 }
 
-/// A position in the tree that stays right while others are added: it is on the path of a request.
-#[derive(Debug, Clone, Copy, Default)]
+/// Guides that a walk remembers to renew.
+const ENTRIES: usize = 4;
+
+/// A position in the tree that stays right while the tree grows: a depth on the way to a node.
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Place {
-    /// The request whose path it is on; meaningless at depth 0.
-    request: u32,
     /// Its depth.
     pub units: u32,
-    /// The node whose guide led here, to be told of a later guide; 0 for none.
-    entry: u32,
+    /// The node that holds the unit before it, or one below; [`NONE`]: that of `request`.
+    node: u32,
+    /// An earlier request whose path it is on.
+    request: u32,
+    /// The nodes whose guides led here; 0 for none.
+    entries: [u32; ENTRIES],
 }
 
 impl Place {
-    /// `units` down the path of `request`.
-    pub fn on(request: u32, units: u32) -> Self {
+    /// The end of a node.
+    fn at(node: u32, units: u32) -> Self {
         Self {
-            request,
             units,
-            entry: 0,
+            node,
+            request: NONE,
+            entries: [0; ENTRIES],
         }
     }
 }
@@ -89,30 +95,44 @@ impl<'a, T: Unit> Draft<'a, T> {
         self.sequences
     }
 
-    /// The nodes, the number of roots, and where each request ends.
-    pub fn finish(self) -> (Vec<Node>, u32, Vec<u32>) {
-        (self.nodes, self.roots, self.last)
+    /// Numbers of the roots: 0 and up.
+    pub fn roots(&self) -> u32 {
+        self.roots
+    }
+
+    /// Takes the tree apart: nodes, children of nodes that have several (in no order), and where
+    /// each request ends.
+    pub fn finish(self) -> (Vec<Node>, Vec<u32>, Vec<u32>) {
+        (self.nodes, self.children.into_iter().collect(), self.last)
+    }
+
+    /// `units` down the path of `request`, which may be yet to be inserted.
+    pub fn on(&self, request: u32, units: u32, root: u32) -> Place {
+        let last = self.last.get(request as usize);
+        Place {
+            request,
+            ..Place::at(last.map_or(NONE, |&n| self.above(n, root, units)), units)
+        }
     }
 
     /// Goes down from the end of `node`, which is on the path of `request`, as far as it goes.
-    pub fn walk(&self, request: usize, mut node: u32, root: u32) -> Place {
+    pub fn walk(&self, request: usize, node: u32, root: u32) -> Place {
         let length = self.sequences.len(request);
-        let mut place = Place {
-            units: self.nodes[node as usize].end,
-            ..Place::default()
-        };
+        let mut place = Place::at(node, self.nodes[node as usize].end);
+        let mut hops = 0;
         while (place.units as usize) < length
-            && let Some(child) = self.child(node, self.sequences.get(request, place.units as usize))
+            && let unit = self.sequences.get(request, place.units as usize)
+            && let Some(child) = self.child(place.node, unit)
         {
-            let guide = self.nodes[child as usize].guide;
+            let guide = self.nodes[child as usize].guide as usize;
             let from = place.units as usize + 1;
-            place = Place {
-                request: guide,
-                units: self.sequences.common(request, guide as usize, from) as u32,
-                entry: child,
-            };
-            node = self.above(self.last[guide as usize], root, place.units);
-            if self.nodes[node as usize].end > place.units {
+            place.units = self.sequences.common(request, guide, from) as u32;
+            place.node = self.above(self.last[guide], root, place.units);
+            if hops < ENTRIES {
+                place.entries[hops] = child;
+                hops += 1;
+            }
+            if self.nodes[place.node as usize].end > place.units {
                 break;
             }
         }
@@ -121,13 +141,13 @@ impl<'a, T: Unit> Draft<'a, T> {
 
     /// Inserts the sequence of the next request, which is known to lead to `place`; returns the node
     /// where its prompt ends.
-    pub fn insert(&mut self, request: usize, root: u32, place: Place) -> u32 {
+    pub fn insert(&mut self, request: usize, root: u32, place: &Place) -> u32 {
         let length = self.sequences.len(request);
         let mut node = self.take(request, root, place);
         // Others may have come since the place was found.
         let further = self.walk(request, node, root);
         if further.units > place.units {
-            node = self.take(request, root, further);
+            node = self.take(request, root, &further);
         }
         let depth = self.nodes[node as usize].end as usize;
         if depth < length {
@@ -150,19 +170,19 @@ impl<'a, T: Unit> Draft<'a, T> {
     }
 
     /// The node that ends at `place`, which is on the path of `request`.
-    fn take(&mut self, request: usize, root: u32, place: Place) -> u32 {
-        let Place {
-            request: on,
-            units,
-            entry,
-        } = place;
-        if units == 0 {
-            return root;
+    fn take(&mut self, request: usize, root: u32, place: &Place) -> u32 {
+        for &entry in place.entries.iter().take_while(|&&entry| entry != 0) {
+            let entry = &mut self.nodes[entry as usize];
+            if entry.end <= place.units {
+                entry.guide = request as u32;
+            }
         }
-        if entry >= self.roots && self.nodes[entry as usize].end <= units {
-            self.nodes[entry as usize].guide = request as u32;
-        }
-        self.cut(self.last[on as usize], root, units)
+        let node = if place.node == NONE {
+            self.last[place.request as usize]
+        } else {
+            place.node
+        };
+        self.cut(node, root, place.units)
     }
 
     /// The node on the path down to `node` that holds the unit that ends at `depth`.

@@ -3,120 +3,131 @@
 //! A node whose number is its parent's plus one continues the parent's *heavy path*; every other
 //! node starts a path of its own. Going from any node up to its root, the number of requests below
 //! at least doubles with every change of path, so there are at most log2(requests) of them.
+//!
+//! It takes two steps, because the draft's nodes lie in memory as they came: a preorder of any kind
+//! brings neighbours together, and the rest is done on that.
 
 use super::Forest;
-use super::draft::Node;
-use super::units::{Sequences, Unit};
+use super::draft::{Draft, Node, SEVERAL};
+use super::units::Unit;
+use crate::forest::NONE;
 
-/// Children of every node as lists in one array.
-struct Children {
-    offsets: Vec<u32>,
-    nodes: Vec<u32>,
+/// Nodes in some preorder.
+struct Flat {
+    parent: Vec<u32>,
+    end: Vec<u32>,
+    representative: Vec<u32>,
 }
 
-impl Children {
-    fn of(nodes: &[Node], roots: usize) -> Self {
-        let mut offsets = vec![0u32; nodes.len() + 1];
-        for node in &nodes[roots..] {
-            offsets[node.parent as usize + 1] += 1;
+impl Flat {
+    /// Puts the nodes of a draft in preorder; leaves the place of each in its `first`.
+    fn of(nodes: &mut [Node], mut children: Vec<u32>, roots: u32) -> Self {
+        children.sort_unstable_by_key(|&node| (nodes[node as usize].parent, node));
+        for (i, &node) in children.iter().enumerate().rev() {
+            // Where the list of its children starts.
+            let parent = nodes[node as usize].parent as usize;
+            nodes[parent].first = i as u32;
         }
-        for i in 0..nodes.len() {
-            offsets[i + 1] += offsets[i];
-        }
-        let mut lists = vec![0; nodes.len() - roots];
-        // Filled from the back, which moves every end of a list to its start.
-        let mut ends = offsets.clone();
-        for (i, node) in nodes.iter().enumerate().skip(roots).rev() {
-            let end = &mut ends[node.parent as usize + 1];
-            *end -= 1;
-            lists[*end as usize] = i as u32;
-        }
-        Self {
-            offsets,
-            nodes: lists,
-        }
-    }
-
-    fn range(&self, node: u32) -> std::ops::Range<usize> {
-        self.offsets[node as usize] as usize..self.offsets[node as usize + 1] as usize
-    }
-
-    /// All nodes, parents before children.
-    fn preorder(&self, roots: u32) -> Vec<u32> {
-        let mut order = Vec::with_capacity(self.offsets.len() - 1);
-        let mut stack: Vec<u32> = (0..roots).rev().collect();
-        while let Some(node) = stack.pop() {
-            order.push(node);
-            stack.extend_from_slice(&self.nodes[self.range(node)]);
-        }
-        order
-    }
-
-    /// Puts the child with most requests below it last in each list, where preorder starts.
-    fn heaviest_last(&mut self, requests: &[u32]) {
-        for node in 0..self.offsets.len() as u32 - 1 {
-            let range = self.range(node);
-            let siblings = &mut self.nodes[range];
-            let heaviest = (0..siblings.len()).max_by_key(|&i| {
-                (
-                    requests[siblings[i] as usize],
-                    std::cmp::Reverse(siblings[i]),
-                )
-            });
-            if let Some(heaviest) = heaviest {
-                let end = siblings.len() - 1;
-                siblings.swap(heaviest, end);
+        let mut flat = Self {
+            parent: Vec::with_capacity(nodes.len()),
+            end: Vec::with_capacity(nodes.len()),
+            representative: Vec::with_capacity(nodes.len()),
+        };
+        let mut stack: Vec<(u32, u32)> = (0..roots).rev().map(|root| (root, NONE)).collect();
+        while let Some((number, above)) = stack.pop() {
+            let node = &mut nodes[number as usize];
+            let place = flat.parent.len() as u32;
+            flat.parent.push(if above == NONE { place } else { above });
+            flat.end.push(node.end);
+            flat.representative.push(node.guide);
+            let list = std::mem::replace(&mut node.first, place) as usize;
+            match node.child {
+                NONE => {}
+                SEVERAL => {
+                    let siblings = children[list..]
+                        .iter()
+                        .take_while(|&&child| nodes[child as usize].parent == number);
+                    stack.extend(siblings.map(|&child| (child, place)));
+                }
+                only => stack.push((only, place)),
             }
         }
+        flat
+    }
+
+    /// Numbers the nodes anew: of siblings, the one with most requests below it comes first.
+    fn heaviest_first(&self, mut requests: Vec<u32>) -> Vec<u32> {
+        let nodes = self.parent.len();
+        let mut size = vec![1u32; nodes];
+        let mut heavy = vec![NONE; nodes];
+        for node in (0..nodes).rev() {
+            let above = self.parent[node] as usize;
+            if above != node {
+                size[above] += size[node];
+                requests[above] += requests[node];
+                let rival = heavy[above];
+                if rival == NONE || requests[rival as usize] < requests[node] {
+                    heavy[above] = node as u32;
+                }
+            }
+        }
+        drop(requests);
+        let mut place = vec![0; nodes];
+        // Where the next light child of each node goes.
+        let mut next = vec![0; nodes];
+        let mut root_place = 0;
+        for node in 0..nodes {
+            let above = self.parent[node] as usize;
+            if above == node {
+                place[node] = root_place;
+                root_place += size[node];
+            } else if heavy[above] == node as u32 {
+                place[node] = place[above] + 1;
+            } else {
+                place[node] = next[above];
+                next[above] += size[node];
+            }
+            let heavy_size = size.get(heavy[node] as usize).unwrap_or(&0);
+            next[node] = place[node] + 1 + heavy_size;
+        }
+        place
     }
 }
 
 /// Numbers the nodes of a draft and makes the forest of it.
-pub(super) fn number<T: Unit>(
-    nodes: &[Node],
-    roots: u32,
-    mut prompt_node: Vec<u32>,
-    mut last: Vec<u32>,
-    sequences: &Sequences<'_, T>,
-) -> Forest {
-    let mut children = Children::of(nodes, roots as usize);
+pub(super) fn number<T: Unit>(draft: Draft<'_, T>, mut prompt_node: Vec<u32>) -> Forest {
+    let sequences = draft.sequences();
+    let roots = draft.roots();
+    let (mut nodes, children, mut last) = draft.finish();
+    let flat = Flat::of(&mut nodes, children, roots);
     let mut requests = vec![0u32; nodes.len()];
-    for &node in &last {
-        requests[node as usize] += 1;
+    for (last, prompt) in last.iter_mut().zip(&mut prompt_node) {
+        *last = nodes[*last as usize].first;
+        *prompt = nodes[*prompt as usize].first;
+        requests[*last as usize] += 1;
     }
-    let order = children.preorder(roots);
-    for &node in order.iter().rev() {
-        if node >= roots {
-            requests[nodes[node as usize].parent as usize] += requests[node as usize];
+    drop(nodes);
+    let place = flat.heaviest_first(requests);
+    let arrange = |column: &[u32]| {
+        let mut arranged = vec![0; column.len()];
+        for (&value, &place) in column.iter().zip(&place) {
+            arranged[place as usize] = value;
         }
-    }
-    drop(order);
-    children.heaviest_last(&requests);
-    drop(requests);
-    let order = children.preorder(roots);
-    drop(children);
-    let mut place = vec![0; order.len()];
-    for (new, &old) in order.iter().enumerate() {
-        place[old as usize] = new as u32;
-    }
-    let mut parent = Vec::with_capacity(order.len());
-    let mut end = Vec::with_capacity(order.len());
-    let mut representative = Vec::with_capacity(order.len());
-    for &old in &order {
-        let node = nodes[old as usize];
-        parent.push(place[node.parent as usize]);
-        end.push(node.end);
-        representative.push(node.guide);
-    }
-    drop(order);
-    for node in &mut prompt_node {
-        *node = place[*node as usize];
-    }
-    let outputs = sequences.has_outputs();
-    if outputs {
-        for node in &mut last {
+        arranged
+    };
+    let (end, representative) = (arrange(&flat.end), arrange(&flat.representative));
+    let mut parent = arrange(&flat.parent);
+    drop(flat);
+    let renumber = |column: &mut [u32]| {
+        for node in column {
             *node = place[*node as usize];
         }
+    };
+    renumber(&mut parent);
+    renumber(&mut prompt_node);
+    let outputs = sequences.has_outputs();
+    if outputs {
+        renumber(&mut last);
     }
     Forest::assemble(
         sequences.unit(),
