@@ -57,7 +57,9 @@ def conversations(
         output_len=np.zeros(requests, np.uint32),
         prompts=Ragged(offsets, values),
         id_block_size=unit,
-        session=Codes(owner.astype(np.uint32), [str(i) for i in range(count)]) if sessions else None,
+        session=Codes(owner.astype(np.uint32), [str(i) for i in range(count)])
+        if sessions
+        else None,
         turn=step.astype(np.uint32),
         name=f"{requests:,} requests in conversations of {turns} turns",
         meta={"seed": seed},
