@@ -10,10 +10,12 @@ if TYPE_CHECKING:
     from prefixsim._core import Allocation, BlockManager
     from prefixsim._replay import replay
     from prefixsim.build import BuiltTraces, build_traces
+    from prefixsim.curves import curve
     from prefixsim.errors import InputError, PrefixsimError
     from prefixsim.forest import Forest, compile  # noqa: A004
     from prefixsim.hashing import hash_blocks, published_hash
     from prefixsim.result import Result
+    from prefixsim.sweeps import sweep
     from prefixsim.trace import Trace
 
 __all__ = [
@@ -28,9 +30,11 @@ __all__ = [
     "__version__",
     "build_traces",
     "compile",
+    "curve",
     "hash_blocks",
     "published_hash",
     "replay",
+    "sweep",
 ]
 
 # Public names and the modules they live in, loaded on first use: `import prefixsim` stays fast.
@@ -45,9 +49,11 @@ _HOMES = {
     "Trace": "trace",
     "build_traces": "build",
     "compile": "forest",
+    "curve": "curves",
     "hash_blocks": "hashing",
     "published_hash": "hashing",
     "replay": "_replay",
+    "sweep": "sweeps",
 }
 
 

@@ -21,7 +21,7 @@ from prefixsim.trace import Trace
 if TYPE_CHECKING:
     from prefixsim.forest import Forest
 
-__all__ = ["DEFAULT_BLOCK_SIZE", "block_size_for", "replay"]
+__all__ = ["DEFAULT_BLOCK_SIZE", "block_size_for", "replay", "with_tokens"]
 
 DEFAULT_BLOCK_SIZE = 16
 """Tokens; for traces of token ids."""
@@ -95,7 +95,7 @@ def replay(
     0.3077
     """
     forest = None if isinstance(trace, Trace) else trace
-    columns = _with_tokens(trace, model) if isinstance(trace, Trace) else trace.trace
+    columns = with_tokens(trace, model) if isinstance(trace, Trace) else trace.trace
     if not 0 <= warmup < 1:
         msg = f"warmup is {warmup}, give a share of the requests: at least 0 and less than 1"
         raise InputError(msg)
@@ -175,7 +175,8 @@ def _at_least_one(name: str, value: int | None) -> int | None:
     return value
 
 
-def _with_tokens(trace: Trace, model: str | None) -> Trace:
+def with_tokens(trace: Trace, model: str | None) -> Trace:
+    """Return the trace, tokenized if it is one of texts."""
     if trace.kind != "text":
         return trace
     from prefixsim.tokenize import DEFAULT_MODEL, tokenize_trace  # noqa: PLC0415

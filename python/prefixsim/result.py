@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from prefixsim import _json
-from prefixsim._core import __version__
 from prefixsim._files import atomic_write
 from prefixsim.metrics import Metrics
 from prefixsim.outcome import Outcome
+from prefixsim.provenance import provenance, trace_facts
 from prefixsim.trace import Trace
 
 if TYPE_CHECKING:
@@ -99,14 +99,7 @@ class Result:
     @cached_property
     def provenance(self) -> dict[str, Any]:
         """What made this result: version, trace and its digest, seed, how the trace was made."""
-        return {
-            "prefixsim": __version__,
-            "config": self.config,
-            "trace": self.trace.name,
-            "digest": self.trace.digest,
-            "seed": self.trace.meta.get("seed"),
-            "trace_meta": self.trace.meta,
-        }
+        return provenance(self.trace, self.config)
 
     @property
     def description(self) -> str:
@@ -116,14 +109,7 @@ class Result:
     def to_dict(self) -> dict[str, Any]:
         """Return ``trace``, ``config``, ``provenance`` and ``summary``; plain values."""
         return {
-            "trace": {
-                "name": self.trace.name,
-                "format": self.trace.format,
-                "kind": self.trace.kind,
-                "id_block_size": self.trace.id_block_size,
-                "requests": len(self.trace),
-                "digest": self.provenance["digest"],
-            },
+            "trace": trace_facts(self.trace, self.provenance["digest"]),
             "config": self.config,
             "provenance": self.provenance,
             "summary": self.summary,

@@ -7,6 +7,7 @@
 
 mod build;
 mod chain;
+mod draft;
 mod number;
 mod prefixes;
 mod session;

@@ -106,8 +106,8 @@ impl<'a, T: Unit> Sequences<'a, T> {
     /// for it.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if columns have different lengths, `unit` is 0, or outputs come with
-    /// units of more than one token.
+    /// [`Error::Invalid`] if columns have different lengths, a prompt length is not the number of
+    /// token ids, `unit` is 0, or outputs come with units of more than one token.
     pub fn new(
         prompts: Column<'a, T>,
         outputs: Option<Column<'a, T>>,
@@ -133,6 +133,16 @@ impl<'a, T: Unit> Sequences<'a, T> {
                     prompts.len()
                 )));
             }
+        }
+        if unit == 1
+            && let Some(i) =
+                (0..prompts.len()).find(|&i| prompts.list(i).len() != prompt_len[i] as usize)
+        {
+            return Err(Error::invalid(format!(
+                "request {i}: {} token ids, but a prompt length of {}",
+                prompts.list(i).len(),
+                prompt_len[i]
+            )));
         }
         Ok(Self {
             prompts,
@@ -171,7 +181,7 @@ impl<'a, T: Unit> Sequences<'a, T> {
     #[must_use]
     pub fn prompt(&self, i: usize) -> &'a [T] {
         let list = self.prompts.list(i);
-        if self.partial_blocks {
+        if self.partial_blocks || self.unit == 1 {
             return list;
         }
         let whole = (self.prompt_len[i] / self.unit) as usize;

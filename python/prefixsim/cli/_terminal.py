@@ -8,10 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from prefixsim.errors import InputError
+
 if TYPE_CHECKING:
     from prefixsim.report.tables import Table
 
-__all__ = ["print_tables", "reading", "working"]
+__all__ = ["check_choice", "print_tables", "reading", "report_skipped", "working"]
 
 
 @contextmanager
@@ -67,3 +69,19 @@ def print_tables(tables: Sequence[Table]) -> None:
     from rich.console import Console  # noqa: PLC0415
 
     Console().print(draw.rich(tables))
+
+
+def check_choice(option: str, value: str, choices: Sequence[str]) -> None:
+    """Refuse a value that is none of the choices."""
+    if value not in choices:
+        msg = f"{option} {value}: choose one of {', '.join(choices)}"
+        raise InputError(msg)
+
+
+def report_skipped(path: Path, meta: dict[str, object]) -> None:
+    """Say how many rows a reader left out, and why."""
+    skipped = meta.get("rows_skipped")
+    if isinstance(skipped, dict) and skipped:
+        reasons = ", ".join(f"{reason}: {count:,}" for reason, count in skipped.items())
+        total = sum(skipped.values())
+        sys.stderr.write(f"prefixsim: {path}: {total:,} rows left out ({reasons})\n")

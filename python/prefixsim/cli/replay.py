@@ -136,13 +136,18 @@ def replay_command(  # noqa: PLR0917 - the parser passes options by name
     ] = False,
 ) -> None:
     """Replay traces through a simulated prefix cache: hit rates, sharing, reuse."""
-    from prefixsim.cli._terminal import reading, working  # noqa: PLC0415
+    from prefixsim.cli._terminal import (  # noqa: PLC0415
+        check_choice,
+        reading,
+        report_skipped,
+        working,
+    )
 
     files = _files(traces, trace_file)
     _check_outputs(files, output_file, output_dir, requests_out)
-    _choice("--table", table, ("parquet", "csv", "jsonl"))
+    check_choice("--table", table, ("parquet", "csv", "jsonl"))
     if by is not None:
-        _choice("--by", by, ("category", "salt", "session"))
+        check_choice("--by", by, ("category", "salt", "session"))
 
     from prefixsim._replay import replay  # noqa: PLC0415
     from prefixsim.formats import read_trace  # noqa: PLC0415
@@ -155,7 +160,7 @@ def replay_command(  # noqa: PLR0917 - the parser passes options by name
             trace = read_trace(
                 path, format=trace_format, sort=sort, skip_bad_rows=skip_bad_rows, progress=progress
             )
-        _report_skipped(path, trace.meta)
+        report_skipped(path, trace.meta)
         trace = trace.replace(meta={**origin_of(trace, path), **trace.meta})
         with working(f"replaying {trace.name}"):
             results.append(
@@ -195,20 +200,6 @@ def replay_command(  # noqa: PLR0917 - the parser passes options by name
         sys.stdout.write(results_json(results))
     else:
         _print(results, by)
-
-
-def _choice(option: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        msg = f"{option} {value}: choose one of {', '.join(choices)}"
-        raise InputError(msg)
-
-
-def _report_skipped(path: Path, meta: dict[str, object]) -> None:
-    skipped = meta.get("rows_skipped")
-    if isinstance(skipped, dict) and skipped:
-        reasons = ", ".join(f"{reason}: {count:,}" for reason, count in skipped.items())
-        total = sum(skipped.values())
-        sys.stderr.write(f"prefixsim: {path}: {total:,} rows left out ({reasons})\n")
 
 
 def _print(results: list[Result], by: str | None) -> None:
