@@ -483,8 +483,11 @@ impl<'w> Scheduler<'w> {
             .admit(&mut active.sequence, keys, tokens, must_fit, beside);
         if let Err(no_room) = admitted {
             self.spare.push(place);
-            refusal.until = no_room.until;
-            refusal.whatever_chunk = no_room.whatever_chunk;
+            // The statistics want to know what each lookup finds, even if it is refused anyway.
+            if !self.config.stats_at_lookup {
+                refusal.until = no_room.until;
+                refusal.whatever_chunk = no_room.whatever_chunk;
+            }
             self.refusal = Some(refusal);
             return None;
         }
