@@ -285,7 +285,12 @@ def test_what_can_never_work_is_an_error(change: dict[str, Any], message: str) -
 
 def test_a_request_that_preempts_itself_forever_is_an_error() -> None:
     jobs = jobs_of([(list(range(20)), [7] * 30, 0, 0)])
-    options = {"sliding_window": 40, "num_blocks": 8, "reserve_full_isl": False}
-    options["max_num_batched_tokens"] = 4
+    options = {
+        "sliding_window": 40,
+        "num_blocks": 8,
+        "reserve_full_isl": False,
+        "max_num_batched_tokens": 4,
+        "enable_caching": False,
+    }
     with pytest.raises(ValueError, match="over and over"):
         workload(jobs, 4).simulate(BASE | options)
