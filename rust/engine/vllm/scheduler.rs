@@ -54,6 +54,8 @@ struct Refusal {
     whatever_chunk: bool,
     running: usize,
     waiting: usize,
+    /// Tokens that were left of the step's.
+    budget: u64,
     /// Tokens looked up and found.
     queries: u64,
     hits: u64,
@@ -215,7 +217,9 @@ impl<'w> Scheduler<'w> {
         let same = if refusal.whatever_chunk {
             (refusal.running == 0) == self.running.is_empty()
         } else {
-            refusal.running == self.running.len() && refusal.waiting == self.waiting.len()
+            refusal.budget == budget
+                && refusal.running == self.running.len()
+                && refusal.waiting == self.waiting.len()
         };
         !same || self.manager.pool().version() >= refusal.until
     }
@@ -453,6 +457,7 @@ impl<'w> Scheduler<'w> {
             whatever_chunk: false,
             running: self.running.len(),
             waiting: self.waiting.len(),
+            budget,
             queries,
             hits: u64::from(hits),
             preempted,
