@@ -28,7 +28,7 @@ def workload(jobs: list[Job], block_size: int) -> Any:
         block_size,
         salt=np.array([job.request.salt for job in jobs], dtype=np.uint32),
         output_offsets=outputs.offsets,
-        output_ids=outputs.values,
+        output_ids=outputs.values.astype(np.uint32),
     )
 
 
