@@ -398,6 +398,9 @@ def simulate(
     >>> run.outcome().hit_tokens.tolist()
     [0, 32]
     """
+    if record_tables and config.num_blocks is None:
+        msg = "record_tables: an unbounded cache has no tables worth keeping, give num_blocks"
+        raise InputError(msg)
     compiled = workload or compile_workload(trace, config.block_size, outputs=outputs)
     settings = config.settings(
         record_steps=record_steps, record_events=record_events, record_tables=record_tables

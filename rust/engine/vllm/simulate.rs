@@ -30,7 +30,7 @@ pub struct Recording {
     pub steps: bool,
     /// KV events.
     pub events: bool,
-    /// Block tables of finished requests.
+    /// Block tables of finished requests, and the free queue at the end.
     pub tables: bool,
     /// Check every invariant after every step (slow).
     pub validate: bool,
@@ -64,7 +64,7 @@ pub struct Simulation {
     pub events: EventLog,
     /// Sums.
     pub totals: Totals,
-    /// The free slots at the end, next to be taken first.
+    /// The free slots at the end, next to be taken first, if recorded.
     pub free_queue: Vec<u32>,
 }
 
@@ -313,8 +313,13 @@ impl Run<'_> {
         totals.final_clock_ns = self.clock;
         totals.evictions = pool.evictions();
         totals.cached_end = pool.num_cached() as u64;
+        let free_queue = if self.config.recording.tables {
+            pool.free_slots().collect()
+        } else {
+            Vec::new()
+        };
         Simulation {
-            free_queue: pool.free_slots().collect(),
+            free_queue,
             requests: self.scheduler.requests,
             steps: self.steps,
             events: self.events,
