@@ -34,6 +34,7 @@ __all__ = [
     "Forest",
     "JsonlReader",
     "Profile",
+    "VllmWorkload",
     "__version__",
     "compile_forest",
     "digest_columns",
@@ -291,3 +292,25 @@ class BlockManager:
     def evictions(self) -> int: ...
     @property
     def stats(self) -> _CacheStats: ...
+
+@final
+class VllmWorkload:
+    def __new__(
+        cls,
+        offsets: npt.NDArray[np.uint64],
+        ids: npt.NDArray[np.uint32] | npt.NDArray[np.uint64],
+        unit: int,
+        prompt_len: npt.NDArray[np.uint32],
+        output_len: npt.NDArray[np.uint32],
+        arrival_ns: npt.NDArray[np.uint64],
+        block_size: int,
+        *,
+        salt: npt.NDArray[np.uint32] | None = None,
+        output_offsets: npt.NDArray[np.uint64] | None = None,
+        output_ids: npt.NDArray[np.uint32] | None = None,
+    ) -> VllmWorkload: ...
+    def __len__(self) -> int: ...
+    @property
+    def unique_blocks(self) -> int: ...
+    def origins(self) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32]]: ...
+    def simulate(self, settings: dict[str, Any]) -> dict[str, Any]: ...

@@ -36,7 +36,7 @@ def replay(
     enable_caching: bool = True,
     concurrency: int = 1,
     last_token_rule: bool = True,
-    cache_outputs: bool = False,
+    cache_outputs: bool | None = None,
     partial_blocks: bool = False,
     warmup: float = 0.0,
     model: str | None = None,
@@ -54,8 +54,9 @@ def replay(
     num_blocks : int, optional
         Blocks of the cache. Default: unbounded. For ``block-manager`` this is vLLM's
         ``num_gpu_blocks``, one of which is never used; for ``lru`` all are usable.
-    engine : {"lru", "block-manager"}, optional
-        ``lru`` is the ideal cache, ``block-manager`` is vLLM's KV cache manager. Default:
+    engine : {"lru", "block-manager", "vllm"}, optional
+        ``lru`` is the ideal cache, ``block-manager`` is vLLM's KV cache manager, ``vllm`` is that
+        with vLLM's scheduler and time (:mod:`prefixsim.engines.vllm` lists its options). Default:
         ``block-manager`` for a bounded cache; ``lru`` for an unbounded one, where both have the
         same hits.
     enable_caching : bool, optional
@@ -65,7 +66,7 @@ def replay(
     last_token_rule : bool, optional
         Compute at least the last token of every prompt, as servers do.
     cache_outputs : bool, optional
-        Generated tokens stay in the cache, where the trace has them.
+        Generated tokens stay in the cache, where the trace has them. Default: only with ``vllm``.
     partial_blocks : bool, optional
         A trailing partial block counts as a block of its own; no server does this.
     warmup : float, optional
@@ -105,7 +106,7 @@ def replay(
         enable_caching=enable_caching,
         concurrency=_at_least_one("concurrency", concurrency) or 1,
         last_token_rule=last_token_rule,
-        cache_outputs=cache_outputs,
+        cache_outputs=_caches_outputs(columns, engine, cache_outputs),
         partial_blocks=partial_blocks,
         options=options,
         measured_from=first_measured(len(columns), warmup),
@@ -136,6 +137,13 @@ def _measured(forest: Forest, run: Engine, settings: Settings, warmup: float) ->
         raise InputError(msg) from None
     metrics = Metrics(forest, outcome, settings.block_size, start, window)
     return Result(metrics, {**outcome.config, "warmup": warmup})
+
+
+def _caches_outputs(trace: Trace, engine: str | None, given: bool | None) -> bool:
+    """Whether generated tokens stay cached: as asked for, else as the engine does."""
+    if given is not None:
+        return given
+    return engine == "vllm" and trace.kind == "tokens" and trace.outputs is not None
 
 
 def _like(settings: Settings) -> dict[str, bool]:

@@ -259,7 +259,7 @@ pub struct PyBlockManager {
     bounded: bool,
 }
 
-fn window(
+pub fn window(
     sliding_window: Option<i64>,
     retention_interval: Option<i64>,
     max_num_batched_tokens: Option<i64>,
@@ -284,7 +284,7 @@ fn window(
     }))
 }
 
-fn num_blocks_argument(num_blocks: Option<i64>) -> PyResult<Option<u32>> {
+pub fn num_blocks_argument(num_blocks: Option<i64>) -> PyResult<Option<u32>> {
     let convert = |n: i64| match u32::try_from(n) {
         Ok(n) if n >= 2 => Ok(n),
         _ => Err(PyValueError::new_err(format!(

@@ -19,6 +19,7 @@ mod interrupt;
 mod profile;
 mod read;
 mod tokens;
+mod vllm;
 
 impl From<Error> for PyErr {
     fn from(error: Error) -> Self {
@@ -47,6 +48,8 @@ mod _core {
     use super::profile::{Curve, Profile, sweep, weighted_summary};
     #[pymodule_export]
     use super::read::JsonlReader;
+    #[pymodule_export]
+    use super::vllm::VllmWorkload;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -104,6 +104,7 @@ Engine = Callable[["Forest", Settings], "Outcome"]
 ENGINES: dict[str, str] = {
     "lru": "prefixsim.engines.ideal:replay",
     "block-manager": "prefixsim.engines.block_manager:replay",
+    "vllm": "prefixsim.engines.vllm:replay",
 }
 """Name to ``module:function``."""
 

@@ -200,7 +200,7 @@ where
             }
         };
         let Request { sequence, keys, .. } = &mut request;
-        let Some(new_slots) = self.manager.admit(sequence, keys, chunk, must_fit, false) else {
+        let Ok(new_slots) = self.manager.admit(sequence, keys, chunk, must_fit, false) else {
             self.spare.push(request);
             return Ok(None);
         };

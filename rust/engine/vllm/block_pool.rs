@@ -46,7 +46,7 @@ pub struct BlockPool<I: KeyIndex> {
     index: I,
     num_slots: u32,
     evictions: u64,
-    /// Counts every change, so that callers know when asking again is pointless.
+    /// Counts changes of single slots, so that callers know when asking again is pointless.
     version: u64,
     events: Option<Vec<PoolEvent<I::Key>>>,
     ages: Option<Ages>,
@@ -137,7 +137,7 @@ impl<I: KeyIndex> BlockPool<I> {
         self.evictions
     }
 
-    /// A number that changes whenever the pool does.
+    /// Counts changes of single slots (taken, cached, forgotten, touched, released); never too low.
     #[must_use]
     pub fn version(&self) -> u64 {
         self.version
@@ -203,7 +203,7 @@ impl<I: KeyIndex> BlockPool<I> {
     /// Takes `count` slots from the front of the free queue onto the end of `table`, evicting what
     /// they hold. The caller has checked that there are as many.
     pub fn take(&mut self, count: u32, table: &mut Vec<Slot>) {
-        self.version += 1;
+        self.version += u64::from(count);
         table.reserve(count as usize);
         for _ in 0..count {
             let Some(slot) = self.free.pop_front() else {
@@ -277,7 +277,7 @@ impl<I: KeyIndex> BlockPool<I> {
     ///
     /// `scratch` is emptied; it saves an allocation.
     pub fn release(&mut self, slots: &[Slot], scratch: &mut Vec<Slot>, uncached_first: bool) {
-        self.version += 1;
+        self.version += slots.len() as u64;
         scratch.clear();
         for &slot in slots.iter().rev() {
             if slot == NULL_SLOT {

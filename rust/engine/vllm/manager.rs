@@ -126,6 +126,15 @@ impl Sequence {
     }
 }
 
+/// There is not enough room for a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NoRoom {
+    /// [`BlockPool::version`] before which asking again has the same result.
+    pub until: u64,
+    /// Whether that holds whatever chunk is asked for.
+    pub whatever_chunk: bool,
+}
+
 /// vLLM's KV-cache manager for one group of layers.
 ///
 /// Sequences are owned by the caller, as are the keys of their full blocks. A request is admitted by
@@ -261,18 +270,17 @@ impl<I: KeyIndex> Manager<I> {
         tokens.div_ceil(self.config.block_size) as usize
     }
 
-    fn has_room(&self, needed: usize, reserve: usize) -> bool {
-        needed + reserve <= self.pool.num_free() as usize
-    }
-
     /// Admits a sequence that holds no slots: takes the blocks found by the last lookup, which must
     /// have been for this sequence, and slots for the `new_tokens` after them. Returns how many slots
-    /// were newly taken (the end of the table), or `None` if there is not enough room; then nothing
+    /// were newly taken (the end of the table), or [`NoRoom`]; then nothing
     /// has changed. `computed` becomes the number of hit tokens; the caller adds `new_tokens` once
     /// they are computed.
     ///
     /// With `must_fit` all known tokens have to fit, not only the `new_tokens`. With `beside_others`
     /// the watermark has to stay free.
+    ///
+    /// # Errors
+    /// [`NoRoom`].
     pub fn admit(
         &mut self,
         sequence: &mut Sequence,
@@ -280,7 +288,7 @@ impl<I: KeyIndex> Manager<I> {
         new_tokens: u32,
         must_fit: bool,
         beside_others: bool,
-    ) -> Option<u32> {
+    ) -> std::result::Result<u32, NoRoom> {
         debug_assert!(sequence.table.is_empty() && sequence.computed == 0);
         let reserve = if beside_others {
             self.config.watermark_slots as usize
@@ -291,6 +299,8 @@ impl<I: KeyIndex> Manager<I> {
         let skipped = self.skipped_blocks(base);
         let idle = self.idle_hits(skipped);
         let held = skipped.max(self.hits.len());
+        let free = self.pool.num_free() as usize;
+        let version = self.pool.version();
         if must_fit {
             let mut required = self.blocks(u64::from(sequence.num_tokens));
             if let Some(SlidingWindow {
@@ -302,14 +312,26 @@ impl<I: KeyIndex> Manager<I> {
                 let bound = self.blocks(u64::from(window) - 1 + u64::from(batch)) + 1;
                 required = required.min(bound);
             }
-            if !self.has_room(required.saturating_sub(held) + idle, reserve) {
-                return None;
+            let needed = required.saturating_sub(held) + idle + reserve;
+            if needed > free {
+                // With full attention, `needed - free` is the length of the sequence less its blocks
+                // in use and the free slots, and a change of one slot changes it by one at most.
+                let full_attention = self.config.sliding_window.is_none();
+                let deficit = if full_attention { needed - free } else { 1 };
+                let until = version + deficit as u64;
+                return Err(NoRoom {
+                    until,
+                    whatever_chunk: true,
+                });
             }
         }
         let end = u64::from(base) + u64::from(new_tokens);
         let missing = self.blocks(end).saturating_sub(held);
-        if !self.has_room(missing + idle, reserve) {
-            return None;
+        if missing + idle + reserve > free {
+            return Err(NoRoom {
+                until: version + 1,
+                whatever_chunk: false,
+            });
         }
         sequence.table.reserve(held + missing);
         sequence.table.resize(skipped, NULL_SLOT);
@@ -323,7 +345,7 @@ impl<I: KeyIndex> Manager<I> {
         sequence.computed = base;
         self.pool.take(missing as u32, &mut sequence.table);
         self.cache(sequence, keys, end);
-        Some(missing as u32)
+        Ok(missing as u32)
     }
 
     /// Takes slots for the next `new_tokens` after the computed ones. Returns how many were taken
@@ -341,13 +363,22 @@ impl<I: KeyIndex> Manager<I> {
         let end = u64::from(sequence.computed) + u64::from(new_tokens);
         let missing = self.blocks(end).saturating_sub(sequence.table.len());
         if missing > 0 {
-            if !self.has_room(missing, 0) {
+            if missing > self.pool.num_free() as usize {
                 return None;
             }
             self.pool.take(missing as u32, &mut sequence.table);
         }
         self.cache(sequence, keys, end);
         Some(missing as u32)
+    }
+
+    /// Whether [`Manager::grow`] will release a block that left the window.
+    #[must_use]
+    pub fn will_release(&self, sequence: &Sequence) -> bool {
+        let skipped = self
+            .skipped_blocks(sequence.computed)
+            .min(sequence.table.len());
+        skipped > 0 && sequence.table[skipped - 1] != NULL_SLOT
     }
 
     /// Releases the blocks that no later token attends to.

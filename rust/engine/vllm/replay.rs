@@ -121,7 +121,7 @@ pub fn replay(
 }
 
 impl Prompts<'_> {
-    fn validate(&self, block_size: u32) -> Result<()> {
+    pub(super) fn validate(&self, block_size: u32) -> Result<()> {
         let requests = self.prompt_len.len();
         let values = match self.ids {
             Ids::Tokens(tokens) => tokens.len(),
@@ -161,31 +161,26 @@ impl Prompts<'_> {
         Ok(())
     }
 
+    /// The parent of a request's first block.
+    pub(super) fn root(&self, request: usize) -> Xxh3Key {
+        Xxh3Key::root(self.salt.map_or(0, |salt| u64::from(salt[request])))
+    }
+
     /// Computes the keys of the full blocks of a prompt.
-    pub(crate) fn keys(&self, request: usize, block_size: u32, keys: &mut Vec<Xxh3Key>) {
+    pub(super) fn keys(&self, request: usize, block_size: u32, keys: &mut Vec<Xxh3Key>) {
         keys.clear();
         let (start, end) = (self.offsets[request], self.offsets[request + 1]);
         let range = start as usize..end as usize;
-        let context = match self.salt {
-            Some(salt) => Xxh3Key::root(u64::from(salt[request])),
-            None => Xxh3Key::root(0),
-        };
+        let root = self.root(request);
         match self.ids {
             Ids::Tokens(tokens) => {
                 let plain = Context::default();
-                Xxh3Chain.extend(
-                    context,
-                    &plain,
-                    0,
-                    &tokens[range],
-                    block_size as usize,
-                    keys,
-                );
+                Xxh3Chain.extend(root, &plain, 0, &tokens[range], block_size as usize, keys);
             }
             Ids::Hashes(hashes, unit) => {
                 let full = (self.prompt_len[request] / block_size) as usize;
                 hashed_blocks(&hashes[range], unit, block_size, full, keys);
-                chain_blocks(context.sequence, keys);
+                chain_blocks(root.sequence, keys);
             }
         }
     }
@@ -256,7 +251,7 @@ impl Replay {
             let taken = self
                 .manager
                 .admit(&mut sequence, &self.keys, chunk, true, false);
-            if let Some(taken) = taken {
+            if let Ok(taken) = taken {
                 self.outcome.allocated += u64::from(taken);
                 break;
             }
@@ -306,9 +301,8 @@ impl Replay {
             self.tokens
                 .extend_from_slice(&prompt[prompt.len() - prompt.len() % block_size..]);
             self.tokens.extend_from_slice(output);
-            let salt = prompts.salt.map_or(0, |salt| u64::from(salt[request]));
             let last = self.keys.last().copied();
-            let parent = last.unwrap_or_else(|| Xxh3Key::root(salt));
+            let parent = last.unwrap_or_else(|| prompts.root(request));
             let plain = Context::default();
             Xxh3Chain.extend(parent, &plain, 0, &self.tokens, block_size, &mut self.keys);
         }

@@ -1,0 +1,254 @@
+//! A trace compiled for the scheduler: every full block as a dense id, derived once.
+
+use hashbrown::HashTable;
+
+use super::replay::{Ids, Prompts};
+use crate::error::{Error, Result};
+use crate::hash::{BlockKey, Chain, Context, Xxh3Chain, Xxh3Key};
+use crate::stop::Stop;
+
+/// Requests between two looks at the stop flag.
+const STOP_INTERVAL: usize = 1024;
+const NIL: u32 = u32::MAX;
+
+/// Requests in the order of their arrival, with the ids of their full blocks.
+///
+/// Two blocks have the same id if and only if they hold the same tokens after the same prefix under
+/// the same salt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Workload {
+    block_size: u32,
+    prompt_len: Vec<u32>,
+    output_len: Vec<u32>,
+    arrival_ns: Vec<u64>,
+    key_offsets: Vec<u64>,
+    keys: Vec<u32>,
+    num_keys: u32,
+}
+
+impl Workload {
+    /// Compiles a trace. `output_len` in tokens; a request that asks for none still samples one, as
+    /// the server does. `arrival_ns` in nanoseconds, ascending.
+    ///
+    /// Output tokens that `prompts` does not have are taken to be unlike any others.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if columns do not fit together, a prompt is empty, or there are more than
+    /// 2^32 - 1 distinct blocks; [`Error::Interrupted`].
+    pub fn compile(
+        prompts: &Prompts<'_>,
+        output_len: &[u32],
+        arrival_ns: &[u64],
+        block_size: u32,
+        stop: &Stop,
+    ) -> Result<Self> {
+        prompts.validate(block_size)?;
+        let requests = prompts.prompt_len.len();
+        if output_len.len() != requests || arrival_ns.len() != requests {
+            return Err(Error::invalid("the columns of the trace differ in length"));
+        }
+        if !arrival_ns.is_sorted() {
+            return Err(Error::invalid(
+                "the timestamps are not ascending: sort the trace",
+            ));
+        }
+        let mut compiler = Compiler::default();
+        let mut workload = Self {
+            block_size,
+            prompt_len: prompts.prompt_len.to_vec(),
+            output_len: output_len.iter().map(|&tokens| tokens.max(1)).collect(),
+            arrival_ns: arrival_ns.to_vec(),
+            key_offsets: Vec::with_capacity(requests + 1),
+            keys: Vec::new(),
+            num_keys: 0,
+        };
+        workload.key_offsets.push(0);
+        for request in 0..requests {
+            if request % STOP_INTERVAL == 0 {
+                stop.check()?;
+            }
+            let (prompt, output) = (prompts.prompt_len[request], workload.output_len[request]);
+            if prompt == 0 {
+                return Err(Error::invalid(format!(
+                    "request {request}: the prompt is empty"
+                )));
+            }
+            let Some(tokens) = prompt.checked_add(output) else {
+                return Err(Error::invalid(format!(
+                    "request {request}: {prompt} + {output} tokens are more than 2^32 - 1"
+                )));
+            };
+            // The last token is never computed.
+            let blocks = ((tokens - 1) / block_size) as usize;
+            compiler.request(prompts, request, block_size, blocks, &mut workload.keys)?;
+            workload.key_offsets.push(workload.keys.len() as u64);
+        }
+        workload.num_keys = compiler.next;
+        Ok(workload)
+    }
+
+    /// Number of requests.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.prompt_len.len()
+    }
+
+    /// Whether there are no requests.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.prompt_len.is_empty()
+    }
+
+    /// Tokens per block.
+    #[must_use]
+    pub fn block_size(&self) -> u32 {
+        self.block_size
+    }
+
+    /// Tokens of a prompt.
+    #[must_use]
+    pub fn prompt_len(&self, request: u32) -> u32 {
+        self.prompt_len[request as usize]
+    }
+
+    /// Tokens a request samples; at least 1.
+    #[must_use]
+    pub fn output_len(&self, request: u32) -> u32 {
+        self.output_len[request as usize]
+    }
+
+    /// Arrival in nanoseconds.
+    #[must_use]
+    pub fn arrival_ns(&self, request: u32) -> u64 {
+        self.arrival_ns[request as usize]
+    }
+
+    /// Ids of the full blocks of a request's prompt and output, without the last token.
+    #[must_use]
+    pub fn keys(&self, request: u32) -> &[u32] {
+        let request = request as usize;
+        &self.keys[self.key_offsets[request] as usize..self.key_offsets[request + 1] as usize]
+    }
+
+    /// Number of distinct blocks.
+    #[must_use]
+    pub fn num_keys(&self) -> u32 {
+        self.num_keys
+    }
+
+    /// The first request and position at which each block occurs, in blocks.
+    #[must_use]
+    pub fn origins(&self) -> Vec<(u32, u32)> {
+        let mut origins = vec![(NIL, NIL); self.num_keys as usize];
+        for request in 0..self.len() as u32 {
+            for (block, &key) in (0..).zip(self.keys(request)) {
+                let origin = &mut origins[key as usize];
+                if origin.0 == NIL {
+                    *origin = (request, block);
+                }
+            }
+        }
+        origins
+    }
+}
+
+/// A trie of blocks. The first child of a block is stored with it, so that following a path that
+/// was seen before, or adding one that was not, touches consecutive memory; only where sequences
+/// diverge is there a table to look into.
+#[derive(Default)]
+struct Compiler {
+    /// Key of each id, and its first child.
+    nodes: Vec<(Xxh3Key, u32)>,
+    /// All children but the first ones, and those of the roots.
+    others: HashTable<u32>,
+    next: u32,
+    hashes: Vec<Xxh3Key>,
+    tokens: Vec<u32>,
+}
+
+impl Compiler {
+    /// Appends the ids of the first `blocks` blocks of a request.
+    fn request(
+        &mut self,
+        prompts: &Prompts<'_>,
+        request: usize,
+        block_size: u32,
+        blocks: usize,
+        keys: &mut Vec<u32>,
+    ) -> Result<()> {
+        prompts.keys(request, block_size, &mut self.hashes);
+        self.output(prompts, request, block_size as usize);
+        self.hashes.truncate(blocks);
+        let mut parent = NIL;
+        for i in 0..self.hashes.len() {
+            parent = self.child(parent, self.hashes[i])?;
+            keys.push(parent);
+        }
+        for _ in self.hashes.len()..blocks {
+            // Outputs that nobody knows: no other sequence gets here.
+            keys.push(self.add(Xxh3Key::default())?);
+        }
+        Ok(())
+    }
+
+    /// Appends the hashes of the blocks that known output tokens complete.
+    fn output(&mut self, prompts: &Prompts<'_>, request: usize, block_size: usize) {
+        let (Some((offsets, outputs)), Ids::Tokens(tokens)) = (prompts.outputs, prompts.ids) else {
+            return;
+        };
+        let output = &outputs[offsets[request] as usize..offsets[request + 1] as usize];
+        let (start, end) = (
+            prompts.offsets[request] as usize,
+            prompts.offsets[request + 1],
+        );
+        let prompt = &tokens[start..end as usize];
+        self.tokens.clear();
+        self.tokens
+            .extend_from_slice(&prompt[prompt.len() - prompt.len() % block_size..]);
+        self.tokens.extend_from_slice(output);
+        let last = self.hashes.last().copied();
+        let parent = last.unwrap_or_else(|| prompts.root(request));
+        let plain = Context::default();
+        Xxh3Chain.extend(
+            parent,
+            &plain,
+            0,
+            &self.tokens,
+            block_size,
+            &mut self.hashes,
+        );
+    }
+
+    fn child(&mut self, parent: u32, key: Xxh3Key) -> Result<u32> {
+        if parent != NIL {
+            let first = self.nodes[parent as usize].1;
+            if first == NIL {
+                let id = self.add(key)?;
+                self.nodes[parent as usize].1 = id;
+                return Ok(id);
+            }
+            if self.nodes[first as usize].0 == key {
+                return Ok(first);
+            }
+        }
+        let same = |&id: &u32| self.nodes[id as usize].0 == key;
+        if let Some(&id) = self.others.find(key.bits(), same) {
+            return Ok(id);
+        }
+        let id = self.add(key)?;
+        let hash = |&id: &u32| self.nodes[id as usize].0.bits();
+        self.others.insert_unique(key.bits(), id, hash);
+        Ok(id)
+    }
+
+    fn add(&mut self, key: Xxh3Key) -> Result<u32> {
+        if self.next == NIL {
+            return Err(Error::invalid(
+                "the trace has more than 2^32 - 1 distinct blocks",
+            ));
+        }
+        self.nodes.push((key, NIL));
+        self.next += 1;
+        Ok(self.next - 1)
+    }
+}
