@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from prefixsim.hashing import hash_blocks, published_hash
     from prefixsim.result import Result
     from prefixsim.trace import Trace
+    from prefixsim.workload import Workload, generate
 
 __all__ = [
     "Allocation",
@@ -25,9 +26,11 @@ __all__ = [
     "PrefixsimError",
     "Result",
     "Trace",
+    "Workload",
     "__version__",
     "build_traces",
     "compile",
+    "generate",
     "hash_blocks",
     "published_hash",
     "replay",
@@ -43,8 +46,10 @@ _HOMES = {
     "PrefixsimError": "errors",
     "Result": "result",
     "Trace": "trace",
+    "Workload": "workload",
     "build_traces": "build",
     "compile": "forest",
+    "generate": "workload",
     "hash_blocks": "hashing",
     "published_hash": "hashing",
     "replay": "_replay",

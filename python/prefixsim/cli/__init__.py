@@ -17,7 +17,7 @@ EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 
 # In the order of the help.
-_COMMANDS = ("demo", "trace", "replay", "info", "convert")
+_COMMANDS = ("demo", "trace", "generate", "replay", "info", "convert")
 
 app = typer.Typer(
     name="prefixsim",
