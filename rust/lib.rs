@@ -10,6 +10,7 @@
 //! * [`curve`]: the LRU cache at every capacity, in one pass;
 //! * [`hash`]: chained hashes of full blocks;
 //! * [`engine`]: the rules by which servers decide hits, allocation and eviction;
+//! * [`generate`]: columns of synthetic workloads;
 //! * [`stats`]: summaries of weighted values;
 //! * [`error`] and [`stop`]: the one error type, and the flag that ends a long computation.
 
@@ -18,6 +19,7 @@ pub mod curve;
 pub mod engine;
 pub mod error;
 pub mod forest;
+pub mod generate;
 pub mod hash;
 pub mod profile;
 #[cfg(feature = "python")]

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from prefixsim.result import Result
     from prefixsim.sweeps import sweep
     from prefixsim.trace import Trace
+    from prefixsim.workload import Workload, generate
 
 __all__ = [
     "Allocation",
@@ -27,10 +28,12 @@ __all__ = [
     "PrefixsimError",
     "Result",
     "Trace",
+    "Workload",
     "__version__",
     "build_traces",
     "compile",
     "curve",
+    "generate",
     "hash_blocks",
     "published_hash",
     "replay",
@@ -47,9 +50,11 @@ _HOMES = {
     "PrefixsimError": "errors",
     "Result": "result",
     "Trace": "trace",
+    "Workload": "workload",
     "build_traces": "build",
     "compile": "forest",
     "curve": "curves",
+    "generate": "workload",
     "hash_blocks": "hashing",
     "published_hash": "hashing",
     "replay": "_replay",

@@ -38,6 +38,8 @@ __all__ = [
     "__version__",
     "compile_forest",
     "digest_columns",
+    "expand_ids",
+    "expand_tokens",
     "hash_blocks",
     "json_lists",
     "keyed_hashes",
@@ -314,3 +316,10 @@ class VllmWorkload:
     def unique_blocks(self) -> int: ...
     def origins(self) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32]]: ...
     def simulate(self, settings: dict[str, Any]) -> dict[str, Any]: ...
+
+def expand_ids(
+    starts: npt.NDArray[np.uint64], lengths: npt.NDArray[np.uint64], hashed: bool
+) -> npt.NDArray[np.uint64]: ...
+def expand_tokens(
+    starts: npt.NDArray[np.uint64], lengths: npt.NDArray[np.uint64], vocabulary: int
+) -> npt.NDArray[np.uint32]: ...

@@ -13,6 +13,7 @@ use crate::error::Error;
 mod block_manager;
 mod digest;
 mod forest;
+mod generate;
 mod hash;
 mod ids;
 mod interrupt;
@@ -40,6 +41,8 @@ mod _core {
     use super::digest::digest_columns;
     #[pymodule_export]
     use super::forest::{Forest, compile_forest};
+    #[pymodule_export]
+    use super::generate::{expand_ids, expand_tokens};
     #[pymodule_export]
     use super::hash::hash_blocks;
     #[pymodule_export]

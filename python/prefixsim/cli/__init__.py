@@ -17,7 +17,16 @@ EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 
 # In the order of the help.
-_COMMANDS = ("demo", "trace", "replay", "curve", "sweep", "info", "convert")
+_COMMANDS = (
+    "demo",
+    "trace",
+    "generate",
+    "replay",
+    "curve",
+    "sweep",
+    "info",
+    "convert",
+)
 
 app = typer.Typer(
     name="prefixsim",
