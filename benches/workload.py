@@ -45,9 +45,10 @@ def conversations(
     lengths = ends[owner, step]
     offsets = np.zeros(requests + 1, np.uint64)
     np.cumsum(lengths, out=offsets[1:])
-    dtype = np.uint32 if unit == 1 else np.uint64
-    values = np.empty(int(offsets[-1]), dtype)
-    texts = _texts(rng, ends[:, -1].astype(np.intp), system // unit, dtype)
+    values: npt.NDArray[np.uint32] | npt.NDArray[np.uint64]
+    size = int(offsets[-1])
+    values = np.empty(size, np.uint32) if unit == 1 else np.empty(size, np.uint64)
+    texts = _texts(rng, ends[:, -1].astype(np.intp), system // unit, values.dtype)
     at = offsets.astype(np.intp).tolist()
     for i, session in enumerate(owner.tolist()):
         values[at[i] : at[i + 1]] = texts[session][: at[i + 1] - at[i]]

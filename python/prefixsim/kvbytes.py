@@ -13,7 +13,8 @@ As vLLM counts them: ``ModelConfig.get_total_num_kv_heads``, ``get_num_kv_heads`
 ``get_head_size`` (``vllm/config/model.py``), and the page sizes of its attention specs
 (``vllm/v1/kv_cache_interface.py``). ``head_dim`` is ``hidden_size / num_attention_heads`` unless
 the config says otherwise. Layers that ``layer_types`` lists as linear attention or state space keep
-no tokens and are left out. Layers with a sliding window are counted whole: what a token takes while it is in the window.
+no tokens and are left out. Layers with a sliding window are counted whole: what a token takes while
+it is in the window.
 """
 
 from __future__ import annotations

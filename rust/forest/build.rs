@@ -31,7 +31,7 @@ const CHUNK: usize = 64;
 #[derive(Debug, Clone, Copy)]
 struct Entrant {
     earlier: u32,
-    place: Option<Place>,
+    place: Place,
 }
 
 impl Forest {
@@ -79,7 +79,7 @@ impl Forest {
                 let usable = earlier != NONE && root(earlier as usize) == root(request);
                 Entrant {
                     earlier: if usable { earlier } else { NONE },
-                    place: None,
+                    place: Place::default(),
                 }
             }));
             batch
@@ -93,8 +93,7 @@ impl Forest {
                 });
             for (i, entrant) in batch.iter().enumerate() {
                 let request = start + i;
-                let place = entrant.place.as_ref().expect("every entrant looked");
-                prompt_node[request] = draft.insert(request, root(request), place);
+                prompt_node[request] = draft.insert(request, root(request), &entrant.place);
             }
         }
         drop((latest, batch));
@@ -116,7 +115,7 @@ impl Entrant {
             let units = draft.sequences().common(request, earlier, 0);
             let place = draft.on(self.earlier, units as u32, root);
             if units == draft.sequences().len(earlier) {
-                self.place = Some(place);
+                self.place = place;
                 return;
             }
             turn = Some(place);
@@ -124,6 +123,6 @@ impl Entrant {
         let place = draft.walk(request, root, root);
         self.place = turn
             .filter(|turn| turn.units >= place.units)
-            .or(Some(place));
+            .unwrap_or(place);
     }
 }

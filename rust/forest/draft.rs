@@ -27,7 +27,7 @@ pub(super) struct Node {
 const ENTRIES: usize = 4;
 
 /// A position in the tree that stays right while the tree grows: a depth on the way to a node.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Place {
     /// Its depth.
     pub units: u32,

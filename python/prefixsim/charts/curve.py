@@ -64,7 +64,7 @@ def draw(curves: Curves, axis: Axis, bytes_per_token: float | None) -> Any:
     chart = alt.layer(_ceilings(alt, curves), line)
     trace = curves[0].forest.trace
     subtitle = [trace.name if len(curves) > 1 else f"{trace.name} · {labels[0]}"]
-    subtitle.append("dashed grey: infinite cache")
+    subtitle.append("dotted: infinite cache")
     return theme.themed(
         theme.titled(
             chart.properties(width=theme.WIDTH, height=theme.HEIGHT),
@@ -91,16 +91,17 @@ def _rows(curve: Curve, axis: Axis, bytes_per_token: float | None) -> Iterable[d
 def _capacity(alt: Any, rows: list[dict[str, Any]], axis: Axis) -> Any:
     low, high = (f(row["capacity"] for row in rows) for f in (min, max))
     decades = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
+    labels = "format(datum.value, ',~g')" if axis == "GB" else theme.SI
     return alt.X(
         "capacity:Q",
         title=f"cache capacity ({axis})",
         scale=alt.Scale(type="log", domain=[low, max(high, low * 10)], nice=False),
-        axis=alt.Axis(values=[10.0**k for k in decades], labelExpr=theme.SI, grid=True),
+        axis=alt.Axis(values=[10.0**k for k in decades], labelExpr=labels, grid=True),
     )
 
 
 def _ceilings(alt: Any, curves: Curves) -> Any:
-    """Dashed lines at the hit rates of infinite caches, one for each block size."""
+    """Dotted lines at the hit rates of infinite caches, one for each block size."""
     tops = {curve.block_size: curve.ceiling for curve in curves}
     rows = [{"top": top} for top in dict.fromkeys(tops.values())]
     base = alt.Chart(alt.InlineData(values=rows))
