@@ -11,7 +11,7 @@ import heapq
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, get_args
@@ -103,27 +103,9 @@ class _Memory:
 
     def trace(self) -> Trace:
         """Join the batches."""
-        names = (f.name for f in fields(Trace))
-        joined = {name: _joined([getattr(b, name) for b in self.batches]) for name in names}
-        return Trace(**joined)
+        from prefixsim.transform import concat  # noqa: PLC0415
 
-
-def _joined(columns: list[Any]) -> Any:
-    first = columns[0]
-    if isinstance(first, np.ndarray):
-        return np.concatenate(columns)
-    if isinstance(first, Ragged):
-        starts = np.cumsum([0, *(len(c.values) for c in columns)]).astype(np.uint64)
-        offsets = [c.offsets[1:] + start for c, start in zip(columns, starts, strict=False)]
-        values = np.concatenate([c.values for c in columns])
-        return Ragged(np.concatenate([starts[:1], *offsets]), values)
-    if isinstance(first, Codes):
-        return Codes.from_strings(
-            [name for c in columns for name in map(c.__getitem__, range(len(c)))]
-        )
-    if isinstance(first, list):
-        return [value for column in columns for value in column]
-    return first  # a fact that is the same in every batch
+        return concat(self.batches).replace(meta=self.batches[0].meta)
 
 
 class _Sink:
