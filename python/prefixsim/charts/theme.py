@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FONT", "GREY", "HEIGHT", "INK", "PALETTE", "PERCENT", "SI", "WIDTH", "themed", "titled"]
 
-PALETTE = ["#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#7A5195", "#5B5B5B"]
+PALETTE = ["#0072B2", "#E69F00", "#009E73", "#7A5195", "#CC79A7", "#D55E00", "#56B4E9", "#5B5B5B"]
 """Colours of the series, in order."""
 
 INK, GREY, RULE = "#1F2933", "#5F6B7A", "#E4E8ED"
