@@ -431,3 +431,13 @@ def test_every_command_notices_unwritable_output_first(
     assert (code, out) == (2, "")
     assert err.endswith(f"cannot be written, {occupied} is not a directory\n")
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_long_names_become_letters(cli: Cli, chats: Path, tmp_path: Path) -> None:
+    paths = [tmp_path / f"{'a long name ' * 4}{i}.jsonl" for i in (1, 2)]
+    for path in paths:
+        path.write_bytes(chats.read_bytes())
+    code, out, _ = cli("replay", *paths)
+    assert code == 0
+    assert f"B: {paths[1].stem}\nratio to A\n" in out
+    assert re.search(r"^ +A +B +ratio$", out, re.MULTILINE)

@@ -82,7 +82,7 @@ def config() -> dict[str, Any]:
             "title": None,
             "labelColor": INK,
             "labelFontSize": 12.5,
-            "labelLimit": 320,
+            "labelLimit": 500,
             "symbolType": "stroke",
             "symbolStrokeWidth": 3,
             "symbolSize": 160,
