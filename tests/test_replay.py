@@ -358,8 +358,10 @@ def half(forest: prefixsim.Forest, settings: Settings) -> Outcome:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"block_size": 0}, r"block size is 0, it must be at least 1 token"),
+        ({"block_size": 0}, r"block_size is 0, it must be at least 1"),
         ({"num_blocks": 0}, r"num_blocks is 0, it must be at least 1"),
+        ({"num_blocks": 2**64}, r"num_blocks is 18446744073709551616, it must be at most 4,294"),
+        ({"block_size": 2**40}, r"block_size is 1099511627776, it must be at most 4,294"),
         ({"concurrency": 0}, r"concurrency is 0, it must be at least 1"),
         ({"warmup": 1.0}, r"warmup is 1\.0, give a share"),
         ({"warmup": -0.1}, r"warmup is -0\.1, give a share"),

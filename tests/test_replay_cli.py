@@ -221,9 +221,16 @@ ROW = '{"timestamp": 0, "prompt_len": 3, "output_len": 0, "token_ids": [1, 2, 3]
         ("hello\n", (), "not valid JSON"),
         (ROW.encode()[:-2] + b', "session": "\xff"}\n', (), "UTF-8"),
         ('[{"id": 1}]\n', (), "not a JSON object"),
-        (ROW, ("--block-size", 0), "block size is 0, it must be at least 1 token"),
-        (ROW, ("--block-size", "-16"), "block size is -16"),
+        (ROW, ("--block-size", 0), "block_size is 0, it must be at least 1"),
+        (ROW, ("--block-size", "-16"), "block_size is -16"),
         (ROW, ("--num-blocks", 0), "num_blocks is 0"),
+        (ROW, ("--num-blocks", 10**30), "it must be at most"),
+        (ROW, ("--concurrency", 10**30), "it must be at most"),
+        (
+            ROW * 2 + ROW.replace("3]", "3" + ", 4" * 97 + "]").replace('": 3', '": 100'),
+            ("--num-blocks", 3),
+            "request 2: 100 tokens never fit",
+        ),
         (ROW, ("--block-size", "x"), "Invalid value for '--block-size'"),
         (ROW, ("--warmup", 2), "warmup is 2.0"),
         (ROW, ("--engine", "nope"), "unknown engine 'nope'"),
@@ -406,3 +413,31 @@ def test_provenance_knows_the_seed_of_the_trace(cli: Cli, built: Path, tmp_path:
     other = tmp_path / trace.name
     other.write_text("".join(trace.read_text().splitlines(keepends=True)[:-1]))
     assert json.loads(cli("replay", other, "--json")[1])["provenance"]["seed"] is None
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("trace", "--model", "demo", "--output-dir"),
+        ("demo", "--output-dir"),
+        ("convert", "no_trace"),
+    ],
+)
+def test_every_command_notices_unwritable_output_first(
+    cli: Cli, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    occupied = write(tmp_path / "file", "")
+    code, out, err = cli(*command, occupied / "out.parquet")
+    assert (code, out) == (2, "")
+    assert err.endswith(f"cannot be written, {occupied} is not a directory\n")
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_long_names_become_letters(cli: Cli, chats: Path, tmp_path: Path) -> None:
+    paths = [tmp_path / f"{'a long name ' * 4}{i}.jsonl" for i in (1, 2)]
+    for path in paths:
+        path.write_bytes(chats.read_bytes())
+    code, out, _ = cli("replay", *paths)
+    assert code == 0
+    assert f"B: {paths[1].stem}\nratio to A\n" in out
+    assert re.search(r"^ +A +B +ratio$", out, re.MULTILINE)

@@ -26,6 +26,8 @@ __all__ = ["DEFAULT_BLOCK_SIZE", "block_size_for", "replay", "with_tokens"]
 DEFAULT_BLOCK_SIZE = 16
 """Tokens; for traces of token ids."""
 
+_MOST = 2**32 - 2
+
 
 def replay(
     trace: Trace | Forest,
@@ -102,9 +104,9 @@ def replay(
         raise InputError(msg)
     settings = Settings(
         block_size=block_size_for(columns, block_size),
-        num_blocks=_at_least_one("num_blocks", num_blocks),
+        num_blocks=None if num_blocks is None else _counted("num_blocks", num_blocks),
         enable_caching=enable_caching,
-        concurrency=_at_least_one("concurrency", concurrency) or 1,
+        concurrency=_counted("concurrency", concurrency),
         last_token_rule=last_token_rule,
         cache_outputs=_caches_outputs(columns, engine, cache_outputs),
         partial_blocks=partial_blocks,
@@ -164,9 +166,7 @@ def block_size_for(trace: Trace, block_size: int | None) -> int:
         raise InputError(msg)
     if block_size is None:
         return DEFAULT_BLOCK_SIZE if trace.kind == "tokens" else unit
-    if block_size < 1:
-        msg = f"block size is {block_size}, it must be at least 1 token"
-        raise InputError(msg)
+    _counted("block_size", block_size)
     if block_size % unit:
         msg = (
             f"{trace.name}: each hash id stands for {unit} tokens, so the block size must be a "
@@ -176,9 +176,11 @@ def block_size_for(trace: Trace, block_size: int | None) -> int:
     return block_size
 
 
-def _at_least_one(name: str, value: int | None) -> int | None:
-    if value is not None and value < 1:
-        msg = f"{name} is {value}, it must be at least 1"
+def _counted(name: str, value: int) -> int:
+    """Refuse what the core cannot count to."""
+    if not 1 <= value <= _MOST:
+        bound = "at least 1" if value < 1 else f"at most {_MOST:,}"
+        msg = f"{name} is {value}, it must be {bound}"
         raise InputError(msg)
     return value
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Replayed", "charts", "dashboard"]
 
+_MOST_MARKED = 3  # series up to which lines mark means and medians
 _MANY = 2000  # requests from which a histogram has fine bins
 _TIME_TICKS = {
     1e-6: "1 µs", 1e-5: "10 µs", 1e-4: "0.1 ms", 1e-3: "1 ms", 1e-2: "10 ms", 0.1: "0.1 s",
@@ -69,11 +70,13 @@ def _heads(runs: Runs, extra: str = "") -> list[str]:
     return [*lines, *([extra] if extra else [])]
 
 
-def _color(runs: Runs) -> Any:
+def _color(runs: Runs, **look: Any) -> Any:
     alt = _alt()
     labels = [run.label for run in runs]
     colors = [theme.PALETTE[i % len(theme.PALETTE)] for i in range(len(runs))]
-    legend = alt.Legend(title=None) if len(runs) > 1 else None
+    # As many columns as fit over the plot; the theme cuts names that are longer than a line.
+    columns = max(1, theme.WIDTH // (7 * max(map(len, labels)) + 45))
+    legend = alt.Legend(columns=columns, **look) if len(runs) > 1 else None
     return alt.Color(
         "trace:N", scale=alt.Scale(domain=labels, range=colors), sort=labels, legend=legend
     )
@@ -129,8 +132,13 @@ def sharing_fraction(runs: Runs) -> Any:
 
 
 def _marks(runs: Runs, rows: list[dict[str, Any]], along: str) -> list[Any]:
-    """Dashed lines across one axis, each with its text; rows hold ``trace``, ``x``, ``text``."""
+    """Dashed lines across one axis, each with its text; rows hold ``trace``, ``x``, ``text``.
+
+    With many series they would hide what they explain, and are left out.
+    """
     alt = _alt()
+    if len(runs) > _MOST_MARKED:
+        return []
     rows = [{"left": row["x"] < 0.5, "at": 12 + 18 * i, **row} for i, row in enumerate(rows)]
     base = _chart(rows).encode(**{along: (alt.Y if along == "y" else alt.X)("x:Q")})
     rule = base.mark_rule(strokeDash=[5, 4], strokeWidth=1.5)
@@ -278,7 +286,7 @@ def hit_rate_over_time(runs: Runs) -> Any:
     """Draw the token hit rate over trace time; for one trace, with the load below."""
     alt = _alt()
     fewest = min(len(run.metrics.prompt_len) for run in runs)
-    intervals = int(np.clip(fewest / 20, 8, 80))
+    intervals = int(np.clip(fewest / 20, 8, 80 if len(runs) <= _MOST_MARKED else 25))
     series = [run.metrics.over_time(intervals) for run in runs]
     unit, size = _time_unit(max(float(s.edges[-1]) for s in series))
     rows = []
@@ -389,7 +397,7 @@ def comparison(runs: Runs) -> Any:
             scale=alt.Scale(domainMin=0),
         ),
     )
-    color = _color(runs).legend(symbolType="square", symbolStrokeWidth=0, title=None)
+    color = _color(runs, symbolType="square", symbolStrokeWidth=0)
     bars = base.mark_bar(cornerRadiusEnd=2).encode(color=color)
     text = base.mark_text(align="left", dx=5, fontSize=12.5).encode(text="text:N")
     rowed = (

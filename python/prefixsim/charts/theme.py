@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FONT", "GREY", "HEIGHT", "INK", "PALETTE", "PERCENT", "SI", "WIDTH", "themed", "titled"]
 
-PALETTE = ["#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#7A5195", "#5B5B5B"]
+PALETTE = ["#0072B2", "#E69F00", "#009E73", "#7A5195", "#CC79A7", "#D55E00", "#56B4E9", "#5B5B5B"]
 """Colours of the series, in order."""
 
 INK, GREY, RULE = "#1F2933", "#5F6B7A", "#E4E8ED"
@@ -82,7 +82,7 @@ def config() -> dict[str, Any]:
             "title": None,
             "labelColor": INK,
             "labelFontSize": 12.5,
-            "labelLimit": 320,
+            "labelLimit": 500,
             "symbolType": "stroke",
             "symbolStrokeWidth": 3,
             "symbolSize": 160,

@@ -90,6 +90,7 @@ def convert_command(  # noqa: PLR0917 - the parser passes options by name
 ) -> None:
     """Convert, slice, merge, rescale, sample, isolate or anonymize traces."""
     from prefixsim import transform  # noqa: PLC0415
+    from prefixsim._files import check_writable  # noqa: PLC0415
     from prefixsim.cli._terminal import reading, working  # noqa: PLC0415
     from prefixsim.formats import open_writer, read_trace  # noqa: PLC0415
 
@@ -98,6 +99,7 @@ def convert_command(  # noqa: PLR0917 - the parser passes options by name
         raise InputError(msg)
     *inputs, output = files
     writer = open_writer(output, format=to)  # refuses an unknown format before any work
+    check_writable(output)
     steps: list[Callable[[Trace], Trace]] = []
     if time is not None:
         start, stop = _span("--time", time, float)

@@ -72,9 +72,11 @@ def trace(  # noqa: PLR0917
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Turn chat data into a single-turn and a multi-turn trace."""
+    from prefixsim._files import check_writable  # noqa: PLC0415
     from prefixsim.build import build_traces  # noqa: PLC0415
 
     limit = parse_count(max_conversations)
+    check_writable(output_dir, folder=True)
     with progress_bar("conversations", limit) as advance:
         built = build_traces(
             data_path,

@@ -18,6 +18,7 @@ __all__ = ["Table", "comparison_tables", "group_table", "html", "plain", "rich",
 Kind = Literal["count", "rate", "fraction", "number", "seconds"]
 _STATISTICS = ("mean", "median", "min", "max")
 _NOTHING = "-"
+_WIDEST_NAMES = 60  # characters of all names together, from which columns are lettered
 
 
 @dataclass(frozen=True)
@@ -107,12 +108,22 @@ def comparison_tables(results: Sequence[Result], names: Sequence[str]) -> list[T
             cells += [written(value, figure.kind), _ratio(value, base)]
         rows.append([f"{figure.label} {statistic}".strip(), *cells])
         notes.append(figure.note if statistic in ("", _STATISTICS[0]) else "")
+    title = f"ratio to {names[0]}"
+    if sum(map(len, names)) > _WIDEST_NAMES:
+        letters = [_letter(i) for i in range(len(names))]
+        title = "\n".join(f"{a}: {name}" for a, name in zip(letters, names, strict=True))
+        title, names = f"{title}\nratio to {letters[0]}", letters
     header = ["", names[0]]
     for name in names[1:]:
         header += [name, "ratio"]
     configs = list(dict.fromkeys(result.description for result in results))
-    title = f"{configs[0] if len(configs) == 1 else 'side by side'}; ratio to {names[0]}"
-    return [Table(title, header, rows, notes)]
+    about = configs[0] if len(configs) == 1 else "side by side"
+    return [Table(f"{about}\n{title}", header, rows, notes)]
+
+
+def _letter(i: int) -> str:
+    """Return A to Z, then 27, 28..."""
+    return chr(ord("A") + i) if i < 26 else str(i + 1)
 
 
 def _flat() -> list[tuple[Figure, str]]:
@@ -206,7 +217,7 @@ def html(tables: Sequence[Table]) -> str:
     for table in tables:
         parts.append(f'<table style="{_STYLE}">')
         if table.title:
-            caption = "text-align:left;font-weight:600;padding-bottom:0.4em"
+            caption = "text-align:left;font-weight:600;padding-bottom:0.4em;white-space:pre-line"
             parts.append(f'<caption style="{caption}">{escape(table.title)}</caption>')
         if any(table.header):
             cells = "".join(_cell("th", text, i) for i, text in enumerate(table.header))
