@@ -283,7 +283,7 @@ def test_output_file_is_not_a_folder(cli: Cli, tmp_path: Path) -> None:
 def test_one_trace_for_one_table(cli: Cli, chats: Path, tmp_path: Path) -> None:
     code, _, err = cli("replay", chats, chats, "--requests-out", tmp_path / "rows.csv")
     assert code == 2
-    assert "takes the requests of one trace" in err
+    assert "takes the records of one trace" in err
 
 
 @pytest.mark.parametrize("args", [(), ("replay",)])

@@ -69,10 +69,13 @@ class Result:
         Every figure, computed when asked for.
     config : dict
         Every setting that decided the result.
+    without_caching : Result or None
+        The same with caching off, where it was asked for: what caching bought.
     """
 
     metrics: Metrics
     config: dict[str, Any]
+    without_caching: Result | None = None
 
     @property
     def trace(self) -> Trace:
@@ -108,12 +111,15 @@ class Result:
 
     def to_dict(self) -> dict[str, Any]:
         """Return ``trace``, ``config``, ``provenance`` and ``summary``; plain values."""
-        return {
+        found = {
             "trace": trace_facts(self.trace, self.provenance["digest"]),
             "config": self.config,
             "provenance": self.provenance,
             "summary": self.summary,
         }
+        if self.without_caching is not None:
+            found["without_caching"] = self.without_caching.summary
+        return found
 
     def to_json(self) -> str:
         """Return :meth:`to_dict` as strict, indented JSON."""

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from prefixsim.cli import _vllm_options as vllm
 from prefixsim.cli import app
 from prefixsim.errors import InputError
 
 if TYPE_CHECKING:
+    from prefixsim.forest import Forest
     from prefixsim.result import Result, TableFormat
+    from prefixsim.trace import Trace
 
 Paths = list[Path]
 GROUPS_SHOWN = 20
@@ -27,22 +32,28 @@ def _files(positional: Paths | None, named: Paths | None) -> Paths:
 
 
 def _check_outputs(
-    files: Paths, output_file: Path | None, output_dir: Path | None, requests_out: Path | None
+    files: Paths,
+    output_file: Path | None,
+    output_dir: Path | None,
+    tables: Sequence[Path | None],
+    events: Path | None,
 ) -> None:
+    """Refuse outputs that cannot be written before any work is done."""
     from prefixsim._files import check_writable  # noqa: PLC0415
 
-    if output_file is not None:
-        check_writable(output_file)
     if output_dir is not None:
         check_writable(output_dir, folder=True)
-    if requests_out is not None:
-        from prefixsim.report.requests import check_ending  # noqa: PLC0415
+    of_one_trace = [path for path in (*tables, events) if path is not None]
+    for path in [*of_one_trace, *([output_file] if output_file else [])]:
+        check_writable(path)
+    for table in tables:
+        if table is not None:
+            from prefixsim.report.requests import check_ending  # noqa: PLC0415
 
-        check_ending(requests_out)
-        check_writable(requests_out)
-        if len(files) > 1:
-            msg = f"{requests_out}: takes the requests of one trace, use --output-dir for several"
-            raise InputError(msg)
+            check_ending(table)
+    if of_one_trace and len(files) > 1:
+        msg = f"{of_one_trace[0]}: takes the records of one trace, replay them one by one"
+        raise InputError(msg)
 
 
 @app.command("replay", no_args_is_help=True)
@@ -79,8 +90,8 @@ def replay_command(  # noqa: PLR0917 - the parser passes options by name
         str | None,
         typer.Option(
             metavar="NAME",
-            help="'lru' (ideal) or 'block-manager' (vLLM's KV cache manager), the default for a "
-            "bounded cache.",
+            help="'lru' (ideal), 'block-manager' (vLLM's KV cache manager, the default for a "
+            "bounded cache), or 'vllm' (with its scheduler and time).",
         ),
     ] = None,
     prefix_caching: Annotated[
@@ -90,8 +101,12 @@ def replay_command(  # noqa: PLR0917 - the parser passes options by name
         int, typer.Option(metavar="K", help="Requests that hold their blocks at once.")
     ] = 1,
     cache_outputs: Annotated[
-        bool, typer.Option("--cache-outputs", help="Generated tokens stay in the cache.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--cache-outputs/--no-cache-outputs",
+            help="Generated tokens stay in the cache. Default: only with engine vllm.",
+        ),
+    ] = None,
     partial_blocks: Annotated[
         bool, typer.Option("--partial-blocks", help="A trailing partial block counts as a block.")
     ] = False,
@@ -106,6 +121,21 @@ def replay_command(  # noqa: PLR0917 - the parser passes options by name
         float,
         typer.Option(metavar="SHARE", help="Share of the requests that only warm the cache up."),
     ] = 0.0,
+    vllm_version: vllm.Version = None,
+    max_num_seqs: vllm.MaxNumSeqs = None,
+    max_num_batched_tokens: vllm.MaxNumBatchedTokens = None,
+    max_model_len: vllm.MaxModelLen = None,
+    chunked_prefill: vllm.ChunkedPrefill = None,
+    long_prefill: vllm.LongPrefill = None,
+    watermark: vllm.Watermark = None,
+    sliding_window: vllm.SlidingWindow = None,
+    arrivals: vllm.Arrivals = None,
+    latency: vllm.Latency = None,
+    kv_memory: vllm.KvMemory = None,
+    model_config: vllm.ModelConfig = None,
+    tensor_parallel: vllm.TensorParallel = None,
+    kv_events: vllm.KvEvents = None,
+    steps_out: vllm.StepsOut = None,
     by: Annotated[
         str | None,
         typer.Option(metavar="LABEL", help="Also by 'category', 'salt' or 'session'."),
@@ -144,15 +174,47 @@ def replay_command(  # noqa: PLR0917 - the parser passes options by name
     )
 
     files = _files(traces, trace_file)
-    _check_outputs(files, output_file, output_dir, requests_out)
+    _check_outputs(files, output_file, output_dir, (requests_out, steps_out), kv_events)
     check_choice("--table", table, ("parquet", "csv", "jsonl"))
     if by is not None:
         check_choice("--by", by, ("category", "salt", "session"))
+    options = vllm.given(
+        version=vllm_version,
+        max_num_seqs=max_num_seqs,
+        max_num_batched_tokens=max_num_batched_tokens,
+        max_model_len=max_model_len,
+        enable_chunked_prefill=chunked_prefill,
+        long_prefill_token_threshold=long_prefill,
+        watermark=watermark,
+        sliding_window=sliding_window,
+        arrivals=arrivals,
+        latency=latency,
+        kv_memory=kv_memory,
+        model_config=model_config,
+        tensor_parallel=tensor_parallel,
+    )
+    engine = vllm.engine_for(engine, options, kv_events, steps_out)
 
     from prefixsim._replay import replay  # noqa: PLC0415
     from prefixsim.formats import read_trace  # noqa: PLC0415
     from prefixsim.result import results_json, save_results  # noqa: PLC0415
     from prefixsim.trace_summary import origin_of  # noqa: PLC0415
+
+    def run(trace: Trace | Forest, enable_caching: bool) -> Result:
+        return replay(
+            trace,
+            block_size=block_size,
+            num_blocks=num_blocks,
+            engine=engine,
+            enable_caching=enable_caching,
+            concurrency=concurrency,
+            last_token_rule=last_token_rule,
+            cache_outputs=cache_outputs,
+            partial_blocks=partial_blocks,
+            warmup=warmup,
+            model=model,
+            **options,
+        )
 
     results = []
     for path in files:
@@ -163,22 +225,10 @@ def replay_command(  # noqa: PLR0917 - the parser passes options by name
         report_skipped(path, trace.meta)
         trace = trace.replace(meta={**origin_of(trace, path), **trace.meta})
         with working(f"replaying {trace.name}"):
-            results.append(
-                replay(
-                    trace,
-                    block_size=block_size,
-                    num_blocks=num_blocks,
-                    engine=engine,
-                    enable_caching=prefix_caching,
-                    concurrency=concurrency,
-                    last_token_rule=last_token_rule,
-                    cache_outputs=cache_outputs,
-                    partial_blocks=partial_blocks,
-                    warmup=warmup,
-                    model=model,
-                )
-            )
-            _ = results[-1].summary
+            result = run(trace, prefix_caching)
+            if "ttft_s" in result.summary and prefix_caching:
+                result = replace(result, without_caching=run(result.metrics.forest, False))
+        results.append(result)
     if output_file is not None:
         from prefixsim._files import atomic_write  # noqa: PLC0415
 
@@ -187,6 +237,7 @@ def replay_command(  # noqa: PLR0917 - the parser passes options by name
         from prefixsim.report.requests import write_requests  # noqa: PLC0415
 
         write_requests(results[0].requests, requests_out)
+    vllm.write_records(results[0], options, kv_events, steps_out)
     if output_dir is not None:
         with working("writing") as step:
             save_results(
@@ -204,6 +255,7 @@ def replay_command(  # noqa: PLR0917 - the parser passes options by name
 
 def _print(results: list[Result], by: str | None) -> None:
     from prefixsim.cli._terminal import print_tables  # noqa: PLC0415
+    from prefixsim.report.serving import serving_table  # noqa: PLC0415
     from prefixsim.report.tables import (  # noqa: PLC0415
         comparison_tables,
         group_table,
@@ -215,6 +267,11 @@ def _print(results: list[Result], by: str | None) -> None:
         tables = summary_tables(results[0])
     else:
         tables = comparison_tables(results, labels(results))
+    for result in results:
+        if "ttft_s" in result.summary:
+            without = [result.without_caching] if result.without_caching else []
+            names = ["with caching", "without caching"] if without else [result.trace.name]
+            tables.append(serving_table([result, *without], names))
     for result in results if by else []:
         groups = result.metrics.groups(by)  # type: ignore[arg-type]
         if groups is None:

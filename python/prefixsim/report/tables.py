@@ -13,9 +13,20 @@ if TYPE_CHECKING:
     from prefixsim.metrics import Group
     from prefixsim.result import Result
 
-__all__ = ["Table", "comparison_tables", "group_table", "html", "plain", "rich", "summary_tables"]
+__all__ = [
+    "Figure",
+    "Table",
+    "comparison_tables",
+    "group_table",
+    "html",
+    "plain",
+    "ratio",
+    "rich",
+    "summary_tables",
+    "written",
+]
 
-Kind = Literal["count", "rate", "fraction", "number", "seconds"]
+Kind = Literal["count", "rate", "fraction", "number", "seconds", "latency"]
 _STATISTICS = ("mean", "median", "min", "max")
 _NOTHING = "-"
 _WIDEST_NAMES = 60  # characters of all names together, from which columns are lettered
@@ -66,8 +77,8 @@ def written(value: float | None, kind: Kind) -> str:
         return f"{value:,.0f}"
     if kind == "rate":
         return f"{value:.2%}".replace("%", " %")
-    if kind == "fraction":
-        return f"{value:.4f}"
+    if kind in ("fraction", "latency"):
+        return f"{value:,.4f}"
     if kind == "number" and float(value).is_integer():
         return f"{value:,.0f}"
     return f"{value:,.2f}"
@@ -105,7 +116,7 @@ def comparison_tables(results: Sequence[Result], names: Sequence[str]) -> list[T
         cells = [written(base, figure.kind)]
         for summary in others:
             value = _figure(summary, figure, statistic)
-            cells += [written(value, figure.kind), _ratio(value, base)]
+            cells += [written(value, figure.kind), ratio(value, base)]
         rows.append([f"{figure.label} {statistic}".strip(), *cells])
         notes.append(figure.note if statistic in ("", _STATISTICS[0]) else "")
     title = f"ratio to {names[0]}"
@@ -136,11 +147,12 @@ def _figure(summary: Mapping[str, Any], figure: Figure, statistic: str) -> float
     return value[statistic] if statistic else value  # type: ignore[no-any-return]
 
 
-def _ratio(value: float | None, base: float | None) -> str:
+def ratio(value: float | None, base: float | None) -> str:
+    """Write how many times ``base`` a value is."""
     if value is None or not base:
         return _NOTHING
-    ratio = value / base
-    return f"{ratio:,.0f}x" if ratio >= 100 else f"{ratio:.3g}x"
+    times = value / base
+    return f"{times:,.0f}x" if times >= 100 else f"{times:.3g}x"
 
 
 def group_table(by: str, groups: Sequence[Group], most: int) -> Table:
