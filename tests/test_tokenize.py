@@ -215,7 +215,7 @@ NASTY = st.lists(
 
 @pytest.mark.parametrize("template", ["none", "role"])
 @pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_nasty_text(name: str, template: str, tokenizers: Callable[..., Any], data: Any) -> None:
     roles = st.sampled_from(["user", "assistant", "system", "tool"])
