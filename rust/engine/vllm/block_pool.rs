@@ -175,6 +175,29 @@ impl<I: KeyIndex> BlockPool<I> {
         self.index.get(&self.keys, key)
     }
 
+    /// Appends the slots of the leading keys that are cached, the oldest of each.
+    ///
+    /// Blocks of one sequence mostly lie at a constant distance from each other, as they were taken
+    /// together: such a guess is right, and cheaper than the index, if that slot has the key and no
+    /// other does.
+    pub fn find_run(&self, keys: &[I::Key], found: &mut Vec<Slot>) {
+        found.reserve(keys.len());
+        let (mut last, mut guess) = (NIL, NIL);
+        for key in keys {
+            let guessed = guess as usize;
+            let right = self.slots.get(guessed).is_some_and(|state| {
+                state.newer == guess && guess != NIL && self.keys[guessed] == *key
+            });
+            let slot = if right { Some(guess) } else { self.get(key) };
+            let Some(slot) = slot else {
+                return;
+            };
+            found.push(slot);
+            guess = slot.wrapping_add(slot.wrapping_sub(last));
+            last = slot;
+        }
+    }
+
     /// Whether the slot holds a cached block.
     #[must_use]
     pub fn is_cached(&self, slot: Slot) -> bool {
