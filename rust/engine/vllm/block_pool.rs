@@ -60,6 +60,9 @@ struct State {
     older: Slot,
 }
 
+/// Pools up to this size get their memory at the start, larger ones as it is used.
+const RESERVED: u32 = 1 << 18;
+
 const UNUSED: State = State {
     refs: 0,
     newer: NIL,
@@ -70,17 +73,25 @@ impl<I: KeyIndex> BlockPool<I> {
     /// A pool of `num_slots` slots, the null block included.
     #[must_use]
     pub fn new(num_slots: u32, index: I) -> Self {
-        Self {
+        let mut pool = Self {
             free: FreeQueue::new(num_slots),
-            slots: vec![UNUSED],
-            keys: vec![I::blank()],
+            slots: Vec::new(),
+            keys: Vec::new(),
             index,
             num_slots,
             evictions: 0,
             version: 0,
             events: None,
             ages: None,
+        };
+        if num_slots <= RESERVED {
+            pool.slots.reserve_exact(num_slots as usize);
+            pool.keys.reserve_exact(num_slots as usize);
+            pool.index.reserve(num_slots as usize);
         }
+        pool.slots.push(UNUSED);
+        pool.keys.push(I::blank());
+        pool
     }
 
     /// Starts recording events.
@@ -175,6 +186,29 @@ impl<I: KeyIndex> BlockPool<I> {
         self.index.get(&self.keys, key)
     }
 
+    /// Appends the slots of the leading keys that are cached, the oldest of each.
+    ///
+    /// Blocks of one sequence mostly lie at a constant distance from each other, as they were taken
+    /// together: such a guess is right, and cheaper than the index, if that slot has the key and no
+    /// other does.
+    pub fn find_run(&self, keys: &[I::Key], found: &mut Vec<Slot>) {
+        found.reserve(keys.len());
+        let (mut last, mut guess) = (NIL, NIL);
+        for key in keys {
+            let guessed = guess as usize;
+            let right = self.slots.get(guessed).is_some_and(|state| {
+                state.newer == guess && guess != NIL && self.keys[guessed] == *key
+            });
+            let slot = if right { Some(guess) } else { self.get(key) };
+            let Some(slot) = slot else {
+                return;
+            };
+            found.push(slot);
+            guess = slot.wrapping_add(slot.wrapping_sub(last));
+            last = slot;
+        }
+    }
+
     /// Whether the slot holds a cached block.
     #[must_use]
     pub fn is_cached(&self, slot: Slot) -> bool {
@@ -204,11 +238,16 @@ impl<I: KeyIndex> BlockPool<I> {
     /// they hold. The caller has checked that there are as many.
     pub fn take(&mut self, count: u32, table: &mut Vec<Slot>) {
         self.version += u64::from(count);
+        let start = table.len();
         table.reserve(count as usize);
         for _ in 0..count {
             let Some(slot) = self.free.pop_front() else {
                 unreachable!("the caller checked the number of free slots");
             };
+            table.push(slot);
+        }
+        // A pass of its own: one step does not wait for the next link of the queue.
+        for &slot in &table[start..] {
             if slot as usize == self.slots.len() {
                 self.slots.push(State { refs: 1, ..UNUSED });
                 self.keys.push(I::blank());
@@ -225,7 +264,6 @@ impl<I: KeyIndex> BlockPool<I> {
             if let Some(ages) = &mut self.ages {
                 ages.take(slot);
             }
-            table.push(slot);
         }
     }
 
@@ -234,14 +272,16 @@ impl<I: KeyIndex> BlockPool<I> {
         debug_assert!(!self.is_cached(slot), "slot {slot} is cached already");
         self.version += 1;
         self.keys[slot as usize] = key;
-        let (newer, older) = match self.index.get_or_insert(&self.keys, slot) {
-            None => (slot, slot),
-            Some(oldest) => (oldest, self.slots[oldest as usize].older),
-        };
-        self.slots[slot as usize].newer = newer;
-        self.slots[slot as usize].older = older;
-        self.slots[older as usize].newer = slot;
-        self.slots[newer as usize].older = slot;
+        let oldest = self.index.get_or_insert(&self.keys, slot);
+        let state = &mut self.slots[slot as usize];
+        (state.newer, state.older) = (slot, slot);
+        if let Some(oldest) = oldest {
+            let newest = self.slots[oldest as usize].older;
+            self.slots[slot as usize].newer = oldest;
+            self.slots[slot as usize].older = newest;
+            self.slots[newest as usize].newer = slot;
+            self.slots[oldest as usize].older = slot;
+        }
     }
 
     /// Lets a slot forget its block. Returns whether it had one.

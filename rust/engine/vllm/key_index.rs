@@ -28,6 +28,9 @@ pub trait KeyIndex: Send + Sync {
     /// Forgets everything.
     fn clear(&mut self);
 
+    /// Makes room for so many keys, before there are any.
+    fn reserve(&mut self, keys: usize);
+
     /// Number of keys.
     fn len(&self) -> usize;
 
@@ -102,6 +105,10 @@ impl<K: BlockKey + Blank> KeyIndex for TableIndex<K> {
 
     fn clear(&mut self) {
         self.table.clear();
+    }
+
+    fn reserve(&mut self, keys: usize) {
+        self.table = HashTable::with_capacity(keys);
     }
 
     fn len(&self) -> usize {
@@ -186,6 +193,8 @@ impl KeyIndex for DenseIndex {
         self.slots.fill(ABSENT);
         self.len = 0;
     }
+
+    fn reserve(&mut self, _: usize) {}
 
     fn len(&self) -> usize {
         self.len

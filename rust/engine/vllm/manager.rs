@@ -215,10 +215,7 @@ impl<I: KeyIndex> Manager<I> {
         let limit = (num_tokens.saturating_sub(1) / self.config.block_size) as usize;
         let keys = &keys[..limit.min(keys.len())];
         match self.config.sliding_window {
-            None => {
-                let pool = &self.pool;
-                self.hits.extend(keys.iter().map_while(|key| pool.get(key)));
-            }
+            None => self.pool.find_run(keys, &mut self.hits),
             Some(sliding) => self.lookup_window(keys, self.needed_blocks(sliding)),
         }
         self.hits.len() as u32 * self.config.block_size
