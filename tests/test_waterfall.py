@@ -53,7 +53,9 @@ def test_each_token_is_in_the_class_the_oracle_names(
 
 
 @given(small_traces(), st.integers(1, 4), st.integers(1, 8))
-def test_evicted_splits_into_policy_and_capacity(small: Small, block_size: int, capacity: int) -> None:
+def test_evicted_splits_into_policy_and_capacity(
+    small: Small, block_size: int, capacity: int
+) -> None:
     fall = explained(small.trace(), engine="lru", block_size=block_size, num_blocks=capacity)
     requests = requests_of(small.prompts, block_size, salts=small.salts)
     least, best, most = (
@@ -162,7 +164,9 @@ def test_remedies_are_replays() -> None:
         )
         assert remedy.hit_tokens == again.summary["hit_tokens"]
         assert remedy.gained_tokens == remedy.hit_tokens - before
-    most = [r for r in fall.remedies if "num_blocks" in r.settings and "block_size" not in r.settings]
+    most = [
+        r for r in fall.remedies if "num_blocks" in r.settings and "block_size" not in r.settings
+    ]
     assert most[-1].gained_tokens == fall.totals["evicted"]
     assert most[0].gained_tokens * 2 >= fall.totals["evicted"]
     assert {c for r in fall.remedies for c in r.classes} == {

@@ -75,9 +75,7 @@ def remedies(waterfall: Waterfall) -> list[Remedy]:
         policy = waterfall.evicted_policy
         hit = waterfall.totals["hit"] + policy
         found.append(
-            Remedy(
-                ("evicted",), "the best possible policy", {"policy": "clairvoyant"}, hit, policy
-            )
+            Remedy(("evicted",), "the best possible policy", {"policy": "clairvoyant"}, hit, policy)
         )
     return found
 
@@ -142,14 +140,20 @@ def _block_sizes(waterfall: Waterfall, trials: _Trials) -> list[Remedy]:
         settings = {"block_size": b}
         if blocks is not None:
             settings["num_blocks"] = blocks * size // b
-        found.append(trials.run(("rounding", "last_token"), f"blocks of {b} tokens", settings))
+        found.append(
+            trials.run(
+                ("rounding", "last_token"), f"blocks of {b} token{'s' if b > 1 else ''}", settings
+            )
+        )
     return found
 
 
 def _capacities(waterfall: Waterfall, trials: _Trials) -> list[Remedy]:
     """More blocks: those that bring back half, 90 % and all of the evicted, for the ideal cache."""
     result, config = waterfall.result, waterfall.result.config
-    blocks: int = config["num_blocks"]
+    blocks: int | None = config["num_blocks"]
+    if blocks is None:
+        return []
     metrics = result.metrics
     if config["engine"] == "lru":
         curve = metrics.forest.curve(metrics.block_size)

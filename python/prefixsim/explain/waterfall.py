@@ -102,7 +102,9 @@ class Waterfall:
         return len(self.edges)
 
     def __repr__(self) -> str:
-        shares = ", ".join(f"{k} {v / max(1, self.prompt_tokens):.1%}" for k, v in self.totals.items())
+        shares = ", ".join(
+            f"{k} {v / max(1, self.prompt_tokens):.1%}" for k, v in self.totals.items()
+        )
         return f"<Waterfall of {self.trace.name}: {shares}>"
 
     def tokens(self, name: str) -> U32:
@@ -177,7 +179,8 @@ class Waterfall:
         """
         whole = max(1, self.prompt_tokens)
         classes: dict[str, Any] = {
-            name: {"tokens": tokens, "share": tokens / whole} for name, tokens in self.totals.items()
+            name: {"tokens": tokens, "share": tokens / whole}
+            for name, tokens in self.totals.items()
         }
         classes["evicted"] |= {
             "policy_tokens": self.evicted_policy,
