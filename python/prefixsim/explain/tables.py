@@ -9,11 +9,12 @@ from prefixsim.explain.waterfall import CLASSES, MEANINGS
 from prefixsim.report.tables import Table, written
 
 if TYPE_CHECKING:
+    from prefixsim.explain.lint import Lint
     from prefixsim.explain.request import RequestExplanation, Stretch
     from prefixsim.explain.waterfall import Waterfall
     from prefixsim.trace import Trace
 
-__all__ = ["label", "request_tables", "top_tables", "waterfall_tables"]
+__all__ = ["label", "lint_tables", "request_tables", "top_tables", "waterfall_tables"]
 
 SHOWN = 5
 """Rows of each list in a terminal."""
@@ -129,3 +130,34 @@ def _fate(trace: Trace, stretch: Stretch) -> str:
     if stretch.never_kept:
         said += ", never kept: longer than the cache"
     return said
+
+
+def lint_tables(lint: Lint) -> list[Table]:
+    """Return what a lint found, and its examples."""
+    if not lint.findings:
+        said = f"nothing found in {lint.looked_at:,} requests" if lint.looked_at else "not looked at"
+        return [Table(f"prompt lint: {said}", [""], [[note] for note in lint.notes])]
+    rows, notes = [], []
+    for f in lint.findings:
+        hourly = "-" if f.tokens_per_hour is None else written(f.tokens_per_hour, "count")
+        rows.append(
+            [f.kind, f"…{f.slot}", written(f.requests, "count"), written(f.tokens, "count"), hourly,
+             written(f.share, "rate")]
+        )  # fmt: skip
+        notes.append(f.advice)
+    header = ["kind", "behind", "requests", "tokens lost", "per hour", "of the prompts"]
+    title = f"prompt lint: {len(lint.findings)} findings in {lint.looked_at:,} requests"
+    tables = [Table("; ".join([title, *lint.notes]), header, rows, notes, words=2)]
+    examples = [
+        [f.kind, example.request, example.other, f"{example.at:,}", _cut(example.here),
+         _cut(example.there)]
+        for f in lint.findings
+        for example in f.examples
+    ]  # fmt: skip
+    header = ["example", "request", "earlier", "at token", "has", "the earlier has"]
+    return [*tables, Table("", header, examples, words=6)]
+
+
+def _cut(text: str, most: int = 40) -> str:
+    shown = repr(text)
+    return shown if len(shown) <= most else f"{shown[:most]}…"

@@ -1,0 +1,76 @@
+"""What kind of text stands in the way of a shared prefix."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+__all__ = ["ADVICE", "Kind", "kind_of", "slot_of"]
+
+Kind = Literal["timestamp", "uuid", "id", "name", "whitespace", "reordered", "text"]
+
+ADVICE: dict[Kind, str] = {
+    "timestamp": "move the time behind the shared text, or round it (to the day, say)",
+    "uuid": "leave the UUID out, or move it behind the shared text",
+    "id": "leave the id or number out, or move it behind the shared text",
+    "name": "move the name behind the shared text",
+    "whitespace": "write the same whitespace everywhere",
+    "reordered": "always put tools and documents in the same order, such as sorted",
+    "text": "move what differs behind what is shared",
+}
+"""What to do about each kind."""
+
+_MONTH = "(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]*"
+_CLOCK = r"\d{1,2}\s?:\s?\d{2}(?:\s?:\s?\d{2}(?:[.,]\d+)?)?(?:\s?[AaPp]\.?[Mm]\.?)?"
+_TIMESTAMP = re.compile(
+    "|".join(
+        (
+            rf"\d{{4}}-\d{{1,2}}-\d{{1,2}}(?:[T ,]+{_CLOCK})?(?:Z|[+-]\d{{2}}:?\d{{2}})?",
+            rf"\d{{1,2}}[/.]\d{{1,2}}[/.]\d{{2,4}}(?:[ ,]+{_CLOCK})?",
+            rf"(?:[A-Z][a-z]+day,?\s+)?{_MONTH}\.?\s+\d{{1,2}}(?:st|nd|rd|th)?,?\s+\d{{4}}"
+            rf"(?:[ ,at]+{_CLOCK})?",
+            rf"\d{{1,2}}\s+{_MONTH}\.?,?\s+\d{{4}}(?:[ ,at]+{_CLOCK})?",
+            _CLOCK,
+            r"\b1[4-9]\d{8}(?:\d{3}|\.\d+)?\b",
+        )
+    )
+)
+_UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
+_ID = re.compile(
+    r"\b(?=[\w-]*\d)(?:[0-9a-fA-F]{8,}|[A-Za-z]*[_-]?[\w-]*\d[\w-]*)\b|\d+(?:[.,]\d+)*"
+)
+_NAME = re.compile(r"[A-Z][\w'’.-]*(?:\s+[A-Z][\w'’.-]*){0,3}")
+_NAMED = re.compile(r"(?:user|name|customer|client|hi|hello|dear|for|with|by)\W*$", re.IGNORECASE)
+_WORDS = re.compile(r"[\w'’.@-]+(?:\s+[\w'’.@-]+){0,3}")
+
+
+def kind_of(before: str, here: str, there: str, after: str) -> Kind:
+    """Name the kind of a piece from its text in two prompts and the text around it."""
+    if "".join(here.split()) == "".join(there.split()):
+        return "whitespace"
+    for kind, pattern in (("uuid", _UUID), ("timestamp", _TIMESTAMP), ("id", _ID)):
+        if _covers(pattern, before, here, after) and _covers(pattern, before, there, after):
+            return kind  # type: ignore[return-value]
+    words = here.strip(" \n\t,.:;!"), there.strip(" \n\t,.:;!")
+    if all(map(_NAME.fullmatch, words)):
+        return "name"
+    if _NAMED.search(before) and all(map(_WORDS.fullmatch, words)):
+        return "name"
+    return "text"
+
+
+def _covers(pattern: re.Pattern[str], before: str, piece: str, after: str) -> bool:
+    """Tell whether matches around a piece cover all of its letters and digits."""
+    start, end = len(before), len(before) + len(piece)
+    free = [False] * (end - start)
+    for match in pattern.finditer(before + piece + after):
+        for at in range(max(match.start(), start), min(match.end(), end)):
+            free[at - start] = True
+    return any(free) and all(
+        known or not char.isalnum() for known, char in zip(free, piece, strict=True)
+    )
+
+
+def slot_of(before: str) -> str:
+    """Return the words before a piece, with digits made alike: where in a template it stands."""
+    return re.sub(r"[0-9a-fA-F]*\d[0-9a-fA-F]*", "#", before.replace("\ufffd", ""))[-32:].lstrip()
