@@ -100,7 +100,9 @@ def test_a_seeded_defect_is_found_with_its_cost(kind: str) -> None:
     assert tokens <= finding.tokens <= tokens + 4 * N
     assert finding.tokens_per_hour == pytest.approx(finding.tokens / 2)
     example = finding.examples[0]
-    assert heads[int(example.request)].startswith(example.before[: len(example.before)].lstrip()[:3])
+    assert heads[int(example.request)].startswith(
+        example.before[: len(example.before)].lstrip()[:3]
+    )
     assert example.here != example.there
 
 
@@ -203,7 +205,9 @@ def test_hash_ids_tell_only_how_many_share_nothing() -> None:
 
 def test_gaps_are_exact() -> None:
     a = np.arange(100, dtype=np.uint32)
-    b = np.concatenate([np.array([900, 901, 902]), a[1:60], np.array([950]), a[62:]]).astype(np.uint32)
+    b = np.concatenate([np.array([900, 901, 902]), a[1:60], np.array([950]), a[62:]]).astype(
+        np.uint32
+    )
     first, second = gaps_between(b, a)
     assert (first.start, first.end, first.other_start, first.other_end) == (0, 3, 0, 1)
     assert (first.alike, second.alike) == (59, 38)

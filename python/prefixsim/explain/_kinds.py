@@ -39,38 +39,53 @@ _UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 _ID = re.compile(
     r"\b(?=[\w-]*\d)(?:[0-9a-fA-F]{8,}|[A-Za-z]*[_-]?[\w-]*\d[\w-]*)\b|\d+(?:[.,]\d+)*"
 )
+_PATTERNS: dict[Kind, re.Pattern[str]] = {"uuid": _UUID, "timestamp": _TIMESTAMP, "id": _ID}
+_WORD_PART = re.compile(r"[\w'’-]*$")
 _NAME = re.compile(r"[A-Z][\w'’.-]*(?:\s+[A-Z][\w'’.-]*){0,3}")
 _NAMED = re.compile(r"(?:user|name|customer|client|hi|hello|dear|for|with|by)\W*$", re.IGNORECASE)
 _WORDS = re.compile(r"[\w'’.@-]+(?:\s+[\w'’.@-]+){0,3}")
 
 
-def kind_of(before: str, here: str, there: str, after: str) -> Kind:
-    """Name the kind of a piece from its text in two prompts and the text around it."""
+def kind_of(before: str, here: str, there: str, after: str) -> tuple[Kind, str]:
+    """Name the kind of a piece from its text in two prompts and the text around it.
+
+    Returns
+    -------
+    kind, lead : str
+        ``lead`` is the text before the whole of it: a piece may be the end of a word or a time.
+    """
     if "".join(here.split()) == "".join(there.split()):
-        return "whitespace"
-    for kind, pattern in (("uuid", _UUID), ("timestamp", _TIMESTAMP), ("id", _ID)):
-        if _covers(pattern, before, here, after) and _covers(pattern, before, there, after):
-            return kind  # type: ignore[return-value]
-    words = here.strip(" \n\t,.:;!"), there.strip(" \n\t,.:;!")
+        return "whitespace", before.rstrip()
+    for kind, pattern in _PATTERNS.items():
+        start = _covers(pattern, before, here, after)
+        other = _covers(pattern, before, there, after)
+        if start is not None and other is not None:
+            return kind, before[: min(start, other)]
+    begun = _WORD_PART.findall(before)[0]
+    lead = before[: len(before) - len(begun)]
+    words = [(begun + text).strip(" \n\t,.:;!") for text in (here, there)]
     if all(map(_NAME.fullmatch, words)):
-        return "name"
-    if _NAMED.search(before) and all(map(_WORDS.fullmatch, words)):
-        return "name"
-    return "text"
+        return "name", lead
+    if _NAMED.search(lead) and all(map(_WORDS.fullmatch, words)):
+        return "name", lead
+    return "text", lead
 
 
-def _covers(pattern: re.Pattern[str], before: str, piece: str, after: str) -> bool:
-    """Tell whether matches around a piece cover all of its letters and digits."""
+def _covers(pattern: re.Pattern[str], before: str, piece: str, after: str) -> int | None:
+    """Return where the first match on a piece starts, if matches cover all its letters and digits."""
     start, end = len(before), len(before) + len(piece)
-    free = [False] * (end - start)
+    known = [False] * (end - start)
+    first: int | None = None
     for match in pattern.finditer(before + piece + after):
-        for at in range(max(match.start(), start), min(match.end(), end)):
-            free[at - start] = True
-    return any(free) and all(
-        known or not char.isalnum() for known, char in zip(free, piece, strict=True)
-    )
+        lo, hi = max(match.start(), start), min(match.end(), end)
+        if lo < hi:
+            first = match.start() if first is None else first
+            known[lo - start : hi - start] = [True] * (hi - lo)
+    if all(k or not char.isalnum() for k, char in zip(known, piece, strict=True)):
+        return first
+    return None
 
 
-def slot_of(before: str) -> str:
-    """Return the words before a piece, with digits made alike: where in a template it stands."""
-    return re.sub(r"[0-9a-fA-F]*\d[0-9a-fA-F]*", "#", before.replace("\ufffd", ""))[-32:].lstrip()
+def slot_of(lead: str) -> str:
+    """Return the last words before a piece, digits made alike: where in a template it stands."""
+    return re.sub(r"[0-9a-fA-F]*\d[0-9a-fA-F]*", "#", lead.replace("\ufffd", ""))[-32:].lstrip()

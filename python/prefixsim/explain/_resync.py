@@ -76,8 +76,9 @@ class _Grams:
 
     def first_from(self, value: np.uint64, start: int) -> int | None:
         """Return the first position from ``start`` on of a window with this hash."""
-        lo, hi = np.searchsorted(self.ascending, value), np.searchsorted(
-            self.ascending, value, side="right"
+        lo, hi = (
+            np.searchsorted(self.ascending, value),
+            np.searchsorted(self.ascending, value, side="right"),
         )
         places = self.order[lo:hi]
         k = int(np.searchsorted(places, start))
@@ -159,6 +160,8 @@ def _out_of_order(a: _Grams, b: _Grams, at: tuple[int, int], anchor: tuple[int, 
 def _reordered(a: _Grams, b: _Grams, p: int, q: int) -> Gap | None:
     """Return the stretch from ``p`` on that ``b`` has in another order."""
     rest, other = _Grams(a.ids[p:]), _Grams(b.ids[q:])
+    if not len(rest.hashes) or not len(other.hashes):
+        return None
     mask = rest.covered(other)
     # It ends where as many tokens as an anchor has are new.
     new = np.convolve(~mask, np.ones(GRAM, dtype=np.intp), mode="valid") == GRAM

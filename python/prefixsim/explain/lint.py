@@ -30,6 +30,7 @@ MAX_REQUESTS = 20_000
 """Requests looked at; of a longer trace, every so many."""
 
 _CONTEXT = 24
+_OPENING = 6
 _EXAMPLES = 3
 
 Decode = Callable[[list[int]], str]
@@ -71,7 +72,8 @@ class Finding:
     kind : str
         ``timestamp``, ``uuid``, ``id``, ``name``, ``whitespace``, ``reordered`` or ``text``.
     slot : str
-        The text before it, which tells one place in a template from others.
+        The text before it, which tells one place in a template from others; for ``reordered``, how
+        the prompts begin.
     tokens : int
         Tokens lost to it: those that could have been shared, had it not been in the way.
     requests : int
@@ -308,10 +310,13 @@ def _described(
     if decode is None:
         before, mine, yours, after = (" ".join(map(str, ids)) for ids in pieces)
         kind: Kind = "reordered" if gap.reordered else "text"
-        slot = f"token {a}"
+        slot = "" if gap.reordered else f"token {a}"
     else:
         before, mine, yours, after = (decode([int(i) for i in ids]) for ids in pieces)
-        kind = "reordered" if gap.reordered else kind_of(before, mine, yours, after)
-        slot = slot_of(before)
+        if gap.reordered:  # anywhere in the list: told apart by how the prompts begin
+            kind, slot = "reordered", slot_of(decode([int(i) for i in here[:_OPENING]]))
+        else:
+            kind, lead = kind_of(before, mine, yours, after)
+            slot = slot_of(lead)
     names = (name_of(trace, row), name_of(trace, other))
     return (kind, slot), Example(*names, a, before, mine, yours, after)

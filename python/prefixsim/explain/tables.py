@@ -135,7 +135,9 @@ def _fate(trace: Trace, stretch: Stretch) -> str:
 def lint_tables(lint: Lint) -> list[Table]:
     """Return what a lint found, and its examples."""
     if not lint.findings:
-        said = f"nothing found in {lint.looked_at:,} requests" if lint.looked_at else "not looked at"
+        said = (
+            f"nothing found in {lint.looked_at:,} requests" if lint.looked_at else "not looked at"
+        )
         return [Table(f"prompt lint: {said}", [""], [[note] for note in lint.notes])]
     rows, notes = [], []
     for f in lint.findings:
