@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from prefixsim.explain.waterfall import Waterfall
     from prefixsim.trace import Trace
 
-__all__ = ["label", "lint_tables", "request_tables", "top_tables", "waterfall_tables"]
+__all__ = ["label", "lint_tables", "remedy_tables", "request_tables", "top_tables", "waterfall_tables"]
 
 SHOWN = 5
 """Rows of each list in a terminal."""
@@ -43,10 +43,11 @@ def waterfall_tables(waterfall: Waterfall) -> list[Table]:
     add("prompt tokens", waterfall.prompt_tokens, "the sum")
     result = waterfall.result
     title = f"{result.trace.name}: {result.description}"
-    return [Table(title, ["class", "tokens", "share"], rows, notes), *_remedies(waterfall)]
+    return [Table(title, ["class", "tokens", "share"], rows, notes), *remedy_tables(waterfall)]
 
 
-def _remedies(waterfall: Waterfall) -> list[Table]:
+def remedy_tables(waterfall: Waterfall) -> list[Table]:
+    """Return what would recover the losses; nothing if nothing was lost."""
     whole = max(1, waterfall.prompt_tokens)
     rows = [
         [
@@ -59,7 +60,7 @@ def _remedies(waterfall: Waterfall) -> list[Table]:
     ]
     if not rows:
         return []
-    header = ["against", "change", "hit tokens", "token hit rate"]
+    header = ["against", "change", "more hit tokens", "token hit rate"]
     return [
         Table(
             "what would recover them (each replayed, one change at a time)", header, rows, words=2
