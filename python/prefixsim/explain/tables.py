@@ -14,7 +14,14 @@ if TYPE_CHECKING:
     from prefixsim.explain.waterfall import Waterfall
     from prefixsim.trace import Trace
 
-__all__ = ["label", "lint_tables", "remedy_tables", "request_tables", "top_tables", "waterfall_tables"]
+__all__ = [
+    "label",
+    "lint_tables",
+    "remedy_tables",
+    "request_tables",
+    "top_tables",
+    "waterfall_tables",
+]
 
 SHOWN = 5
 """Rows of each list in a terminal."""

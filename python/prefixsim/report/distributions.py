@@ -10,7 +10,18 @@ import numpy as np
 from prefixsim.charts._data import cumulative, histogram, survival
 from prefixsim.charts.theme import SI
 from prefixsim.outcome import Weighted
-from prefixsim.report.figures import Figure, Line, Run, colour, line_table, lines, rule
+from prefixsim.report.figures import (
+    LOG_AXIS,
+    Figure,
+    Line,
+    Run,
+    colour,
+    line_table,
+    lines,
+    note,
+    of,
+    rule,
+)
 
 __all__ = [
     "block_counts",
@@ -48,7 +59,7 @@ def over_time(runs: Sequence[Run]) -> Figure | None:
     if longest <= 0:
         return None
     unit, size = _clock(longest)
-    series, layers, said = [], [], []
+    series, layers, notes, said = [], [], [], []
     for i, run in enumerate(runs):
         found = run.result.metrics.over_time(int(np.clip(len(run.fall) / 20, 8, 100)))
         middle = (found.edges[1:] + found.edges[:-1]) / 2 / size
@@ -56,14 +67,14 @@ def over_time(runs: Sequence[Run]) -> Figure | None:
         kept = ~np.isnan(rate)
         series.append(Line(run.label, middle[kept], rate[kept], colour(i)))  # type: ignore[arg-type]
         total = run.result.summary["token_hit_rate"]
-        said.append(f"{run.label}: between {rate[kept].min():.1%} and {rate[kept].max():.1%}.")
+        said.append(of(run, runs, f"between {rate[kept].min():.1%} and {rate[kept].max():.1%}"))
         if len(runs) == 1:
-            layers = rule(total, f"overall {total:.1%}")
+            layers, notes = rule(total), note(total, f"overall {total:.1%}")
     x = {"title": f"time since the first request ({unit})", "format": ",.3~f",
          "scale": {"nice": False}}  # fmt: skip
     y = {"title": "token hit rate", "format": ".1%", "axis": {"format": ".0%"},
          "scale": {"domainMin": 0}}  # fmt: skip
-    spec = lines(series, x=x, y=y, interpolate="monotone", layers=layers)
+    spec = lines(series, x=x, y=y, interpolate="monotone", layers=layers, extra=notes)
     table = line_table(series, unit, "token hit rate")
     return Figure("over-time", "Hit rate over time", " ".join(said), spec, table)
 
@@ -74,7 +85,8 @@ def working_set(runs: Sequence[Run]) -> Figure | None:
     if longest <= 0:
         return None
     unit, size = _clock(longest)
-    window = longest / 48
+    # A little more, so that the last request is in the last window.
+    window = longest / 48 * (1 + 1e-9)
     chosen = list({(id(r.forest), r.block_size): r for r in reversed(runs)}.values())[::-1]
     series, said = [], []
     for i, run in enumerate(chosen):
@@ -82,17 +94,17 @@ def working_set(runs: Sequence[Run]) -> Figure | None:
         start = table["start_s"].to_numpy() - run.result.trace.timestamp[0]
         blocks = table["unique_blocks"].to_numpy().astype(np.float64)
         series.append(Line(run.label, (start + window / 2) / size, blocks, colour(i)))
-        said.append(f"{run.label}: up to {int(blocks.max()):,} distinct blocks.")
-    layers = []
+        said.append(of(run, runs, f"up to {int(blocks.max()):,} distinct blocks"))
+    layers, notes = [], []
     capacity = runs[0].capacity
     if len(runs) == 1 and capacity is not None and capacity <= 3 * max(series[0].y):
-        layers = rule(capacity, f"capacity {capacity:,}")
+        layers, notes = rule(capacity), note(capacity, f"capacity {capacity:,}")
     span = f"{window / size:.3g} {unit}"
     x = {"title": f"time since the first request ({unit})", "format": ",.3~f",
          "scale": {"nice": False}}  # fmt: skip
     y = {"title": f"distinct blocks in {span}", "format": ",", "axis": {"labelExpr": SI},
          "scale": {"domainMin": 0}}  # fmt: skip
-    spec = lines(series, x=x, y=y, interpolate="monotone", layers=layers)
+    spec = lines(series, x=x, y=y, interpolate="monotone", layers=layers, extra=notes)
     return Figure(
         "working-set",
         "Working set",
@@ -112,7 +124,7 @@ def sharing(runs: Sequence[Run]) -> Figure:
         series.append(Line(run.label, x, y, colour(i)))
         found = run.result.summary["sharing_fraction"]
         if found["mean"] is not None:
-            said.append(f"{run.label}: mean {found['mean']:.1%}, median {found['median']:.1%}.")
+            said.append(of(run, runs, f"mean {found['mean']:.1%}, median {found['median']:.1%}"))
     x_axis = {"title": "hit tokens / prompt tokens of a request", **_PERCENT_AXIS}
     y_axis = {"title": "share of requests", "format": ".1%", "axis": {"format": ".0%"}}
     spec = lines(series, x=x_axis, y=y_axis, interpolate="step-after")
@@ -144,7 +156,7 @@ def lengths(runs: Sequence[Run]) -> Figure | None:
         f"{int(trace.prompt_len.max()):,}."
     )
     x_axis = {"title": "tokens", "format": ",", "scale": {"type": "log", "nice": False},
-              "axis": {"labelExpr": SI, "tickCount": 6, "labelOverlap": True}}  # fmt: skip
+              "axis": {"labelExpr": SI, **LOG_AXIS}}  # fmt: skip
     y_axis = {"title": "share of requests with at most as many", **_PERCENT_AXIS}
     spec = lines(series, x=x_axis, y=y_axis, interpolate="step-after")
     return Figure("lengths", "Lengths", said, spec, line_table(series, "tokens", "share"))
@@ -154,7 +166,7 @@ def reuse_gaps(runs: Sequence[Run]) -> Figure | None:
     """Draw the cumulative distribution of the time since a block's previous use."""
     columns = [(run, run.result.metrics.reuse_gap_s) for run in runs]
     said = [
-        f"{run.label}: median {run.result.summary['reuse_gap_s']['median']:,.3g} s."
+        of(run, runs, f"median {run.result.summary['reuse_gap_s']['median']:,.3g} s")
         for run, column in columns
         if len(column.values)
     ]
@@ -179,10 +191,15 @@ def lifetimes(runs: Sequence[Run]) -> Figure | None:
                 prefix = f"{run.label}: " if len(runs) > 1 else ""
                 found.append((f"{prefix}{words}", column, colour(i), dash))
                 median = run.result.summary[name]["median"]
-                said.append(f"{run.label}: median {words} {median:,.3g} s.")
+                said.append(of(run, runs, f"median {words} {median:,.3g} s"))
     return _durations(
         found,
-        ("lifetime", "Block lifetime", "share of evictions", "from allocation or last use to eviction"),
+        (
+            "lifetime",
+            "Block lifetime",
+            "share of evictions",
+            "from allocation or last use to eviction",
+        ),
         said,
     )
 
@@ -210,7 +227,7 @@ def _durations(
         "title": x_title,
         "format": ",.4~g",
         "scale": {"type": "log", "nice": False, "domain": [floor, max(largest, floor * 10)]},
-        "axis": {"values": shown, "labelExpr": texts, "labelOverlap": True},
+        "axis": {"values": shown, "labelExpr": texts, "labelOverlap": "greedy", "grid": True},
     }
     spec = lines(series, x=x_axis, y={"title": y_title, **_PERCENT_AXIS}, interpolate="step-after")
     return Figure(key, title, " ".join(said), spec, line_table(series, "seconds", "share"))
@@ -226,13 +243,16 @@ def block_counts(runs: Sequence[Run]) -> Figure | None:
             x, y = survival(column)
             series.append(Line(run.label, x, y, colour(i)))  # type: ignore[arg-type]
             used = column.weights[column.values > 1].sum() / max(1, column.weights.sum())
-            said.append(f"{run.label}: {used:.1%} of the unique blocks are used more than once.")
+            said.append(of(run, runs, f"{used:.1%} of the unique blocks are used more than once"))
     if not series:
         return None
-    log = {"scale": {"type": "log", "nice": False},
-           "axis": {"labelExpr": SI, "tickCount": 5, "labelOverlap": True}}  # fmt: skip
-    x_axis = {"title": "requests that contain a block: at least", "format": ",", **log}
-    y_axis = {"title": "unique blocks", "format": ",", **log}
+    scale = {"type": "log", "nice": False}
+    x_axis = {"title": "requests that contain a block: at least", "format": ",", "scale": scale,
+              "axis": {"labelExpr": SI, **LOG_AXIS}}  # fmt: skip
+    most = max(float(max(line.y)) for line in series)
+    decades = [10**k for k in range(int(np.log10(max(most, 1))) + 1)]
+    y_axis = {"title": "unique blocks", "format": ",", "scale": scale,
+              "axis": {"labelExpr": SI, "values": decades}}  # fmt: skip
     spec = lines(series, x=x_axis, y=y_axis, interpolate="step-before")
     table = line_table(series, "requests", "blocks", "count")
     return Figure("block-counts", "How often a block is used", " ".join(said), spec, table)
@@ -254,7 +274,9 @@ def turns(runs: Sequence[Run]) -> Figure | None:
         if len(at) > 1:
             rate = hit[at] / prompt[at]
             series.append(Line(run.label, at + 1.0, rate, colour(i)))  # type: ignore[arg-type]
-            said.append(f"{run.label}: {rate[0]:.1%} in first turns, {rate[1]:.1%} in second ones.")
+            said.append(
+                of(run, runs, f"{rate[0]:.1%} in first turns, {rate[1]:.1%} in second ones")
+            )
     if not series:
         return None
     x = {"title": "turn of the session", "format": ",", "axis": {"tickMinStep": 1, "format": "d"},
@@ -262,7 +284,9 @@ def turns(runs: Sequence[Run]) -> Figure | None:
     y = {"title": "token hit rate", "format": ".1%", "axis": {"format": ".0%"},
          "scale": {"domain": [0, 1]}}  # fmt: skip
     table = line_table(series, "turn", "token hit rate")
-    return Figure("turns", "Sessions: hit rate by turn", " ".join(said), lines(series, x=x, y=y), table)
+    return Figure(
+        "turns", "Sessions: hit rate by turn", " ".join(said), lines(series, x=x, y=y), table
+    )
 
 
 def _fill(spec: dict[str, Any]) -> None:

@@ -23,7 +23,20 @@ if TYPE_CHECKING:
     from prefixsim.forest import Forest
     from prefixsim.result import Result
 
-__all__ = ["Figure", "Run", "block_sizes", "colour", "hit_curve", "lines", "rule", "waterfall_bars"]
+__all__ = [
+    "LOG_AXIS",
+    "Figure",
+    "Run",
+    "block_sizes",
+    "capacity_words",
+    "colour",
+    "hit_curve",
+    "lines",
+    "note",
+    "of",
+    "rule",
+    "waterfall_bars",
+]
 
 CLASS_COLOURS = {
     "hit": "#0072B2",
@@ -37,7 +50,12 @@ CLASS_COLOURS = {
     "capacity": "#D55E00",
     "preempted": "#5B5B5B",
 }
+GROUND = "#FFFFFE"
+"""The colour below the figures, which the page replaces in the dark."""
+
 HEIGHT = 270
+LOG_AXIS = {"tickCount": 6, "grid": False, "labelOverlap": "greedy", "labelSeparation": 8}
+_PLAIN = "format(datum.value, ',~g')"
 _CURVE_POINTS, _REPLAYS, _TABLE_ROWS = 160, 20, 40
 _MOST_SIZES = 9
 
@@ -137,19 +155,27 @@ def colour(index: int) -> str:
     return PALETTE[index % len(PALETTE)]
 
 
-def rule(y: float, text: str) -> list[Spec]:
-    """Return layers: a dashed line across at ``y``, and its text."""
-    data = {"values": [{"y": y, "text": text}]}
+def rule(y: float) -> list[Spec]:
+    """Return a layer: a dashed line across at ``y``."""
+    data = {"values": [{"y": y}]}
     line = {"mark": {"type": "rule", "strokeDash": [3, 3], "color": GREY}}
-    words = {
-        "mark": {"type": "text", "align": "right", "baseline": "bottom", "dy": -3, "color": GREY,
-                 "fontSize": 11.5},
-        "encoding": {"text": {"field": "text"}, "x": {"value": "width"}},
-    }  # fmt: skip
     at = {"field": "y", "type": "quantitative"}
+    return [{**line, "data": data, "encoding": {"y": at}}]
+
+
+def note(y: float, text: str) -> list[Spec]:
+    """Return layers: text above a line across at ``y``, kept apart from what it stands on."""
+    data = {"values": [{"y": y, "text": text}]}
+    place = {"type": "text", "align": "right", "baseline": "bottom", "dy": -3, "fontSize": 11.5}
+    encoding = {
+        "text": {"field": "text"},
+        "x": {"value": "width"},
+        "y": {"field": "y", "type": "quantitative"},
+    }
+    halo = {**place, "color": GROUND, "stroke": GROUND, "strokeWidth": 4, "strokeJoin": "round"}
     return [
-        {**line, "data": data, "encoding": {"y": at}},
-        {"mark": words["mark"], "data": data, "encoding": {**words["encoding"], "y": at}},
+        {"mark": mark, "data": data, "encoding": encoding}
+        for mark in (halo, {**place, "color": GREY})
     ]
 
 
@@ -275,7 +301,7 @@ def hit_curve(runs: Sequence[Run]) -> Figure:
     per_token = runs[0].bytes_per_token
     unit = "blocks" if per_token is None else "GB"
     named = _curves_of(runs)
-    series, layers, said = [], [], []
+    series, layers, notes, said = [], [], [], []
     for i, (name, run) in enumerate(named):
         tokens, size = max(1, run.result.trace.prompt_tokens), run.block_size
         scale = 1.0 if per_token is None else size * per_token / 1e9
@@ -293,12 +319,13 @@ def hit_curve(runs: Sequence[Run]) -> Figure:
         comma = f"{name}: " if name else ""
         series.append(Line(f"{comma}LRU", at * scale, lru, colour(i)))  # type: ignore[arg-type]
         series.append(Line(f"{comma}clairvoyant", few * scale, best, colour(i), (5, 4)))  # type: ignore[arg-type]
-        layers += rule(ceiling, f"{comma}infinite cache {ceiling:.1%}")
+        layers += rule(ceiling)
+        notes += note(ceiling, f"{comma}infinite cache {ceiling:.1%}")
         near = curve.capacity_for(int(0.95 * curve.ceiling(last_token_rule=run.rule)))
         if near is not None:
             said.append(
-                f"{comma}{_capacity(near * scale, unit)} of {unit} reach 95 % of the infinite "
-                f"cache's {ceiling:.1%} with LRU, all of it takes {_capacity(unique * scale, unit)}"
+                f"{comma}{capacity_words(near * scale, unit)} reach 95 % of the infinite cache's "
+                f"{ceiling:.1%} with LRU; all distinct blocks take {capacity_words(unique * scale, unit)}"
             )
     marks = []
     for run in runs:
@@ -307,12 +334,13 @@ def hit_curve(runs: Sequence[Run]) -> Figure:
             rate = run.result.summary["token_hit_rate"]
             marks.append({"x": run.capacity * scale, "y": rate, "name": run.label,
                           "text": "this cache" if len(runs) == 1 else run.label})  # fmt: skip
-            said.append(f"{run.label}: {rate:.1%} with {_capacity(marks[-1]['x'], unit)} {unit}")
+            name = "this cache" if len(runs) == 1 else run.label
+            said.append(f"{name} has {rate:.1%} with {capacity_words(marks[-1]['x'], unit)}")
     x = {
         "title": f"cache capacity ({unit})",
         "format": ",.4~g",
         "scale": {"type": "log", "nice": False},
-        "axis": {"labelExpr": SI, "tickCount": 6, "grid": True, "labelOverlap": True},
+        "axis": {"labelExpr": SI if per_token is None else _PLAIN, **LOG_AXIS},
     }
     y = {
         "title": "token hit rate",
@@ -320,11 +348,11 @@ def hit_curve(runs: Sequence[Run]) -> Figure:
         "scale": {"domainMin": 0},
         "axis": {"format": ".0%"},
     }
-    spec = lines(series, x=x, y=y, layers=layers, extra=_marks(marks, unit))
+    spec = lines(series, x=x, y=y, layers=layers, extra=[*notes, *_marks(marks, unit)])
     return Figure(
         "hit-curve",
         "Hit rate by cache size",
-        _sentences(said),
+        " ".join(part[:1].upper() + part[1:] + "." for part in said),
         spec,
         line_table(series, unit, "token hit rate"),
         wide=True,
@@ -356,12 +384,16 @@ def _marks(marks: list[dict[str, Any]], unit: str) -> list[Spec]:
     return drawn
 
 
-def _capacity(value: float, unit: str) -> str:
-    return f"{value:,.0f}" if unit == "blocks" else f"{value:,.3g}"
+def capacity_words(value: float, unit: str) -> str:
+    """Write a capacity for people."""
+    return f"{value:,.0f} {unit}" if unit == "blocks" or value >= 100 else f"{value:.3g} {unit}"
 
 
-def _sentences(parts: Sequence[str]) -> str:
-    return " ".join(part[:1].upper() + part[1:] + "." for part in parts)
+def of(run: Run, runs: Sequence[Run], words: str) -> str:
+    """Return a sentence about a run, which is named where there are several."""
+    if len(runs) == 1:
+        return f"{words[:1].upper()}{words[1:]}."
+    return f"{run.label}: {words}."
 
 
 def waterfall_bars(runs: Sequence[Run]) -> Figure:
@@ -411,14 +443,7 @@ def waterfall_bars(runs: Sequence[Run]) -> Figure:
                 {"transform": [{"filter": test}], "mark": text,
                  "encoding": {"y": encoding["y"], "x": place, "text": {"field": "text"}}}
             )  # fmt: skip
-    fall = runs[0].fall
-    worst = max(CLASSES[1:], key=lambda name: fall.totals[name])
-    share = fall.totals[worst] / max(1, fall.prompt_tokens)
-    said = [
-        f"{runs[0].label}: {fall.totals['hit'] / max(1, fall.prompt_tokens):.1%} of the prompt "
-        f"tokens were served from the cache; most of the others, {share:.1%}, are "
-        f"{label(worst)}: {MEANINGS[worst]}"
-    ]
+    said = " ".join(of(run, runs, _most_lost(run)) for run in runs)
     table = [
         [row["run"], row["class"], written(row["tokens"], "count"), written(row["share"], "rate"),
          row["meaning"]]
@@ -427,16 +452,25 @@ def waterfall_bars(runs: Sequence[Run]) -> Figure:
     spec = {
         "data": {"values": rows},
         "width": "container",
-        "height": {"step": 30 if one else 38},
+        "height": 34 * len(order) + 60,
         "layer": layers,
     }
     return Figure(
         "waterfall",
         "Where every prompt token went",
-        _sentences(said),
+        said,
         spec,
         Table("", ["replay", "class", "tokens", "share", ""], table, words=2),
         wide=True,
+    )
+
+
+def _most_lost(run: Run) -> str:
+    fall, whole = run.fall, max(1, run.fall.prompt_tokens)
+    worst = max(CLASSES[1:], key=lambda name: fall.totals[name])
+    return (
+        f"{fall.totals['hit'] / whole:.1%} of the prompt tokens were served from the cache; most of "
+        f"the others, {fall.totals[worst] / whole:.1%}, are {label(worst)}: {MEANINGS[worst]}"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from html import escape
 from importlib.resources import files
@@ -16,7 +17,14 @@ from prefixsim.errors import InputError
 from prefixsim.explain.tables import label, lint_tables, remedy_tables, top_tables
 from prefixsim.explain.waterfall import CLASSES, MEANINGS
 from prefixsim.report import distributions as dist
-from prefixsim.report.figures import Figure, Run, block_sizes, hit_curve, waterfall_bars
+from prefixsim.report.figures import (
+    Figure,
+    Run,
+    block_sizes,
+    capacity_words,
+    hit_curve,
+    waterfall_bars,
+)
 from prefixsim.report.tables import Table, comparison_tables, group_table, written
 
 if TYPE_CHECKING:
@@ -34,7 +42,10 @@ Decode = Callable[[list[int]], str]
 
 _DEFINITIONS = (
     ("token hit rate", "hit tokens / prompt tokens, over all requests"),
-    ("hit tokens", "prompt tokens served from the cache: whole blocks, from the start of the prompt"),
+    (
+        "hit tokens",
+        "prompt tokens served from the cache: whole blocks, from the start of the prompt",
+    ),
     ("sharing fraction", "hit tokens / prompt tokens of one request"),
     ("infinite cache", "nothing is ever evicted: the ceiling of every policy at this block size"),
     ("LRU", "the block used least recently is evicted; exact at every capacity"),
@@ -86,8 +97,6 @@ def report_html(
     str
         HTML with everything it needs inside.
     """
-    from prefixsim.result import labels  # noqa: PLC0415
-
     if not results:
         msg = "a report needs at least one replay"
         raise InputError(msg)
@@ -99,7 +108,7 @@ def report_html(
         raise InputError(msg)
     runs = [
         Run(name, result, bytes_per_token)
-        for name, result in zip(labels(results), results, strict=True)
+        for name, result in zip(short_labels(results), results, strict=True)
     ]
     figures = [f for f in _figures(runs) if f is not None]
     title = " · ".join(dict.fromkeys(run.result.trace.name for run in runs))
@@ -116,6 +125,32 @@ def report_html(
     ]
     specs = {figure.key: figure.spec for figure in figures}
     return _page(title, subtitle, "\n".join(body), specs)
+
+
+def short_labels(results: Sequence[Result]) -> list[str]:
+    """Return names that say only in what the replays differ; a number where they do not."""
+    facts = [
+        {
+            "trace": result.trace.name,
+            "engine": result.config["engine"],
+            **{k: _said(k, v) for k, v in result.config.items() if k != "engine"},
+        }
+        for result in results
+    ]
+    keys = list(dict.fromkeys(key for fact in facts for key in fact))
+    differ = [key for key in keys if len({str(fact.get(key)) for fact in facts}) > 1]
+    names = [", ".join(str(fact.get(k, "-")) for k in differ or ["trace"]) for fact in facts]
+    if len(set(names)) < len(names):
+        names = [f"{name} ({i})" for i, name in enumerate(names, 1)]
+    return names
+
+
+def _said(key: str, value: Any) -> str:
+    if key == "num_blocks":
+        return "unbounded" if value is None else f"{value:,} blocks"
+    if key == "block_size":
+        return f"block size {value}"
+    return f"{key.replace('_', ' ')} {value}"
 
 
 def _figures(runs: Sequence[Run]) -> Iterator[Figure | None]:
@@ -140,7 +175,6 @@ def _page(title: str, subtitle: str, body: str, specs: dict[str, Any]) -> str:
     }
     # Nothing in JSON can close the element it stands in.
     data = json.dumps(plain(specs), separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
-    filled = text["page.html"]
     parts = {
         "title": escape(title),
         "subtitle": escape(subtitle),
@@ -151,9 +185,8 @@ def _page(title: str, subtitle: str, body: str, specs: dict[str, Any]) -> str:
         "script": text["page.js"],
         "vega": _vega(),
     }
-    for name, part in parts.items():
-        filled = filled.replace(f"@@{name}@@", part, 1)
-    return filled
+    # In one pass: what is filled in may itself look like a place to fill.
+    return re.sub(r"@@(\w+)@@", lambda place: parts[place[1]], text["page.html"])
 
 
 def _vega() -> str:
@@ -195,14 +228,15 @@ def _evicted(run: Run) -> str:
     if not fall.totals["evicted"]:
         return "an infinite cache would hit no more"
     share = fall.evicted_policy / fall.totals["evicted"]
-    return f"{share:.0%} of it to the policy, {1 - share:.0%} to the capacity"
+    return f"{share:.0%} of it due to the policy, {1 - share:.0%} to the capacity"
 
 
 def _size(run: Run) -> str:
     blocks = run.forest.unique_blocks(run.block_size)
     if run.bytes_per_token is None:
         return f"of {run.block_size} tokens"
-    return f"{blocks * run.block_size * run.bytes_per_token / 1e9:,.4g} GB of KV cache"
+    size = blocks * run.block_size * run.bytes_per_token / 1e9
+    return f"{capacity_words(size, 'GB')} of KV cache"
 
 
 def _short(value: float) -> str:
@@ -227,7 +261,9 @@ def _figure(figure: Figure) -> str:
 
 def _table(table: Table) -> str:
     notes = bool(table.notes)
-    head = [_cell("th", text, i < table.words, ' scope="col"') for i, text in enumerate(table.header)]
+    head = [
+        _cell("th", text, i < table.words, ' scope="col"') for i, text in enumerate(table.header)
+    ]
     rows = []
     for i, row in enumerate(table.rows):
         cells = [_cell("td", text, j < table.words) for j, text in enumerate(row)]
@@ -330,7 +366,6 @@ def _configuration(runs: Sequence[Run]) -> str:
         rows = [[k.replace("_", " "), str(v)] for k, v in facts.items()]
         parts.append(_table(Table(run.label if len(runs) > 1 else "", ["", ""], rows, words=2)))
     terms = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in _DEFINITIONS)
-    return (
-        _section("Configuration", "".join(parts), "configuration")
-        + _section("Definitions", f'<dl class="terms">{terms}</dl>', "definitions")
+    return _section("Configuration", "".join(parts), "configuration") + _section(
+        "Definitions", f'<dl class="terms">{terms}</dl>', "definitions"
     )

@@ -8,7 +8,7 @@
   const night = {
     "#0072B2": "#4FA9E2", "#E69F00": "#F0B53C", "#009E73": "#35C49C", "#D55E00": "#F0793F",
     "#CC79A7": "#E09CC3", "#56B4E9": "#93D0F7", "#7A5195": "#B48FD0", "#5B5B5B": "#A9B0B8",
-    "#1F2933": "#E6EAEF", "#5F6B7A": "#A3AFBD", "#B8C0CA": "#5C6875",
+    "#1F2933": "#E6EAEF", "#5F6B7A": "#A3AFBD", "#B8C0CA": "#5C6875", "#FFFFFE": "#1A2027",
   };
   const config = (dark) => {
     const [ink, soft, rule] = dark ? ["#E6EAEF", "#A3AFBD", "#2E3742"] : ["#1F2933", "#52606D", "#E4E8ED"];
@@ -29,21 +29,27 @@
       text: { fontSize: 12 },
     };
   };
+  let memory = "auto"; // Where the browser gives files no storage.
   const chosen = () => {
-    try { return localStorage.getItem("prefixsim-theme") || "auto"; } catch { return window.name.startsWith("theme:") ? window.name.slice(6) : "auto"; }
+    try { return localStorage.getItem("prefixsim-theme") || "auto"; } catch { return memory; }
   };
   const choose = (name) => {
-    try { localStorage.setItem("prefixsim-theme", name); } catch { window.name = `theme:${name}`; }
+    memory = name;
+    try { localStorage.setItem("prefixsim-theme", name); } catch { /* no storage here */ }
   };
   const views = [];
 
+  // A legend that does not fit in a line gets columns.
   const fit = (spec, width) => {
-    // Long legends on narrow screens stand below each other.
-    const columns = width < 520 ? 1 : width < 760 ? 2 : 4;
     const walk = (node) => {
       if (Array.isArray(node)) node.forEach(walk);
       else if (node && typeof node === "object") {
-        if (node.legend && typeof node.legend === "object") node.legend.columns = columns;
+        if (node.legend && node.scale && node.scale.domain) {
+          const sizes = node.scale.domain.map((name) => 7 * name.length + 48);
+          if (sizes.reduce((sum, size) => sum + size, 0) > width - 60) {
+            node.legend.columns = Math.max(1, Math.floor((width - 60) / Math.max(...sizes)));
+          }
+        }
         Object.values(node).forEach(walk);
       }
     };
@@ -63,9 +69,9 @@
       if (dark) for (const [day, dim] of Object.entries(night)) text = text.replaceAll(day, dim);
       const spec = fit(JSON.parse(text), plot.clientWidth);
       const says = plot.getAttribute("aria-label");
-      views.push(await window.vegaEmbed(plot, { ...spec, autosize: { type: "fit", contains: "padding" }, config: config(dark) }, {
-        actions: false, renderer: "svg", tooltip: { theme: "custom" },
-      }));
+      const whole = { ...spec, autosize: { type: "fit", contains: "padding" }, config: config(dark) };
+      const options = { actions: false, renderer: "svg", tooltip: { theme: "custom" } };
+      views.push(await window.vegaEmbed(plot, whole, options));
       plot.setAttribute("aria-label", says);
       // The figure is described by its label and its table; the marks inside say nothing more.
       plot.querySelectorAll("svg").forEach((svg) => svg.setAttribute("aria-hidden", "true"));
