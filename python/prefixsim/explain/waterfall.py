@@ -222,13 +222,11 @@ def _in_tokens(blocks: U32, block_size: int, trace: Trace) -> U32:
 def waterfall(result: Result) -> Waterfall:
     """Tell why each prompt token of a replay was hit or lost.
 
-    Works for every engine. From an engine with time, the outcome may have two more columns:
-
-    * ``available_tokens``: leading prompt tokens that an infinite cache would have served when the
-      request was admitted, because others had computed them by then (default: whatever an earlier
-      request had);
-    * ``preempted_tokens``: of the hit tokens, those computed again after a preemption, from the end
-      of the hits (default: none).
+    Works for every engine. What an infinite cache would have served is what an earlier request had;
+    for an engine with time (its outcome has the column ``admit_step``), what the same engine hits
+    without a limit on its blocks. An outcome may say so itself in the column ``available_tokens``.
+    The column ``preempted_tokens`` counts, from the end of the hits, those that were computed again
+    after a preemption.
 
     Parameters
     ----------
@@ -268,7 +266,7 @@ def waterfall(result: Result) -> Waterfall:
         ceiling = np.minimum(reusable, most * np.uint32(size))
     outcome = result.outcome
     hit = outcome.hit_tokens
-    available = np.minimum(ceiling, outcome.columns.get(AVAILABLE, ceiling)).astype(np.uint32)
+    available = np.minimum(ceiling, _available(result, ceiling)).astype(np.uint32)
     available = np.maximum(available, hit)
     again = np.minimum(outcome.columns.get(PREEMPTED, np.uint32(0)), hit).astype(np.uint32)
     nothing = np.zeros_like(prompt)
@@ -283,6 +281,21 @@ def waterfall(result: Result) -> Waterfall:
         )
         raise InputError(msg)
     return Waterfall(result, edges, open_forest)
+
+
+def _available(result: Result, ceiling: U32) -> U32:
+    """Tokens that an infinite cache of the same kind would have served at the same time."""
+    columns = result.outcome.columns
+    if AVAILABLE in columns:
+        return columns[AVAILABLE]
+    if "admit_step" not in columns:
+        return ceiling
+    if result.config["num_blocks"] is None:
+        return result.outcome.hit_tokens
+    from prefixsim._replay import replay  # noqa: PLC0415
+
+    endless = replay(result.metrics.forest, **{**result.config, "num_blocks": None})
+    return endless.outcome.hit_tokens
 
 
 def _finest(forest: Forest) -> Forest:

@@ -99,7 +99,8 @@ def working_set(runs: Sequence[Run]) -> Figure | None:
     capacity = runs[0].capacity
     if len(runs) == 1 and capacity is not None and capacity <= 3 * max(series[0].y):
         layers, notes = rule(capacity), note(capacity, f"capacity {capacity:,}")
-    span = f"{window / size:.3g} {unit}"
+    small, length = _clock(3 * window)
+    span = f"{window / length:.3g} {small}"
     x = {"title": f"time since the first request ({unit})", "format": ",.3~f",
          "scale": {"nice": False}}  # fmt: skip
     y = {"title": f"distinct blocks in {span}", "format": ",", "axis": {"labelExpr": SI},

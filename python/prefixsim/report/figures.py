@@ -328,13 +328,13 @@ def hit_curve(runs: Sequence[Run]) -> Figure:
                 f"{ceiling:.1%} with LRU; all distinct blocks take {capacity_words(unique * scale, unit)}"
             )
     marks = []
-    for run in runs:
+    for i, run in enumerate(runs):
         if run.capacity is not None:
             scale = 1.0 if per_token is None else run.block_size * per_token / 1e9
             rate = run.result.summary["token_hit_rate"]
             marks.append({"x": run.capacity * scale, "y": rate, "name": run.label,
-                          "text": "this cache" if len(runs) == 1 else run.label})  # fmt: skip
-            name = "this cache" if len(runs) == 1 else run.label
+                          "text": "this cache" if len(runs) == 1 else str(i + 1)})  # fmt: skip
+            name = "This cache" if len(runs) == 1 else f"({i + 1}) {run.label}"
             said.append(f"{name} has {rate:.1%} with {capacity_words(marks[-1]['x'], unit)}")
     x = {
         "title": f"cache capacity ({unit})",
@@ -345,14 +345,15 @@ def hit_curve(runs: Sequence[Run]) -> Figure:
     y = {
         "title": "token hit rate",
         "format": ".2%",
-        "scale": {"domainMin": 0},
+        # Room above the highest line for its name.
+        "scale": {"domain": [0, min(1.0, 1.15 * max(0.01, *(max(line.y) for line in series)))]},
         "axis": {"format": ".0%"},
     }
     spec = lines(series, x=x, y=y, layers=layers, extra=[*notes, *_marks(marks, unit)])
     return Figure(
         "hit-curve",
         "Hit rate by cache size",
-        " ".join(part[:1].upper() + part[1:] + "." for part in said),
+        " ".join(f"{part}." for part in said),
         spec,
         line_table(series, unit, "token hit rate"),
         wide=True,
@@ -379,8 +380,7 @@ def _marks(marks: list[dict[str, Any]], unit: str) -> list[Spec]:
          "encoding": {"x": at["x"]}},
         {"data": values, "mark": point, "encoding": {**at, "tooltip": tooltip}},
     ]  # fmt: skip
-    if len(marks) <= 4:
-        drawn.append({"data": values, "mark": text, "encoding": {**at, "text": {"field": "text"}}})
+    drawn.append({"data": values, "mark": text, "encoding": {**at, "text": {"field": "text"}}})
     return drawn
 
 
