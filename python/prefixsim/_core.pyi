@@ -125,6 +125,9 @@ class Forest:
     def shared_prefixes(
         self, count: int
     ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32], npt.NDArray[np.uint32]]: ...
+    def segment_losses(
+        self, start: npt.NDArray[np.uint32], end: npt.NDArray[np.uint32], count: int
+    ) -> dict[str, npt.NDArray[Any]]: ...
     def profile(
         self,
         block_size: int,
@@ -166,6 +169,14 @@ class Profile:
         self, hit_blocks: npt.NDArray[np.uint32]
     ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]: ...
     def working_set(self, bounds: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint64]: ...
+    def lru_evictions(
+        self, capacity: int, victims: npt.NDArray[np.uint32]
+    ) -> tuple[
+        npt.NDArray[np.uint32],
+        npt.NDArray[np.uint32],
+        npt.NDArray[np.uint32],
+        npt.NDArray[np.uint32],
+    ]: ...
     def validate(self) -> None: ...
 
 @final

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from prefixsim.charts.replay import Replayed
+    from prefixsim.explain import Waterfall
 
 __all__ = [
     "Result",
@@ -128,6 +129,12 @@ class Result:
     def to_pandas(self) -> pd.DataFrame:
         """Return :attr:`requests` as a pandas data frame."""
         return self.requests.to_pandas()
+
+    def waterfall(self) -> Waterfall:
+        """Tell why each prompt token was hit or lost; see :func:`prefixsim.explain.waterfall`."""
+        from prefixsim.explain import waterfall  # noqa: PLC0415
+
+        return waterfall(self)
 
     def charts(self) -> dict[str, alt.TopLevelMixin]:
         """Return the charts by name; see :func:`prefixsim.charts.replay.charts`."""

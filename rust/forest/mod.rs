@@ -8,11 +8,13 @@
 mod build;
 mod chain;
 mod draft;
+mod losses;
 mod number;
 mod prefixes;
 mod session;
 mod units;
 
+pub use losses::SegmentLosses;
 pub use prefixes::SharedPrefixes;
 pub use units::{Column, Sequences, Unit, common_prefix};
 

@@ -189,6 +189,26 @@ impl Forest {
         Ok(unchained.into_pyarray(py))
     }
 
+    /// Stretches of prompts added up over segments, the largest sums first: start, end, tokens,
+    /// requests, example.
+    fn segment_losses<'py>(
+        &self,
+        py: Python<'py>,
+        start: Indices<'py>,
+        end: Indices<'py>,
+        count: usize,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let (start, end) = (start.as_slice()?, end.as_slice()?);
+        let losses = py.detach(|| self.0.segment_losses(start, end, count))?;
+        let dict = PyDict::new(py);
+        dict.set_item("start", losses.start.into_pyarray(py))?;
+        dict.set_item("end", losses.end.into_pyarray(py))?;
+        dict.set_item("tokens", losses.tokens.into_pyarray(py))?;
+        dict.set_item("requests", losses.requests.into_pyarray(py))?;
+        dict.set_item("example", losses.example.into_pyarray(py))?;
+        Ok(dict)
+    }
+
     /// The forest at a block size.
     fn profile(
         &self,

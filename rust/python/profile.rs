@@ -7,7 +7,7 @@ use pyo3::types::PyDict;
 
 use super::forest::Indices;
 use super::interrupt::interruptible;
-use crate::replay::{Job, Outcome, Policy, Residency, Weighted};
+use crate::replay::{Eviction, Job, Outcome, Policy, Residency, Weighted};
 
 /// A forest at one block size.
 #[pyclass(frozen, module = "prefixsim._core")]
@@ -18,6 +18,13 @@ pub struct Profile {
 
 /// Distinct values, and how often each occurs.
 type Counts<'py> = (Bound<'py, PyArray1<u64>>, Bound<'py, PyArray1<u64>>);
+/// Victim, leading blocks kept and had, request that made room.
+type Evictions<'py> = (
+    Bound<'py, PyArray1<u32>>,
+    Bound<'py, PyArray1<u32>>,
+    Bound<'py, PyArray1<u32>>,
+    Bound<'py, PyArray1<u32>>,
+);
 /// Request, request before, blocks.
 type Gaps<'py> = (
     Bound<'py, PyArray1<u32>>,
@@ -162,6 +169,27 @@ impl Profile {
         let bounds = bounds.as_slice()?;
         let blocks = py.detach(|| self.core.working_set(bounds))?;
         Ok(blocks.into_pyarray(py))
+    }
+
+    /// When blocks last used by some requests left an LRU cache: victim, keep, had, now.
+    fn lru_evictions<'py>(
+        &self,
+        py: Python<'py>,
+        capacity: u64,
+        victims: Indices<'py>,
+    ) -> PyResult<Evictions<'py>> {
+        usable(Some(capacity))?;
+        let victims = victims.as_slice()?;
+        let all = interruptible(py, |stop| self.core.lru_evictions(capacity, victims, stop))?;
+        let column = |field: fn(&Eviction) -> u32| -> Bound<'py, PyArray1<u32>> {
+            all.iter().map(field).collect::<Vec<_>>().into_pyarray(py)
+        };
+        Ok((
+            column(|e| e.victim),
+            column(|e| e.keep),
+            column(|e| e.had),
+            column(|e| e.now),
+        ))
     }
 
     /// Checks every invariant.

@@ -1,11 +1,13 @@
 //! Replays on a profile: exact, a few nanoseconds a piece, whatever the number of blocks.
 
 mod clairvoyant;
+mod evicted;
 mod lru;
 mod residency;
 mod sweep;
 
 pub(crate) use clairvoyant::NextUses;
+pub use evicted::Eviction;
 pub use residency::{Residency, Weighted};
 pub use sweep::{Job, Policy, Totals, sweep};
 

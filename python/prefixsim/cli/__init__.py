@@ -24,6 +24,9 @@ _COMMANDS = (
     "replay",
     "curve",
     "sweep",
+    "explain",
+    "lint",
+    "report",
     "info",
     "convert",
 )

@@ -295,10 +295,20 @@ class Simulation:
             found[name] = distribution(values[np.isfinite(values)])
         return found
 
+    @property
+    def preempted_tokens(self) -> npt.NDArray[np.uint32]:
+        """Hit tokens of each request that it had to compute after a preemption."""
+        again = np.zeros(len(self.trace), dtype=np.uint32)
+        for request, _, hits in self.raw["resumes"]:
+            before = int(self.raw["requests"]["hit_tokens"][request])
+            again[request] = max(int(again[request]), before - min(hits, before))
+        return again
+
     def columns(self) -> dict[str, npt.NDArray[Any]]:
         """Return further columns per request."""
         r = self.raw["requests"]
         found = {name: r[name] for name in ("preemptions", "num_blocks")}
+        found["preempted_tokens"] = self.preempted_tokens
         if self.timed:
             steps = ("admit_step", "first_token_step", "finish_step")
             found |= {name: r[name] for name in steps} | self.times

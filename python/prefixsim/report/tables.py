@@ -61,12 +61,13 @@ _DISTRIBUTIONS = (
 
 @dataclass(frozen=True)
 class Table:
-    """Cells of text. The first column is on the left, notes are on the left, figures right."""
+    """Cells of text. The first ``words`` columns and notes are on the left, figures right."""
 
     title: str
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     notes: Sequence[str] = field(default_factory=list)
+    words: int = 1
 
 
 def written(value: float | None, kind: Kind) -> str:
@@ -183,8 +184,10 @@ def _plain(table: Table) -> str:
     notes = ["", *table.notes] if table.notes else [""] * len(lines)
     text = [table.title] if table.title else []
     for line, note in zip(lines, notes, strict=True):
-        cells = [line[0].ljust(widths[0])]
-        cells += [cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True)]
+        cells = [
+            cell.ljust(width) if i < table.words else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ]
         joined = "  ".join([*cells, note]).rstrip()
         if joined:
             text.append(joined)
@@ -208,7 +211,9 @@ def rich(tables: Sequence[Table]) -> RenderableType:
             pad_edge=False,
         )
         for i, name in enumerate(table.header):
-            out.add_column(Text(name), justify="right" if i else "left", no_wrap=i == 0)
+            out.add_column(
+                Text(name), justify="right" if i >= table.words else "left", no_wrap=i == 0
+            )
         if table.notes:
             out.add_column("", style="dim", no_wrap=True)
         for i, row in enumerate(table.rows):
@@ -232,10 +237,12 @@ def html(tables: Sequence[Table]) -> str:
             caption = "text-align:left;font-weight:600;padding-bottom:0.4em;white-space:pre-line"
             parts.append(f'<caption style="{caption}">{escape(table.title)}</caption>')
         if any(table.header):
-            cells = "".join(_cell("th", text, i) for i, text in enumerate(table.header))
+            cells = "".join(
+                _cell("th", text, i < table.words) for i, text in enumerate(table.header)
+            )
             parts.append(f"<tr>{cells}</tr>")
         for i, row in enumerate(table.rows):
-            cells = "".join(_cell("td", text, j) for j, text in enumerate(row))
+            cells = "".join(_cell("td", text, j < table.words) for j, text in enumerate(row))
             note = table.notes[i] if table.notes else ""
             faint = '<td style="color:#5F6B7A;text-align:left;padding:2px 10px">'
             parts.append(f"<tr>{cells}{faint}{escape(note)}</td></tr>")
@@ -243,6 +250,6 @@ def html(tables: Sequence[Table]) -> str:
     return "".join(parts)
 
 
-def _cell(tag: str, text: str, column: int) -> str:
-    align = "right" if column else "left"
+def _cell(tag: str, text: str, words: bool) -> str:
+    align = "left" if words else "right"
     return f'<{tag} style="text-align:{align};padding:2px 10px">{escape(text)}</{tag}>'

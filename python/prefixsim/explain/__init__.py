@@ -1,0 +1,5 @@
+"""Where every prompt token went: hit, or lost, and why."""
+
+from prefixsim.explain.waterfall import CLASSES, MEANINGS, Waterfall, waterfall
+
+__all__ = ["CLASSES", "MEANINGS", "Waterfall", "waterfall"]

@@ -1,0 +1,171 @@
+"""What would recover the losses: each remedy is a replay with one thing changed.
+
+Nothing here is an estimate. Remedies of different classes overlap, so their gains do not add up.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from prefixsim.explain.waterfall import usable_blocks
+
+if TYPE_CHECKING:
+    from prefixsim.explain.waterfall import Waterfall
+    from prefixsim.forest import Forest
+    from prefixsim.trace import Trace
+
+__all__ = ["Remedy", "remedies"]
+
+_SHARES = (0.5, 0.9, 1.0)
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """A change, and the hit tokens a replay with it has.
+
+    Attributes
+    ----------
+    classes : tuple of str
+        What it works against.
+    change : str
+        In words.
+    settings : dict
+        What is different from the replay that is explained.
+    hit_tokens : int
+        Of the requests that count.
+    gained_tokens : int
+        More hit tokens than before; below 0 if the change does harm.
+    """
+
+    classes: tuple[str, ...]
+    change: str
+    settings: dict[str, Any]
+    hit_tokens: int
+    gained_tokens: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the figures under their machine-readable names."""
+        return {
+            "classes": list(self.classes),
+            "change": self.change,
+            "settings": self.settings,
+            "hit_tokens": self.hit_tokens,
+            "gained_tokens": self.gained_tokens,
+        }
+
+
+def remedies(waterfall: Waterfall) -> list[Remedy]:
+    """Replay with what could recover each class that lost something."""
+    lost = {name for name, tokens in waterfall.totals.items() if tokens and name != "hit"}
+    trials = _Trials(waterfall)
+    found: list[Remedy] = []
+    if "cold" in lost and _outputs_left_out(waterfall):
+        found.append(trials.run(("cold",), "cache the outputs too", {"cache_outputs": True}))
+    if "isolated" in lost:
+        found.append(trials.run(("isolated",), "share between salts", {"salt": None}))
+    if lost & {"rounding", "last_token"}:
+        found += _block_sizes(waterfall, trials)
+    if lost & {"in_flight", "preempted"}:
+        found.append(trials.in_order(("in_flight", "preempted")))
+    if "evicted" in lost:
+        found += _capacities(waterfall, trials)
+        policy = waterfall.evicted_policy
+        hit = waterfall.totals["hit"] + policy
+        found.append(
+            Remedy(("evicted",), "the best possible policy", {"policy": "clairvoyant"}, hit, policy)
+        )
+    return found
+
+
+def _outputs_left_out(waterfall: Waterfall) -> bool:
+    trace = waterfall.trace
+    return (
+        trace.kind == "tokens"
+        and trace.outputs is not None
+        and not waterfall.result.config["cache_outputs"]
+    )
+
+
+class _Trials:
+    """Replays of one trace with one thing changed at a time."""
+
+    def __init__(self, waterfall: Waterfall) -> None:
+        self._result = waterfall.result
+        self._before = waterfall.totals["hit"]
+        self._start = waterfall.start
+
+    def run(self, classes: tuple[str, ...], change: str, settings: dict[str, Any]) -> Remedy:
+        from prefixsim._replay import replay  # noqa: PLC0415
+
+        config = {**self._result.config, **settings}
+        source: Trace | Forest = self._result.metrics.forest
+        if "salt" in settings:
+            source = source.trace.replace(salt=None)
+            del config["salt"]
+        elif "cache_outputs" in settings:
+            source = source.trace
+        hits = replay(source, **config).outcome.hit_tokens[self._start :]
+        total = int(hits.sum(dtype=np.uint64))
+        return Remedy(classes, change, settings, total, total - self._before)
+
+    def in_order(self, classes: tuple[str, ...]) -> Remedy:
+        """One request after the other, in the ideal cache of the same capacity."""
+        config, metrics = self._result.config, self._result.metrics
+        found = metrics.profile.lru(
+            usable_blocks(config), last_token_rule=config["last_token_rule"]
+        )
+        blocks = found["hit_blocks"][self._start :].astype(np.uint64)
+        reached = np.minimum(blocks * np.uint64(metrics.block_size), metrics.prompt_len)
+        total = int(reached.sum(dtype=np.uint64))
+        change = "one request after the other (engine lru)"
+        return Remedy(classes, change, {"engine": "lru"}, total, total - self._before)
+
+
+def _block_sizes(waterfall: Waterfall, trials: _Trials) -> list[Remedy]:
+    """Smaller blocks, the cache as large in tokens as before."""
+    config, unit = waterfall.result.config, waterfall.trace.id_block_size
+    size: int = config["block_size"]
+    if config["partial_blocks"]:
+        return []
+    ideal = config["engine"] == "lru"
+    sizes = [b for b in (size // 2, size // 4, unit) if b >= unit and b < size and b % unit == 0]
+    # Token-sized blocks are costly for engines that go block by block.
+    sizes = [b for b in dict.fromkeys(sizes) if ideal or b * 4 >= size]
+    found = []
+    for b in sizes:
+        blocks = config["num_blocks"]
+        settings = {"block_size": b}
+        if blocks is not None:
+            settings["num_blocks"] = blocks * size // b
+        found.append(
+            trials.run(
+                ("rounding", "last_token"), f"blocks of {b} token{'s' if b > 1 else ''}", settings
+            )
+        )
+    return found
+
+
+def _capacities(waterfall: Waterfall, trials: _Trials) -> list[Remedy]:
+    """More blocks: those that bring back half, 90 % and all of the evicted, for the ideal cache."""
+    result, config = waterfall.result, waterfall.result.config
+    blocks: int | None = config["num_blocks"]
+    if blocks is None:
+        return []
+    metrics = result.metrics
+    if config["engine"] == "lru":
+        curve = metrics.forest.curve(metrics.block_size)
+        rule = config["last_token_rule"]
+        now = int(result.outcome.hit_blocks.sum(dtype=np.uint64))
+        gap = curve.ceiling(last_token_rule=rule) - now
+        targets = [now + int(np.ceil(gap * share)) for share in _SHARES]
+        wanted = [curve.capacity_for(t, last_token_rule=rule) for t in targets]
+    else:
+        wanted = [blocks * factor for factor in (2, 4, 8)]
+    found = []
+    for capacity in dict.fromkeys(c for c in wanted if c is not None and c > blocks):
+        change = f"{capacity:,} blocks ({capacity / blocks:.3g} times as many)"
+        found.append(trials.run(("evicted",), change, {"num_blocks": capacity}))
+    return found

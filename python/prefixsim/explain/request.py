@@ -1,0 +1,290 @@
+"""One request, explained: its prompt as a line of stretches, and where each came from or went."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from prefixsim.errors import InputError
+from prefixsim.explain.top import name_of
+from prefixsim.explain.waterfall import ALONG, usable_blocks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from prefixsim._core import Profile
+    from prefixsim.explain.waterfall import Waterfall
+    from prefixsim.forest import Forest
+    from prefixsim.trace import Trace
+
+__all__ = ["Divergence", "RequestExplanation", "Stretch", "explain_request", "find_request"]
+
+CONTEXT = 16
+"""Tokens shown before the place where two prompts part, and twice as many after it."""
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Neighbouring tokens of a prompt with the same fate.
+
+    Attributes
+    ----------
+    name : str
+        Their class.
+    start, end : int
+        Tokens of the prompt.
+    source : int or None
+        Row of the latest earlier request that had these tokens; ``None`` if there was none.
+    evicted_by : int or None
+        Row of the request that room was made for when they left the cache.
+    never_kept : bool
+        They were lost without eviction: the prompt of ``source`` was longer than the cache.
+    """
+
+    name: str
+    start: int
+    end: int
+    source: int | None = None
+    evicted_by: int | None = None
+    never_kept: bool = False
+
+    def to_dict(self, trace: Trace) -> dict[str, Any]:
+        """Return the figures under their machine-readable names; times in seconds of the trace."""
+        found: dict[str, Any] = {"class": self.name, "start": self.start, "end": self.end}
+        for key, row in (("last_used", self.source), ("evicted", self.evicted_by)):
+            if row is not None:
+                found[f"{key}_by"] = name_of(trace, row)
+                found[f"{key}_s"] = float(trace.timestamp[row])
+        if self.never_kept:
+            found["never_kept"] = True
+        return found
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """Where a prompt parts from the earlier request that shares most of it.
+
+    Attributes
+    ----------
+    at : int
+        Tokens in common.
+    other : int
+        Row of the earlier request, the latest of those that share as much.
+    before, here, there : str or None
+        Decoded text: in common, then of this prompt, then of the other; ``None`` without text.
+    """
+
+    at: int
+    other: int
+    before: str | None = None
+    here: str | None = None
+    there: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class RequestExplanation:
+    """Why one request hit what it hit.
+
+    Attributes
+    ----------
+    trace : Trace
+    row : int
+    block_size : int
+    stretches : list of Stretch
+        They cover the prompt without gap or overlap.
+    divergence : Divergence or None
+        ``None`` if nothing is shared, or an earlier request goes on exactly so.
+    """
+
+    trace: Trace
+    row: int
+    block_size: int
+    stretches: list[Stretch]
+    divergence: Divergence | None
+
+    def blocks(self) -> list[str]:
+        """Return the class that most tokens of each block have; a trailing partial block as well."""
+        length = int(self.trace.prompt_len[self.row])
+        classes = np.zeros(length, dtype=np.uint8)
+        for stretch in self.stretches:
+            classes[stretch.start : stretch.end] = ALONG.index(stretch.name)
+        parts = [classes[at : at + self.block_size] for at in range(0, length, self.block_size)]
+        return [ALONG[int(np.bincount(part).argmax())] for part in parts]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything under machine-readable names."""
+        trace, row = self.trace, self.row
+        tokens = dict.fromkeys(ALONG, 0)
+        for stretch in self.stretches:
+            tokens[stretch.name] += stretch.end - stretch.start
+        found: dict[str, Any] = {
+            "request_id": name_of(trace, row),
+            "row": row,
+            "timestamp": float(trace.timestamp[row]),
+            "prompt_len": int(trace.prompt_len[row]),
+            "block_size": self.block_size,
+            "classes": tokens,
+            "stretches": [stretch.to_dict(trace) for stretch in self.stretches],
+            "divergence": None,
+        }
+        for by in ("session", "salt", "category"):
+            codes = getattr(trace, by)
+            if codes is not None:
+                found[by] = codes.names[codes.codes[row]]
+        if self.divergence is not None:
+            d = self.divergence
+            found["divergence"] = {"at": d.at, "other": name_of(trace, d.other)}
+            if d.here is not None:
+                found["divergence"] |= {"before": d.before, "here": d.here, "there": d.there}
+        return found
+
+    def _repr_html_(self) -> str:
+        from prefixsim.explain.tables import request_tables  # noqa: PLC0415
+        from prefixsim.report.tables import html  # noqa: PLC0415
+
+        return html(request_tables(self))
+
+
+def find_request(trace: Trace, name: str) -> int:
+    """Return the row of the request with this id, or at this row number if it has no ids.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    if trace.request_id is not None:
+        for row, known in enumerate(trace.request_id):
+            if known == name:
+                return row
+    elif name.isdecimal() and int(name) < len(trace):
+        return int(name)
+    what = "ids" if trace.request_id is not None else f"rows 0 to {len(trace) - 1}"
+    msg = f"{trace.name}: no request {name!r}; its requests have {what}"
+    if trace.request_id is not None and len(trace):
+        msg += f" like {trace.request_id[0]!r}"
+    raise InputError(msg)
+
+
+def explain_request(
+    waterfall: Waterfall, row: int, decode: Callable[[list[int]], str] | None = None
+) -> RequestExplanation:
+    """Explain one request of a replay.
+
+    Parameters
+    ----------
+    waterfall : Waterfall
+    row : int
+        Of the request.
+    decode : callable, optional
+        Turns token ids into text, such as the ``decode`` of a tokenizer.
+    """
+    if not 0 <= row < len(waterfall):
+        msg = f"{waterfall.trace.name}: no request {row}, the rows are 0 to {len(waterfall) - 1}"
+        raise InputError(msg)
+    metrics, trace = waterfall.result.metrics, waterfall.trace
+    own = _sources(metrics.profile, row, metrics.block_size)
+    finest = waterfall.open_forest.profile(trace.id_block_size)
+    anyone = _sources(finest, row, trace.id_block_size)
+    edges = waterfall.edges[row].tolist()
+    stretches: list[Stretch] = []
+    for k, name in enumerate(ALONG):
+        start, end = edges[k], edges[k + 1]
+        if start == end:
+            continue
+        if name == "cold":
+            stretches.append(Stretch(name, start, end))
+        elif name in {"isolated", "rounding"}:
+            stretches += _cut(name, start, end, anyone)
+        elif name == "evicted":
+            stretches += _evicted(waterfall, row, _cut(name, start, end, own))
+        else:
+            stretches += _cut(name, start, end, own)
+    divergence = _divergence(waterfall, edges, anyone, row, decode)
+    return RequestExplanation(trace, row, metrics.block_size, stretches, divergence)
+
+
+def _sources(profile: Profile, row: int, block_size: int) -> list[tuple[int, int, int]]:
+    """Start and end in tokens, and the latest earlier request, of what others had of a prompt."""
+    hits = np.zeros(profile.requests, dtype=np.uint32)
+    hits[row] = profile.reusable_blocks[row]
+    _, previous, blocks = profile.gaps(hits)
+    ends = np.cumsum(blocks.astype(np.int64)) * block_size
+    starts = ends - blocks.astype(np.int64) * block_size
+    return list(zip(starts.tolist(), ends.tolist(), previous.tolist(), strict=True))
+
+
+def _cut(name: str, start: int, end: int, sources: list[tuple[int, int, int]]) -> list[Stretch]:
+    return [
+        Stretch(name, max(start, a), min(end, b), source)
+        for a, b, source in sources
+        if max(start, a) < min(end, b)
+    ]
+
+
+def _evicted(waterfall: Waterfall, row: int, stretches: list[Stretch]) -> list[Stretch]:
+    """Cut evicted stretches by the moment they left; only the ideal LRU cache tells it exactly."""
+    config = waterfall.result.config
+    if config["engine"] != "lru" or not stretches:
+        return stretches
+    capacity = usable_blocks(config)
+    assert capacity is not None
+    metrics = waterfall.result.metrics
+    size = metrics.block_size
+    victims = np.unique([s.source for s in stretches]).astype(np.uint32)
+    found = zip(
+        *(c.tolist() for c in metrics.profile.lru_evictions(capacity, victims)), strict=True
+    )
+    events = [event for event in found if event[3] < row]
+    cut: list[Stretch] = []
+    for s in stretches:
+        pieces = [
+            Stretch(s.name, max(s.start, keep * size), min(s.end, had * size), s.source, now)
+            for victim, keep, had, now in events
+            if victim == s.source and max(s.start, keep * size) < min(s.end, had * size)
+        ]
+        pieces.sort(key=lambda piece: piece.start)
+        kept = pieces[-1].end if pieces else s.start
+        cut += pieces
+        if kept < s.end:
+            cut.append(Stretch(s.name, kept, s.end, s.source, never_kept=True))
+    return cut
+
+
+def _divergence(
+    waterfall: Waterfall,
+    edges: list[int],
+    sources: list[tuple[int, int, int]],
+    row: int,
+    decode: Callable[[list[int]], str] | None,
+) -> Divergence | None:
+    at, length = edges[ALONG.index("cold")], edges[-1]
+    if at == 0 or at == length or not sources:
+        return None
+    other = sources[-1][2]
+    if decode is None or waterfall.trace.kind != "tokens":
+        return Divergence(at, other)
+    here = _sequence(waterfall.open_forest, row)
+    there = _sequence(waterfall.open_forest, other)
+
+    def text(ids: Any) -> str:
+        return decode([int(i) for i in ids])
+
+    return Divergence(
+        at,
+        other,
+        text(here[max(0, at - CONTEXT) : at]),
+        text(here[at : at + 2 * CONTEXT]),
+        text(there[at : at + 2 * CONTEXT]),
+    )
+
+
+def _sequence(forest: Forest, row: int) -> Any:
+    trace = forest.trace
+    assert trace.prompts is not None
+    prompt = trace.prompts[row]
+    if not forest.outputs or trace.outputs is None:
+        return prompt
+    return np.concatenate([prompt, trace.outputs[row]])

@@ -1,0 +1,371 @@
+"""The report: one HTML file that needs no network, for one replay or several."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prefixsim import __version__
+from prefixsim._files import atomic_write
+from prefixsim._json import plain
+from prefixsim.errors import InputError
+from prefixsim.explain.tables import label, lint_tables, remedy_tables, top_tables
+from prefixsim.explain.waterfall import CLASSES, MEANINGS
+from prefixsim.report import distributions as dist
+from prefixsim.report.figures import (
+    Figure,
+    Run,
+    block_sizes,
+    capacity_words,
+    hit_curve,
+    waterfall_bars,
+)
+from prefixsim.report.tables import Table, comparison_tables, group_table, written
+
+if TYPE_CHECKING:
+    from prefixsim.explain.lint import Lint
+    from prefixsim.result import Result
+
+__all__ = ["MOST_RUNS", "report_html", "write_report"]
+
+MOST_RUNS = 8
+"""Replays on one page; lines of more cannot be told apart."""
+
+_PREFIXES, _PREVIEW, _GROUPS = 12, 140, 10
+
+Decode = Callable[[list[int]], str]
+
+_DEFINITIONS = (
+    ("token hit rate", "hit tokens / prompt tokens, over all requests"),
+    (
+        "hit tokens",
+        "prompt tokens served from the cache: whole blocks, from the start of the prompt",
+    ),
+    ("sharing fraction", "hit tokens / prompt tokens of one request"),
+    ("infinite cache", "nothing is ever evicted: the ceiling of every policy at this block size"),
+    ("LRU", "the block used least recently is evicted; exact at every capacity"),
+    ("clairvoyant", "the block used again last is evicted (Belady, 1966): no policy hits more"),
+    ("reuse gap", "time since the previous request that contains the block"),
+    ("block lifetime, idle", "at eviction: time since the block came, and since its last use"),
+    ("working set", "distinct full blocks touched in a window of time"),
+    *((f"class: {label(name)}", MEANINGS[name]) for name in CLASSES),
+)
+
+
+def write_report(
+    results: Sequence[Result],
+    path: str | Path,
+    *,
+    bytes_per_token: float | None = None,
+    decode: Decode | None = None,
+    lint: Sequence[Lint] = (),
+) -> Path:
+    """Write the report of one or more replays; see :func:`report_html`."""
+    path = Path(path)
+    html = report_html(results, bytes_per_token=bytes_per_token, decode=decode, lint=lint)
+    atomic_write(path, html)
+    return path
+
+
+def report_html(
+    results: Sequence[Result],
+    *,
+    bytes_per_token: float | None = None,
+    decode: Decode | None = None,
+    lint: Sequence[Lint] = (),
+) -> str:
+    """Return a page that shows replays, alone or side by side.
+
+    Parameters
+    ----------
+    results : sequence of Result
+        At most :data:`MOST_RUNS`.
+    bytes_per_token : float, optional
+        Of the KV cache: capacities are then in GB (10^9 bytes).
+    decode : callable, optional
+        Turns token ids into text, to show what the top prefixes say.
+    lint : sequence of Lint, optional
+        One for each distinct trace, in the order of the results.
+
+    Returns
+    -------
+    str
+        HTML with everything it needs inside.
+    """
+    if not results:
+        msg = "a report needs at least one replay"
+        raise InputError(msg)
+    if len(results) > MOST_RUNS:
+        msg = f"{len(results)} replays in one report, at most {MOST_RUNS} can be told apart"
+        raise InputError(msg)
+    if not any(result.summary["prompt_tokens"] for result in results):
+        msg = f"{results[0].trace.name}: no prompt tokens, there is nothing to report"
+        raise InputError(msg)
+    runs = [
+        Run(name, result, bytes_per_token)
+        for name, result in zip(short_labels(results), results, strict=True)
+    ]
+    figures = [f for f in _figures(runs) if f is not None]
+    title = " · ".join(dict.fromkeys(run.result.trace.name for run in runs))
+    subtitle = runs[0].result.description if len(runs) == 1 else f"{len(runs)} replays compared"
+    body = [
+        _headline(runs),
+        *([_comparison(runs)] if len(runs) > 1 else []),
+        _section("Figures", "".join(map(_figure, figures)), "figures"),
+        *(_losses(run, i if len(runs) > 1 else None) for i, run in enumerate(runs)),
+        *_lint(runs, lint),
+        _prefixes(runs, decode),
+        *_groups(runs),
+        _configuration(runs),
+    ]
+    specs = {figure.key: figure.spec for figure in figures}
+    return _page(title, subtitle, "\n".join(body), specs)
+
+
+def short_labels(results: Sequence[Result]) -> list[str]:
+    """Return names that say only in what the replays differ; a number where they do not."""
+    facts = [
+        {
+            "trace": result.trace.name,
+            "engine": result.config["engine"],
+            **{k: _said(k, v) for k, v in result.config.items() if k != "engine"},
+        }
+        for result in results
+    ]
+    keys = list(dict.fromkeys(key for fact in facts for key in fact))
+    differ = [key for key in keys if len({str(fact.get(key)) for fact in facts}) > 1]
+    names = [", ".join(str(fact.get(k, "-")) for k in differ or ["trace"]) for fact in facts]
+    if len(set(names)) < len(names):
+        names = [f"{name} ({i})" for i, name in enumerate(names, 1)]
+    return names
+
+
+def _said(key: str, value: Any) -> str:
+    if key == "num_blocks":
+        return "unbounded" if value is None else f"{value:,} blocks"
+    if key == "block_size":
+        return f"block size {value}"
+    return f"{key.replace('_', ' ')} {value}"
+
+
+def _figures(runs: Sequence[Run]) -> Iterator[Figure | None]:
+    yield hit_curve(runs)
+    yield waterfall_bars(runs)
+    yield dist.over_time(runs)
+    yield dist.working_set(runs)
+    yield block_sizes(runs)
+    yield dist.sharing(runs)
+    yield dist.lengths(runs)
+    yield dist.block_counts(runs)
+    yield dist.reuse_gaps(runs)
+    yield dist.lifetimes(runs)
+    yield dist.turns(runs)
+
+
+def _page(title: str, subtitle: str, body: str, specs: dict[str, Any]) -> str:
+    assets = files("prefixsim.report") / "assets"
+    text = {
+        name: (assets / name).read_text(encoding="utf-8")
+        for name in ("page.html", "page.css", "page.js")
+    }
+    # Nothing in JSON can close the element it stands in.
+    data = json.dumps(plain(specs), separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+    parts = {
+        "title": escape(title),
+        "subtitle": escape(subtitle),
+        "version": escape(__version__),
+        "css": text["page.css"],
+        "specs": data,
+        "body": body,
+        "script": text["page.js"],
+        "vega": _vega(),
+    }
+    # In one pass: what is filled in may itself look like a place to fill.
+    return re.sub(r"@@(\w+)@@", lambda place: parts[place[1]], text["page.html"])
+
+
+def _vega() -> str:
+    """Return Vega, Vega-Lite and Vega-Embed as one script."""
+    import vl_convert as vlc  # noqa: PLC0415
+
+    bundle: str = vlc.javascript_bundle("window.vegaEmbed = vegaEmbed;")
+    return bundle.replace("</script", "<\\/script")
+
+
+def _section(title: str, content: str, name: str) -> str:
+    return f'<section id="{name}"><h2>{escape(title)}</h2>{content}</section>'
+
+
+def _headline(runs: Sequence[Run]) -> str:
+    if len(runs) > 1:
+        return ""
+    run = runs[0]
+    fall, summary = run.fall, run.result.summary
+    whole = max(1, fall.prompt_tokens)
+    rate = summary["token_hit_rate"]
+    cards = [
+        ("token hit rate", f"{rate:.1%}", "of the prompt tokens come from the cache"),
+        ("infinite cache", f"{run.ceiling:.1%}", "the ceiling at this block size"),
+        ("evicted", f"{fall.totals['evicted'] / whole:.1%}", _evicted(run)),
+        ("requests", _short(summary["requests"]), f"{_short(whole)} prompt tokens"),
+        ("unique blocks", _short(summary["unique_blocks"]), _size(run)),
+    ]
+    drawn = "".join(
+        f'<div class="card"><dt>{escape(name)}</dt><dd>{escape(value)}</dd>'
+        f"<p>{escape(note)}</p></div>"
+        for name, value, note in cards
+    )
+    return f'<dl class="cards" aria-label="Headline figures">{drawn}</dl>'
+
+
+def _evicted(run: Run) -> str:
+    fall = run.fall
+    if not fall.totals["evicted"]:
+        return "an infinite cache would hit no more"
+    share = fall.evicted_policy / fall.totals["evicted"]
+    return f"{share:.0%} of it due to the policy, {1 - share:.0%} to the capacity"
+
+
+def _size(run: Run) -> str:
+    blocks = run.forest.unique_blocks(run.block_size)
+    if run.bytes_per_token is None:
+        return f"of {run.block_size} tokens"
+    size = blocks * run.block_size * run.bytes_per_token / 1e9
+    return f"{capacity_words(size, 'GB')} of KV cache"
+
+
+def _short(value: float) -> str:
+    for size, suffix in ((1e9, " G"), (1e6, " M"), (1e4, " k")):
+        if value >= size:
+            divided = value / (size if suffix != " k" else 1e3)
+            return f"{divided:,.3g}{suffix}" if divided < 1000 else f"{divided:,.0f}{suffix}"
+    return f"{value:,.0f}"
+
+
+def _figure(figure: Figure) -> str:
+    key, wide = escape(figure.key), " wide" if figure.wide else ""
+    return (
+        f'<figure class="chart{wide}" id="{key}" aria-labelledby="{key}-title">'
+        f'<h3 id="{key}-title">{escape(figure.title)}</h3>'
+        f'<div class="plot" data-spec="{key}" role="img" tabindex="0" '
+        f'aria-label="{escape(figure.title)}. {escape(figure.says)}"></div>'
+        f"<figcaption>{escape(figure.says)}</figcaption>"
+        f"<details><summary>Data</summary>{_table(figure.table)}</details></figure>"
+    )
+
+
+def _table(table: Table) -> str:
+    notes = bool(table.notes)
+    head = [
+        _cell("th", text, i < table.words, ' scope="col"') for i, text in enumerate(table.header)
+    ]
+    rows = []
+    for i, row in enumerate(table.rows):
+        cells = [_cell("td", text, j < table.words) for j, text in enumerate(row)]
+        note = f'<td class="note">{escape(table.notes[i])}</td>' if notes else ""
+        rows.append(f"<tr>{''.join(cells)}{note}</tr>")
+    caption = f"<caption>{escape(table.title)}</caption>" if table.title else ""
+    extra = "<td></td>" if notes else ""
+    top = f"<thead><tr>{''.join(head)}{extra}</tr></thead>" if any(table.header) else ""
+    body = f"<tbody>{''.join(rows)}</tbody>"
+    return f'<div class="scroll" tabindex="0"><table>{caption}{top}{body}</table></div>'
+
+
+def _cell(tag: str, text: str, words: bool, attributes: str = "") -> str:
+    kind = "" if words else ' class="n"'
+    return f"<{tag}{kind}{attributes}>{escape(text)}</{tag}>"
+
+
+def _comparison(runs: Sequence[Run]) -> str:
+    tables = comparison_tables([run.result for run in runs], [run.label for run in runs])
+    return _section("Side by side", "".join(map(_table, tables)), "comparison")
+
+
+def _losses(run: Run, number: int | None) -> str:
+    remedies = "".join(map(_table, remedy_tables(run.fall)))
+    tops = "".join(
+        f"<details><summary>{escape(table.header[0])}: who loses most</summary>"
+        f"{_table(table)}</details>"
+        for table in top_tables(run.fall, 8)
+    )
+    name, key = ("", "losses") if number is None else (f": {run.label}", f"losses-{number}")
+    nothing = "" if remedies or tops else "<p>Nothing was lost.</p>"
+    return _section(f"What would recover the losses{name}", remedies + tops + nothing, key)
+
+
+def _lint(runs: Sequence[Run], lint: Sequence[Lint]) -> Iterator[str]:
+    names = list(dict.fromkeys(run.result.trace.name for run in runs))
+    for i, found in enumerate(lint):
+        title = "Prompt lint" + (f": {names[i]}" if len(lint) > 1 else "")
+        yield _section(title, "".join(map(_table, lint_tables(found))), f"lint-{i}")
+
+
+def _prefixes(runs: Sequence[Run], decode: Decode | None) -> str:
+    chosen = list({id(run.forest): run for run in reversed(runs)}.values())[::-1]
+    parts = []
+    for run in chosen:
+        found = run.forest.top_prefixes(_PREFIXES).to_pylist()
+        rows = [
+            [
+                written(row["tokens"], "count"),
+                written(row["requests"], "count"),
+                written(row["saved_tokens"], "count"),
+                _says(run, row["request"], row["tokens"], decode),
+            ]
+            for row in found
+        ]
+        header = ["prefix of tokens", "requests", "saved by an infinite cache", "begins"]
+        title = run.result.trace.name if len(chosen) > 1 else ""
+        parts.append(_table(Table(title, header, rows, words=0)))
+    return _section("Top shared prefixes", "".join(parts), "prefixes")
+
+
+def _says(run: Run, request: int, tokens: int, decode: Decode | None) -> str:
+    from prefixsim.explain.top import name_of  # noqa: PLC0415
+
+    if decode is None or run.result.trace.kind != "tokens":
+        return f"first in request {name_of(run.result.trace, request)}"
+    ids = run.forest.prefix_ids(request, min(tokens, _PREVIEW))
+    text = " ".join(decode([int(i) for i in ids]).split())
+    return text if len(text) <= _PREVIEW else f"{text[:_PREVIEW]}…"
+
+
+def _groups(runs: Sequence[Run]) -> Iterator[str]:
+    for by in ("session", "category", "salt"):
+        tables = []
+        for run in runs:
+            groups = run.result.metrics.groups(by)  # type: ignore[arg-type]
+            if groups and (by == "session" or len(groups) > 1):
+                table = group_table(by, groups, _GROUPS)
+                title = f"{run.label}: {table.title}" if len(runs) > 1 else table.title
+                tables.append(_table(Table(title, table.header, table.rows)))
+        if tables:
+            plural = {"session": "Sessions", "category": "Categories", "salt": "Salts"}[by]
+            yield _section(plural, "".join(tables), by)
+
+
+def _configuration(runs: Sequence[Run]) -> str:
+    parts = []
+    for run in runs:
+        facts = {
+            "trace": run.result.trace.name,
+            "digest": run.result.provenance["digest"],
+            "requests": f"{len(run.result.trace):,}",
+            "ids": run.result.trace.kind,
+            **{k: "unbounded" if k == "num_blocks" and v is None else v
+               for k, v in run.result.config.items()},
+            "prefixsim": __version__,
+        }  # fmt: skip
+        if run.bytes_per_token is not None:
+            facts["KV cache bytes per token"] = f"{run.bytes_per_token:,g}"
+        rows = [[k.replace("_", " "), str(v)] for k, v in facts.items()]
+        parts.append(_table(Table(run.label if len(runs) > 1 else "", ["", ""], rows, words=2)))
+    terms = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in _DEFINITIONS)
+    return _section("Configuration", "".join(parts), "configuration") + _section(
+        "Definitions", f'<dl class="terms">{terms}</dl>', "definitions"
+    )

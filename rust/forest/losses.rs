@@ -1,0 +1,118 @@
+//! Where in the forest tokens are lost: stretches of prompts added up over segments.
+
+use super::Forest;
+use crate::error::{Error, Result};
+
+/// Segments of the forest and the tokens that prompts lose there, the most first.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SegmentLosses {
+    /// Depth at which each segment starts, in tokens.
+    pub start: Vec<u64>,
+    /// Depth at which it ends, in tokens.
+    pub end: Vec<u64>,
+    /// Tokens lost in it, summed over requests.
+    pub tokens: Vec<u64>,
+    /// Number of requests that lose tokens in it.
+    pub requests: Vec<u32>,
+    /// A request whose sequence passes through it.
+    pub example: Vec<u32>,
+}
+
+impl Forest {
+    /// Adds up the stretches `from[i]..to[i]` (in tokens) of all prompts over the segments they lie
+    /// on, and returns the `count` segments with the largest sums.
+    ///
+    /// A stretch covers whole segments but for its ends. It is marked at its two ends only, and the
+    /// marks are added up from the leaves: O(log requests) per request, whatever its length. What
+    /// lies behind the ids of a prompt belongs to no segment and is not counted.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if a column is not one row per request or a stretch descends.
+    pub fn segment_losses(&self, from: &[u32], to: &[u32], count: usize) -> Result<SegmentLosses> {
+        if from.len() != self.requests() || to.len() != self.requests() {
+            return Err(Error::invalid(format!(
+                "{} and {} rows given, but the trace has {} requests",
+                from.len(),
+                to.len(),
+                self.requests()
+            )));
+        }
+        let (mut cover, mut tokens) = (vec![0i64; self.nodes()], vec![0i64; self.nodes()]);
+        for (request, (&from, &to)) in from.iter().zip(to).enumerate() {
+            if from > to {
+                return Err(Error::invalid(format!(
+                    "request {request}: a stretch from {from} to {to} descends"
+                )));
+            }
+            let last = self.prompt_node[request];
+            let to = u64::from(to).min(self.depth_in_tokens(last));
+            let from = u64::from(from);
+            if from < to {
+                self.mark(last, from, to, &mut cover, &mut tokens);
+            }
+        }
+        for node in (0..self.nodes()).rev() {
+            let above = self.parent[node] as usize;
+            if above != node {
+                cover[above] += cover[node];
+                let length = self.depth_in_tokens(node as u32) - self.top_in_tokens(node as u32);
+                tokens[node] += cover[node] * length as i64;
+            }
+        }
+        Ok(self.most_lost(&cover, &tokens, count))
+    }
+
+    /// Notes a stretch: `cover` at both ends, and in `tokens` what the end segments have too much.
+    fn mark(&self, last: u32, from: u64, to: u64, cover: &mut [i64], tokens: &mut [i64]) {
+        let unit = u64::from(self.unit);
+        let bottom = self.node_at(last, to.div_ceil(unit) as u32);
+        let top = self.node_at(last, (from / unit) as u32 + 1);
+        cover[bottom as usize] += 1;
+        cover[self.parent[top as usize] as usize] -= 1;
+        tokens[bottom as usize] -= (self.depth_in_tokens(bottom) - to) as i64;
+        tokens[top as usize] -= (from - self.top_in_tokens(top)) as i64;
+    }
+
+    fn most_lost(&self, cover: &[i64], tokens: &[i64], count: usize) -> SegmentLosses {
+        let mut nodes: Vec<u32> = (0..self.nodes() as u32)
+            .filter(|&n| tokens[n as usize] > 0)
+            .collect();
+        let order = |n: u32| (std::cmp::Reverse(tokens[n as usize]), n);
+        if nodes.len() > count {
+            nodes.select_nth_unstable_by_key(count, |&n| order(n));
+            nodes.truncate(count);
+        }
+        nodes.sort_unstable_by_key(|&n| order(n));
+        SegmentLosses {
+            start: nodes.iter().map(|&n| self.top_in_tokens(n)).collect(),
+            end: nodes.iter().map(|&n| self.depth_in_tokens(n)).collect(),
+            tokens: nodes.iter().map(|&n| tokens[n as usize] as u64).collect(),
+            requests: nodes.iter().map(|&n| cover[n as usize] as u32).collect(),
+            example: nodes
+                .iter()
+                .map(|&n| self.representative[n as usize])
+                .collect(),
+        }
+    }
+
+    fn depth_in_tokens(&self, node: u32) -> u64 {
+        u64::from(self.end[node as usize]) * u64::from(self.unit)
+    }
+
+    fn top_in_tokens(&self, node: u32) -> u64 {
+        self.depth_in_tokens(self.parent[node as usize])
+    }
+
+    /// The node, `node` or one above it, that holds the unit that ends at `depth` (at least 1).
+    fn node_at(&self, node: u32, depth: u32) -> u32 {
+        let mut path = self.path_of[node as usize];
+        while self.paths[path as usize].top >= depth {
+            path = self.paths[path as usize].up;
+        }
+        // The nodes of a path follow each other, and so do the paths.
+        let first = self.path_of.partition_point(|&p| p < path);
+        let nodes = self.path_of[first..].partition_point(|&p| p == path);
+        let above = self.end[first..first + nodes].partition_point(|&end| end < depth);
+        (first + above) as u32
+    }
+}
