@@ -24,6 +24,7 @@ _COMMANDS = (
     "replay",
     "curve",
     "sweep",
+    "compare",
     "info",
     "convert",
 )

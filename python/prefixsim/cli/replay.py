@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from prefixsim.cli import _engine_options as given
 from prefixsim.cli import app
 from prefixsim.errors import InputError
 
@@ -79,8 +80,8 @@ def replay_command(  # noqa: PLR0917 - the parser passes options by name
         str | None,
         typer.Option(
             metavar="NAME",
-            help="'lru' (ideal) or 'block-manager' (vLLM's KV cache manager), the default for a "
-            "bounded cache.",
+            help="'lru' (ideal), 'block-manager' (vLLM's KV cache manager), the default for a "
+            "bounded cache, or 'vllm' (with its scheduler and time).",
         ),
     ] = None,
     prefix_caching: Annotated[
@@ -90,8 +91,12 @@ def replay_command(  # noqa: PLR0917 - the parser passes options by name
         int, typer.Option(metavar="K", help="Requests that hold their blocks at once.")
     ] = 1,
     cache_outputs: Annotated[
-        bool, typer.Option("--cache-outputs", help="Generated tokens stay in the cache.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--cache-outputs/--no-cache-outputs",
+            help="Generated tokens stay in the cache; default: only with 'vllm'.",
+        ),
+    ] = None,
     partial_blocks: Annotated[
         bool, typer.Option("--partial-blocks", help="A trailing partial block counts as a block.")
     ] = False,
@@ -106,6 +111,20 @@ def replay_command(  # noqa: PLR0917 - the parser passes options by name
         float,
         typer.Option(metavar="SHARE", help="Share of the requests that only warm the cache up."),
     ] = 0.0,
+    vllm_version: given.EngineVersion = None,
+    max_num_seqs: given.MaxNumSeqs = None,
+    max_num_batched_tokens: given.MaxNumBatchedTokens = None,
+    long_prefill_token_threshold: given.LongPrefill = None,
+    watermark: given.Watermark = None,
+    max_model_len: given.MaxModelLen = None,
+    sliding_window: given.SlidingWindow = None,
+    arrivals: given.Arrivals = None,
+    latency: given.Latency = None,
+    kv_memory: given.KvMemory = None,
+    model_config: given.ModelConfig = None,
+    tensor_parallel: given.TensorParallel = None,
+    kv_events: given.KvEvents = None,
+    steps_out: given.StepsOut = None,
     by: Annotated[
         str | None,
         typer.Option(metavar="LABEL", help="Also by 'category', 'salt' or 'session'."),
@@ -149,6 +168,22 @@ def replay_command(  # noqa: PLR0917 - the parser passes options by name
     if by is not None:
         check_choice("--by", by, ("category", "salt", "session"))
 
+    options = given.chosen(
+        version=vllm_version,
+        max_num_seqs=max_num_seqs,
+        max_num_batched_tokens=max_num_batched_tokens,
+        long_prefill_token_threshold=long_prefill_token_threshold,
+        watermark=watermark,
+        max_model_len=max_model_len,
+        sliding_window=sliding_window,
+        arrivals=arrivals,
+        latency=latency,
+        kv_memory=kv_memory,
+        model_config=model_config,
+        tensor_parallel=tensor_parallel,
+    )
+    given.check(engine, files, kv_events, steps_out)
+
     from prefixsim._replay import replay  # noqa: PLC0415
     from prefixsim.formats import read_trace  # noqa: PLC0415
     from prefixsim.result import results_json, save_results  # noqa: PLC0415
@@ -176,9 +211,13 @@ def replay_command(  # noqa: PLR0917 - the parser passes options by name
                     partial_blocks=partial_blocks,
                     warmup=warmup,
                     model=model,
+                    **options,
                 )
             )
             _ = results[-1].summary
+    if kv_events is not None or steps_out is not None:
+        with working("recording events and steps"):
+            given.record(results[0], options, kv_events, steps_out)
     if output_file is not None:
         from prefixsim._files import atomic_write  # noqa: PLC0415
 
@@ -199,10 +238,10 @@ def replay_command(  # noqa: PLR0917 - the parser passes options by name
     if as_json:
         sys.stdout.write(results_json(results))
     else:
-        _print(results, by)
+        _print(results, by, options)
 
 
-def _print(results: list[Result], by: str | None) -> None:
+def _print(results: list[Result], by: str | None, options: dict[str, Any]) -> None:
     from prefixsim.cli._terminal import print_tables  # noqa: PLC0415
     from prefixsim.report.tables import (  # noqa: PLC0415
         comparison_tables,
@@ -221,4 +260,6 @@ def _print(results: list[Result], by: str | None) -> None:
             msg = f"{result.trace.name}: its requests have no {by}"
             raise InputError(msg)
         tables.append(group_table(str(by), groups, GROUPS_SHOWN))
+    if results[0].outcome.engine == "vllm":
+        tables += given.timing(results, options)
     print_tables(tables)

@@ -453,10 +453,10 @@ def config_from(
     tensor_parallel = chosen.pop("tensor_parallel", 1)
     model = None if path is None else Model.read(path)
     if memory is not None:
-        if model is None or num_blocks is not None:
+        if path is None or num_blocks is not None:
             msg = "kv_memory needs model_config, the model's config.json, and no num_blocks"
             raise InputError(msg)
-        num_blocks = kv_blocks(memory, model, block_size)
+        num_blocks = kv_blocks(memory, path, block_size, tensor_parallel)
     latency = chosen.pop("latency", Fixed(0.02))
     if isinstance(latency, str):
         latency = parse_latency(latency, model, tensor_parallel)
