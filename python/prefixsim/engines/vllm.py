@@ -147,7 +147,7 @@ class VllmConfig:
             "num_blocks": UNBOUNDED if unbounded else self.num_blocks,
             "enable_caching": self.enable_caching,
             "max_model_len": self.max_model_len,
-            "watermark": 0.0 if unbounded else self.watermark,
+            "watermark": 0.0 if unbounded and 0 <= self.watermark < 1 else self.watermark,
             "sliding_window": self.sliding_window,
             "max_num_seqs": self.max_num_seqs,
             "max_num_batched_tokens": self.max_num_batched_tokens,
