@@ -27,6 +27,7 @@ _COMMANDS = (
     "explain",
     "lint",
     "report",
+    "compare",
     "info",
     "convert",
 )

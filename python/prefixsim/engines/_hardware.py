@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from prefixsim.errors import InputError
+from prefixsim.kvbytes import DTYPES, kv_bytes_per_token
 
 __all__ = ["GPUS", "Gpu", "Model", "kv_blocks", "parse_bytes"]
 
@@ -52,7 +53,6 @@ GPUS: dict[str, Gpu] = {
 }
 """Vendors' data sheets: dense BF16 (FP16 where there is no BF16) and SXM modules if not said."""
 
-_DTYPE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "fp8": 1, "int8": 1}
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _BINARY = {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 
@@ -173,10 +173,6 @@ class Model:
         expert = matrices * hidden * expert_inner
         head = hidden * vocabulary
 
-        latent = sizes("kv_lora_rank", default=0, minimum=0)
-        rope = sizes("qk_rope_head_dim", default=0, minimum=0)
-        per_layer = latent + rope if latent else 2 * kv_heads * head_dim
-        kv_bytes = weight_bytes if kv_dtype is None else _dtype_bytes(kv_dtype)
         window = config.get("sliding_window")
         uses_window = config.get("use_sliding_window", True) and "layer_types" not in config
         length = config.get("max_position_embeddings") or config.get("n_positions")
@@ -186,7 +182,7 @@ class Model:
             active_parameters=layers * (attention + expert * (used + shared)),
             head_parameters=head,
             attention_flops=4 * layers * heads * head_dim,
-            kv_bytes_per_token=layers * per_layer * kv_bytes,
+            kv_bytes_per_token=kv_bytes_per_token(config, dtype=kv_dtype).per_token,
             weight_bytes=weight_bytes,
             sliding_window=window if isinstance(window, int) and uses_window else None,
             max_model_len=length if isinstance(length, int) else None,
@@ -215,22 +211,25 @@ class _Sizes:
 
 def _dtype_bytes(dtype: str) -> int:
     known = str(dtype).removeprefix("torch.")
-    if known.startswith(("fp8", "float8")):
-        known = "fp8"
-    if known not in _DTYPE_BYTES:
-        msg = f"unknown data type {dtype!r}, choose one of {', '.join(_DTYPE_BYTES)}"
+    if known not in DTYPES:
+        msg = f"unknown data type {dtype!r}, choose one of {', '.join(DTYPES)}"
         raise InputError(msg)
-    return _DTYPE_BYTES[known]
+    return DTYPES[known]
 
 
-def kv_blocks(memory: str | int, model: Model, block_size: int) -> int:
-    """Return how many blocks fit in the memory that all GPUs together set aside for KV."""
-    size = parse_bytes(memory)
-    blocks = size // (block_size * model.kv_bytes_per_token)
+def kv_blocks(
+    memory: str | int, config: str | Path, block_size: int, tensor_parallel: int = 1
+) -> int:
+    """Return how many blocks fit in the memory that each GPU sets aside for KV.
+
+    One of them is the null block.
+    """
+    per_token = kv_bytes_per_token(config, tensor_parallel=tensor_parallel).per_token
+    blocks = parse_bytes(memory) // (block_size * per_token)
     if blocks < 2:
         msg = (
-            f"{memory} hold {blocks} blocks of {block_size} tokens of {model.name} "
-            f"({model.kv_bytes_per_token:,} bytes per token): give more memory"
+            f"{memory} of KV cache hold {blocks} blocks of {block_size} tokens of {config} "
+            f"({per_token:,} bytes per token): give more memory"
         )
         raise InputError(msg)
     return blocks

@@ -147,7 +147,7 @@ class VllmConfig:
             "num_blocks": UNBOUNDED if unbounded else self.num_blocks,
             "enable_caching": self.enable_caching,
             "max_model_len": self.max_model_len,
-            "watermark": 0.0 if unbounded else self.watermark,
+            "watermark": 0.0 if unbounded and 0 <= self.watermark < 1 else self.watermark,
             "sliding_window": self.sliding_window,
             "max_num_seqs": self.max_num_seqs,
             "max_num_batched_tokens": self.max_num_batched_tokens,
@@ -463,10 +463,10 @@ def config_from(
     tensor_parallel = chosen.pop("tensor_parallel", 1)
     model = None if path is None else Model.read(path)
     if memory is not None:
-        if model is None or num_blocks is not None:
+        if path is None or num_blocks is not None:
             msg = "kv_memory needs model_config, the model's config.json, and no num_blocks"
             raise InputError(msg)
-        num_blocks = kv_blocks(memory, model, block_size)
+        num_blocks = kv_blocks(memory, path, block_size, tensor_parallel)
     latency = chosen.pop("latency", Fixed(0.02))
     if isinstance(latency, str):
         latency = parse_latency(latency, model, tensor_parallel)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
+from prefixsim.errors import InputError
 from prefixsim.report.tables import Figure, Table, ratio, written
 
 if TYPE_CHECKING:
     from prefixsim.result import Result
 
-__all__ = ["serving_table"]
+__all__ = ["COMPARED", "comparison", "figure", "serving_table"]
 
 _FIGURES = (
     Figure("token hit rate", "token_hit_rate", "rate", "hit tokens / prompt tokens"),
@@ -28,6 +29,18 @@ _TIMES = (
     Figure("end to end (s)", "e2e_s", "latency", "arrival to last token"),
 )
 _STATISTICS = ("median", "p90", "p99")
+
+COMPARED = (
+    Figure("token hit rate", "token_hit_rate", "rate"),
+    Figure("TTFT p50", "ttft_s.median", "latency"),
+    Figure("TTFT p99", "ttft_s.p99", "latency"),
+    Figure("TPOT p50", "tpot_s.median", "latency"),
+    Figure("e2e p50", "e2e_s.median", "latency"),
+    Figure("output tokens/s", "output_tokens_per_s", "number"),
+    Figure("preemptions", "preemptions", "count"),
+    Figure("peak cache usage", "peak_cache_usage", "rate"),
+)
+"""Columns of a comparison."""
 
 
 def serving_table(results: Sequence[Result], names: Sequence[str]) -> Table:
@@ -61,3 +74,60 @@ def _value(result: Result, figure: Figure, statistic: str) -> float | None:
     if statistic and value is not None:
         return value[statistic]  # type: ignore[no-any-return]
     return value
+
+
+def figure(summary: Mapping[str, Any], path: str) -> float | None:
+    """Return a figure by its name, such as ``ttft_s.p99``.
+
+    Raises
+    ------
+    InputError
+        If there is no such number.
+    """
+    value: Any = summary
+    for key in path.split("."):
+        if not isinstance(value, Mapping) or key not in value:
+            names = [name for name, v in summary.items() if isinstance(v, int | float)]
+            names += [f"{name}.median" for name, v in summary.items() if isinstance(v, Mapping)]
+            msg = f"no figure {path!r}, choose one such as {', '.join(sorted(names)[:12])}"
+            raise InputError(msg)
+        value = value[key]
+    if value is not None and not isinstance(value, int | float):
+        msg = f"{path!r} is not a number, add .mean, .median, .p90 or .p99"
+        raise InputError(msg)
+    return value
+
+
+def comparison(
+    names: Sequence[str],
+    runs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]],
+    sort: str | None,
+    title: str,
+) -> Table:
+    """Return one row per run: settings ``names``, then figures; best first by ``sort``.
+
+    Rates and ``tokens/s`` are best when high, everything else when low; a leading ``-`` in
+    ``sort`` turns that around.
+    """
+    ordered = list(runs)
+    if sort:
+        path = sort.lstrip("-")
+        high = path.endswith(("_rate", "_per_s")) or path.startswith("blocks_reused")
+        sign = (-1 if high else 1) * (-1 if sort.startswith("-") else 1)
+
+        def key(run: tuple[Mapping[str, Any], Mapping[str, Any]]) -> tuple[bool, float]:
+            value = figure(run[1], path)
+            return (value is None, 0.0 if value is None else sign * value)
+
+        ordered.sort(key=key)
+    rows = [
+        [
+            *(str(settings[name]) for name in names),
+            *(
+                written(figure(summary, f.key) if f.key.split(".")[0] in summary else None, f.kind)
+                for f in COMPARED
+            ),
+        ]
+        for settings, summary in ordered
+    ]
+    return Table(title, [*names, *(f.label for f in COMPARED)], rows)
