@@ -69,7 +69,6 @@ def test_compile_tokens(benchmark: Any, tokens: Trace, sessions: bool) -> None:
     values = tokens.prompts.values
     target = np.zeros_like(values)
     memcpy = best(lambda: np.copyto(target, values))
-    del target
     benchmark.pedantic(lambda: compile(trace), rounds=3, warmup_rounds=1)
     report(benchmark, len(trace))
     benchmark.extra_info["bytes_per_s"] = round(values.nbytes / benchmark.stats.stats.min)
