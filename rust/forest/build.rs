@@ -120,7 +120,7 @@ impl Entrant {
             }
             turn = Some(place);
         }
-        let place = draft.walk(request, root, root);
+        let place = draft.walk(request, root);
         self.place = turn
             .filter(|turn| turn.units >= place.units)
             .unwrap_or(place);

@@ -13,6 +13,8 @@ pub(super) const SEVERAL: u32 = NONE - 1;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Node {
     pub parent: u32,
+    /// Depth at which its parent ends, in units.
+    start: u32,
     /// Depth at which it ends, in units.
     pub end: u32,
     /// A request whose sequence passes through it.
@@ -77,6 +79,7 @@ impl<'a, T: Unit> Draft<'a, T> {
     pub fn new(sequences: &'a Sequences<'a, T>, roots: u32) -> Self {
         let root = |parent| Node {
             parent,
+            start: 0,
             end: 0,
             guide: NONE,
             first: 0,
@@ -116,7 +119,7 @@ impl<'a, T: Unit> Draft<'a, T> {
     }
 
     /// Goes down from the end of `node`, which is on the path of `request`, as far as it goes.
-    pub fn walk(&self, request: usize, node: u32, root: u32) -> Place {
+    pub fn walk(&self, request: usize, node: u32) -> Place {
         let length = self.sequences.len(request);
         let mut place = Place::at(node, self.nodes[node as usize].end);
         let mut hops = 0;
@@ -127,7 +130,7 @@ impl<'a, T: Unit> Draft<'a, T> {
             let guide = self.nodes[child as usize].guide as usize;
             let from = place.units as usize + 1;
             place.units = self.sequences.common(request, guide, from) as u32;
-            place.node = self.above(self.last[guide], root, place.units);
+            place.node = self.between(child, self.last[guide], place.units);
             if hops < ENTRIES {
                 place.entries[hops] = child;
                 hops += 1;
@@ -145,7 +148,7 @@ impl<'a, T: Unit> Draft<'a, T> {
         let length = self.sequences.len(request);
         let mut node = self.take(request, root, place);
         // Others may have come since the place was found.
-        let further = self.walk(request, node, root);
+        let further = self.walk(request, node);
         if further.units > place.units {
             node = self.take(request, root, &further);
         }
@@ -154,6 +157,7 @@ impl<'a, T: Unit> Draft<'a, T> {
             let first = self.sequences.get(request, depth).fold();
             node = self.push(Node {
                 parent: node,
+                start: depth as u32,
                 end: length as u32,
                 guide: request as u32,
                 first,
@@ -190,12 +194,28 @@ impl<'a, T: Unit> Draft<'a, T> {
         if depth == 0 {
             return root;
         }
+        while self.nodes[node as usize].start >= depth {
+            node = self.nodes[node as usize].parent;
+        }
+        node
+    }
+
+    /// [`Self::above`] for a depth that `upper`, on the way to `lower`, is not below: looked for from
+    /// both sides, as either may be hundreds of turns away.
+    fn between(&self, mut upper: u32, mut lower: u32, depth: u32) -> u32 {
         loop {
-            let parent = self.nodes[node as usize].parent;
-            if self.nodes[parent as usize].end < depth {
-                return node;
+            let Node { end, child, .. } = self.nodes[upper as usize];
+            if end >= depth {
+                return upper;
             }
-            node = parent;
+            if child < SEVERAL {
+                upper = child;
+            }
+            let Node { start, parent, .. } = self.nodes[lower as usize];
+            if start < depth {
+                return lower;
+            }
+            lower = parent;
         }
     }
 
@@ -220,7 +240,7 @@ impl<'a, T: Unit> Draft<'a, T> {
         }
         let first = self.sequences.get(lower.guide as usize, depth as usize);
         let lower = &mut self.nodes[node as usize];
-        (lower.parent, lower.first) = (upper, first.fold());
+        (lower.parent, lower.start, lower.first) = (upper, depth, first.fold());
         upper
     }
 
