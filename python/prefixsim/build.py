@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -24,9 +24,10 @@ from prefixsim.arrivals import ArrivalClock, Arrivals
 from prefixsim.chat import ChatReader, Conversation
 from prefixsim.errors import InputError
 from prefixsim.sessions import Session, SessionEncoder, TextSession
+from prefixsim.sinks import Memory, Sink, Turn, Writer
 from prefixsim.templates import Template, user_turns
 from prefixsim.tokenize import DEFAULT_MODEL, ChatTokenizer, Tokenization, Tokens
-from prefixsim.trace import Codes, Ragged, Trace
+from prefixsim.trace import Trace
 from prefixsim.trace_summary import SUMMARY_FILE, ConversationCounts, KindCounts, distribution
 
 __all__ = ["BuiltTraces", "OutputFormat", "build_traces"]
@@ -36,14 +37,8 @@ KINDS = ("single_turn", "multi_turn")
 
 _BATCH_CONVERSATIONS = 512
 _BATCH_CHARACTERS = 4_000_000
-_FLUSH_REQUESTS = 4096
-_FLUSH_TOKENS = 2_000_000
 _MOST_TOKENS_COMPILED = 200_000_000  # the one step that needs a whole trace in memory
 _BYTES_PER_TOKEN = 4  # of English text; used for answers of text traces only
-
-
-class _Writer(Protocol):
-    def write(self, batch: Trace) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -80,86 +75,6 @@ class BuiltTraces:
 
     def _trace(self, kind: str) -> Trace:
         return self._traces[kind] if kind in self._traces else Trace.read(self.files[kind])
-
-
-class _Turn(NamedTuple):
-    """A request waiting for its time; ordered by time, then place in the data."""
-
-    time: float
-    conversation: int
-    turn: int
-    session: str
-    prompts: tuple[Any, Any]
-    output: Any
-    output_len: int
-
-
-class _Memory:
-    def __init__(self) -> None:
-        self.batches: list[Trace] = []
-
-    def write(self, batch: Trace) -> None:
-        self.batches.append(batch)
-
-    def trace(self) -> Trace:
-        """Join the batches."""
-        from prefixsim.transform import concat  # noqa: PLC0415
-
-        return concat(self.batches).replace(meta=self.batches[0].meta)
-
-
-class _Sink:
-    """Collects requests of one trace and hands them on in batches."""
-
-    def __init__(self, writer: _Writer, name: str, meta: dict[str, Any]) -> None:
-        self._writer = writer
-        self._name = name
-        self._meta = meta
-        self._turns: list[tuple[_Turn, Any]] = []
-        self._tokens = 0
-        self.counts = KindCounts()
-
-    def add(self, turn: _Turn, prompt: Any) -> None:
-        text = isinstance(prompt, str)
-        if not text:
-            prompt = np.concatenate(prompt) if prompt else _EMPTY
-        self._turns.append((turn, prompt))
-        self._tokens += len(prompt)
-        self.counts.add(len(prompt), turn.output_len, turn.time)
-        if len(self._turns) >= _FLUSH_REQUESTS or self._tokens >= _FLUSH_TOKENS:
-            self.flush()
-
-    def flush(self) -> None:
-        if not self._turns:
-            return
-        turns = [turn for turn, _ in self._turns]
-        prompts = [prompt for _, prompt in self._turns]
-        outputs = [turn.output for turn in turns]
-        text = isinstance(prompts[0], str)
-        lengths = [0 if text else len(p) for p in prompts]
-        self._writer.write(
-            Trace(
-                timestamp=np.array([t.time for t in turns]),
-                prompt_len=np.array(lengths, dtype=np.uint32),
-                output_len=np.array([t.output_len for t in turns], dtype=np.uint32),
-                prompts=None if text else Ragged.from_lists(prompts),
-                outputs=None
-                if text
-                else Ragged.from_lists([_EMPTY if o is None else o for o in outputs]),
-                texts=prompts if text else None,
-                output_texts=["" if o is None else o for o in outputs] if text else None,
-                request_id=[f"{t.session}:{t.turn}" for t in turns],
-                session=Codes.from_strings([t.session for t in turns]),
-                turn=np.array([t.turn for t in turns], dtype=np.uint32),
-                name=self._name,
-                meta=self._meta,
-            )
-        )
-        self._turns = []
-        self._tokens = 0
-
-
-_EMPTY: Tokens = np.empty(0, dtype=np.uint32)
 
 
 def build_traces(
@@ -252,21 +167,21 @@ def build_traces(
     folder = None if output_dir is None else Path(output_dir)
     files: dict[str, Path] = {}
     with ExitStack() as stack:
-        writers: dict[str, _Writer] = {}
+        writers: dict[str, Writer] = {}
         for kind in KINDS:
             if folder is None:
-                writers[kind] = _Memory()
+                writers[kind] = Memory()
             else:
                 from prefixsim.formats import open_writer  # noqa: PLC0415
 
                 files[kind] = folder / f"{kind}_trace.{output_format}"
                 writers[kind] = stack.enter_context(open_writer(files[kind]))
         sinks = [
-            _Sink(writers[kind], kind, {"config": config, "seed": arrivals.seed}) for kind in KINDS
+            Sink(writers[kind], kind, {"config": config, "seed": arrivals.seed}) for kind in KINDS
         ]
         run.write(sinks)
     summary = run.summary(config, sinks)
-    traces = {kind: w.trace() for kind, w in writers.items() if isinstance(w, _Memory)}
+    traces = {kind: w.trace() for kind, w in writers.items() if isinstance(w, Memory)}
     for kind in KINDS:
         row = summary["traces"][kind]
         source = traces[kind] if kind in traces else files[kind]
@@ -348,9 +263,9 @@ class _Run:
         self.progress = progress
         self.counts = ConversationCounts()
 
-    def write(self, sinks: Sequence[_Sink]) -> None:
+    def write(self, sinks: Sequence[Sink]) -> None:
         """Write every request, in the order of time."""
-        waiting: list[_Turn] = []
+        waiting: list[Turn] = []
         for session in self._sessions():
             turns = self._turns(session)
             while waiting and waiting[0].time <= turns[0].time:
@@ -368,7 +283,7 @@ class _Run:
             raise InputError(msg)
 
     @staticmethod
-    def _emit(turn: _Turn, sinks: Sequence[_Sink]) -> None:
+    def _emit(turn: Turn, sinks: Sequence[Sink]) -> None:
         for sink, prompt in zip(sinks, turn.prompts, strict=True):
             sink.add(turn, prompt)
 
@@ -409,7 +324,7 @@ class _Run:
         counts.empty_user_messages += sum(not messages[at].text for at in turns)
         return True
 
-    def _turns(self, session: Session | TextSession) -> list[_Turn]:
+    def _turns(self, session: Session | TextSession) -> list[Turn]:
         conversation = session.conversation
         name = str(conversation.index)
         if conversation.id:
@@ -422,7 +337,7 @@ class _Run:
         prompts = zip(session.single, session.multi, strict=True)
         rows = zip(times, prompts, session.outputs, lengths, strict=True)
         return [
-            _Turn(time, conversation.index, k, name, both, output, length)
+            Turn(time, conversation.index, k, name, both, output, length)
             for k, (time, both, output, length) in enumerate(rows)
         ]
 
@@ -431,7 +346,7 @@ class _Run:
             return -(-len(output.encode()) // _BYTES_PER_TOKEN)
         return len(output)
 
-    def summary(self, config: dict[str, Any], sinks: Sequence[_Sink]) -> dict[str, Any]:
+    def summary(self, config: dict[str, Any], sinks: Sequence[Sink]) -> dict[str, Any]:
         """Return the content of ``trace_summary.json``."""
         unit = "characters" if self.text else "tokens"
         return {
