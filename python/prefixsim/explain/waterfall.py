@@ -292,10 +292,7 @@ def _available(result: Result, ceiling: U32) -> U32:
         return ceiling
     if result.config["num_blocks"] is None:
         return result.outcome.hit_tokens
-    from prefixsim._replay import replay  # noqa: PLC0415
-
-    endless = replay(result.metrics.forest, **{**result.config, "num_blocks": None})
-    return endless.outcome.hit_tokens
+    return result.again(num_blocks=None).outcome.hit_tokens
 
 
 def _finest(forest: Forest) -> Forest:

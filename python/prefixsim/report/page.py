@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from html import escape
 from importlib.resources import files
 from pathlib import Path
@@ -189,6 +190,7 @@ def _page(title: str, subtitle: str, body: str, specs: dict[str, Any]) -> str:
     return re.sub(r"@@(\w+)@@", lambda place: parts[place[1]], text["page.html"])
 
 
+@cache
 def _vega() -> str:
     """Return Vega, Vega-Lite and Vega-Embed as one script."""
     import vl_convert as vlc  # noqa: PLC0415
