@@ -164,7 +164,7 @@ class Browser:
         path.write_bytes(base64.b64decode(found["data"]))
 
     def complaints(self) -> list[str]:
-        """Console errors and warnings, uncaught exceptions and log entries since the page opened."""
+        """Console errors, warnings, exceptions and log entries since the page opened."""
         self.run("1")
         found = []
         for event in self.events:

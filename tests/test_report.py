@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,7 @@ def test_the_figures_are_valid_vega_lite() -> None:
     for spec in specs_of(report_html(results)).values():
         spec["data"]["values"] = spec["data"]["values"][:2]  # rows are alike, the schema is slow
         alt.Chart.from_dict(spec)
-        with pytest.raises(alt.utils.schemapi.SchemaValidationError):
+        with pytest.raises(Exception, match="no such mark"):
             alt.Chart.from_dict({**spec, "layer": [{"mark": "no such mark"}]})
 
 
@@ -105,7 +106,7 @@ def test_the_figures_hold_the_figures() -> None:
     assert sum(bar["tokens"] for bar in bars) == result.summary["prompt_tokens"]
     assert bars[0]["tokens"] == result.summary["hit_tokens"]
     assert bars[-1]["to"] == pytest.approx(1)
-    for before, after in zip(bars, bars[1:], strict=False):
+    for before, after in pairwise(bars):
         assert before["to"] == pytest.approx(after["from"])
     sizes = {r["x"]: r["y"] for r in specs["block-size"]["data"]["values"] if r["s"] != "infinite"}
     for size in (8, 32):
@@ -198,7 +199,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 DRAWN = """[...document.querySelectorAll('.plot')].map(plot => ({
     key: plot.dataset.spec,
-    marks: plot.querySelectorAll('svg g.mark-line path, svg g.mark-rect path, svg g.mark-area path').length,
+    marks: ['line', 'rect', 'area'].map(k => plot.querySelectorAll(`svg g.mark-${k} path`).length)
+        .reduce((a, b) => a + b),
     width: plot.querySelector('svg') ? plot.querySelector('svg').getBoundingClientRect().width : 0,
     room: plot.getBoundingClientRect().width,
 }))"""
@@ -288,7 +290,10 @@ def test_charts_zoom(browser: Browser, page: Path) -> None:
     browser.open(page)
     browser.run("window.prefixsim.ready")
     browser.run("document.getElementById('over-time').scrollIntoView({block: 'center'})")
-    ticks = "[...document.querySelectorAll('#over-time svg .role-axis-label text')].map(t => t.textContent).join()"
+    ticks = (
+        "[...document.querySelectorAll('#over-time svg .role-axis-label text')]"
+        ".map(t => t.textContent).join()"
+    )
     before = browser.run(ticks)
     x, y = browser.run(
         "(() => { const b = document.querySelector('#over-time .plot').getBoundingClientRect();"
