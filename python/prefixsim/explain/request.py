@@ -264,9 +264,10 @@ def _divergence(
     if at in {0, length} or not sources:
         return None
     other = sources[-1][2]
-    if decode is None or waterfall.trace.kind != "tokens":
+    prompts = waterfall.trace.prompts
+    if decode is None or prompts is None or waterfall.trace.kind != "tokens":
         return Divergence(at, other)
-    here = _sequence(waterfall.open_forest, row)
+    here = prompts[row]
     there = _sequence(waterfall.open_forest, other)
 
     def text(ids: Any) -> str:
