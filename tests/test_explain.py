@@ -27,7 +27,7 @@ from tests.strategies import Small, small_traces
 def departures(
     prompts: list[list[int]], salts: list[str], block_size: int, capacity: int
 ) -> list[dict[Block, tuple[int, int | None]]]:
-    """For each request, before it runs: last user of each block ever seen, and who it gave way to."""
+    """For each request, before it runs: last user of each block, and who it gave way to."""
     cache: OrderedDict[Block, None] = OrderedDict()
     used: dict[Block, int] = {}
     gone: dict[Block, int | None] = {}
@@ -90,7 +90,8 @@ def test_each_stretch_tells_where_its_tokens_came_from_and_went(
 
 
 def test_blocks_and_text_of_a_request() -> None:
-    words = "you are a helpful assistant that likes cats dogs rain and sun ".split()
+    words = ["you", "are", "a", "helpful", "assistant", "that", "likes", "cats", "dogs"]
+    words += ["rain", "and", "sun"]
     first = [0, 1, 2, 3, 4, 5, 6, 7, 10]
     second = [0, 1, 2, 3, 4, 5, 6, 8, 11, 9]
     trace = Trace.from_prompts([first, second], timestamp=[0.0, 2.5]).replace(request_id=["a", "b"])
@@ -128,7 +129,7 @@ def test_classes_of_an_engine_with_time() -> None:
     shared = rng.integers(0, 999, 640).tolist()
     prompts = [[*shared, *rng.integers(0, 999, 40).tolist()] for _ in range(30)]
     trace = Trace.from_prompts(prompts, timestamp=[0.0] * 30, output_len=[60] * 30)
-    settings = {"engine": "vllm", "block_size": 16, "max_num_batched_tokens": 256}
+    settings: dict[str, Any] = {"engine": "vllm", "block_size": 16, "max_num_batched_tokens": 256}
     together = prefixsim.replay(trace, num_blocks=None, **settings).waterfall()
     assert together.totals["evicted"] == together.totals["preempted"] == 0
     apart = trace.replace(timestamp=np.arange(30.0) * 100)
@@ -149,7 +150,7 @@ def test_classes_of_an_engine_with_time() -> None:
 def test_in_flight_is_what_another_request_is_still_computing() -> None:
     # Two equal prompts in the same moment; a step computes 64 tokens of them.
     trace = Trace.from_prompts([range(640), range(640)], timestamp=[0.0, 0.0], output_len=[1, 1])
-    config = {"engine": "vllm", "block_size": 16, "max_num_batched_tokens": 96}
+    config: dict[str, Any] = {"engine": "vllm", "block_size": 16, "max_num_batched_tokens": 96}
     config["long_prefill_token_threshold"] = 64
     fall = prefixsim.replay(trace, **config).waterfall()
     assert fall.totals["in_flight"] > 0
