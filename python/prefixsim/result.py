@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from prefixsim.charts.replay import Replayed
     from prefixsim.explain import Waterfall
+    from prefixsim.forest import Forest
 
 __all__ = [
     "Result",
@@ -33,6 +34,18 @@ __all__ = [
     "results_json",
     "save_results",
 ]
+
+_SETTINGS = (
+    "engine",
+    "block_size",
+    "num_blocks",
+    "enable_caching",
+    "concurrency",
+    "last_token_rule",
+    "cache_outputs",
+    "partial_blocks",
+    "warmup",
+)
 
 TableFormat = Literal["parquet", "csv", "jsonl"]
 
@@ -72,11 +85,14 @@ class Result:
         Every setting that decided the result.
     without_caching : Result or None
         The same with caching off, where it was asked for: what caching bought.
+    options : dict
+        Settings that only its engine knows, as they were given.
     """
 
     metrics: Metrics
     config: dict[str, Any]
     without_caching: Result | None = None
+    options: dict[str, Any] = field(default_factory=dict)
 
     @property
     def trace(self) -> Trace:
@@ -129,6 +145,32 @@ class Result:
     def to_pandas(self) -> pd.DataFrame:
         """Return :attr:`requests` as a pandas data frame."""
         return self.requests.to_pandas()
+
+    def again(self, trace: Trace | Forest | None = None, **changes: Any) -> Result:
+        """Replay with some settings changed.
+
+        Parameters
+        ----------
+        trace : Trace or Forest, optional
+            Instead of this result's.
+        **changes
+            As for :func:`prefixsim.replay`.
+
+        Examples
+        --------
+        >>> import prefixsim
+        >>> trace = prefixsim.Trace.from_prompts([range(40), range(48), range(16)])
+        >>> prefixsim.replay(trace).again(block_size=8).outcome.hit_tokens.tolist()
+        [0, 40, 8]
+        """
+        from prefixsim._replay import replay  # noqa: PLC0415
+
+        given = {name: self.config[name] for name in _SETTINGS}
+        # The memory has become a number of blocks.
+        options = {name: value for name, value in self.options.items() if name != "kv_memory"}
+        return replay(
+            self.metrics.forest if trace is None else trace, **{**given, **options, **changes}
+        )
 
     def waterfall(self) -> Waterfall:
         """Tell why each prompt token was hit or lost; see :func:`prefixsim.explain.waterfall`."""

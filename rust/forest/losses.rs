@@ -56,7 +56,7 @@ impl Forest {
             if above != node {
                 cover[above] += cover[node];
                 let length = self.depth_in_tokens(node as u32) - self.top_in_tokens(node as u32);
-                tokens[node] += cover[node] * length as i64;
+                tokens[node] += cover[node] * length.cast_signed();
             }
         }
         Ok(self.most_lost(&cover, &tokens, count))
@@ -69,8 +69,8 @@ impl Forest {
         let top = self.node_at(last, (from / unit) as u32 + 1);
         cover[bottom as usize] += 1;
         cover[self.parent[top as usize] as usize] -= 1;
-        tokens[bottom as usize] -= (self.depth_in_tokens(bottom) - to) as i64;
-        tokens[top as usize] -= (from - self.top_in_tokens(top)) as i64;
+        tokens[bottom as usize] -= (self.depth_in_tokens(bottom) - to).cast_signed();
+        tokens[top as usize] -= (from - self.top_in_tokens(top)).cast_signed();
     }
 
     fn most_lost(&self, cover: &[i64], tokens: &[i64], count: usize) -> SegmentLosses {
@@ -86,8 +86,14 @@ impl Forest {
         SegmentLosses {
             start: nodes.iter().map(|&n| self.top_in_tokens(n)).collect(),
             end: nodes.iter().map(|&n| self.depth_in_tokens(n)).collect(),
-            tokens: nodes.iter().map(|&n| tokens[n as usize] as u64).collect(),
-            requests: nodes.iter().map(|&n| cover[n as usize] as u32).collect(),
+            tokens: nodes
+                .iter()
+                .map(|&n| tokens[n as usize].cast_unsigned())
+                .collect(),
+            requests: nodes
+                .iter()
+                .map(|&n| cover[n as usize].cast_unsigned() as u32)
+                .collect(),
             example: nodes
                 .iter()
                 .map(|&n| self.representative[n as usize])

@@ -181,7 +181,7 @@ def _print_request(explained: RequestExplanation) -> None:
 
     blocks = explained.blocks()
     lines = line_of(blocks, LETTERS)
-    shown = {name for name in blocks}
+    shown = set(blocks)
     legend = "  ".join(f"{LETTERS[n]} {label(n)}" for n in LETTERS if n in shown)
     if sys.stdout.isatty():
         from rich.console import Console  # noqa: PLC0415

@@ -12,7 +12,7 @@ from prefixsim.cli import app
 
 
 @app.command("lint", no_args_is_help=True)
-def lint_command(
+def lint_command(  # noqa: PLR0917 - the parser passes options by name
     trace: Annotated[Path, typer.Argument(metavar="TRACE", help="A trace file.")],
     model: Annotated[
         str | None,

@@ -40,10 +40,10 @@ _ID = re.compile(
     r"\b(?=[\w-]*\d)(?:[0-9a-fA-F]{8,}|[A-Za-z]*[_-]?[\w-]*\d[\w-]*)\b|\d+(?:[.,]\d+)*"
 )
 _PATTERNS: dict[Kind, re.Pattern[str]] = {"uuid": _UUID, "timestamp": _TIMESTAMP, "id": _ID}
-_WORD_PART = re.compile(r"[\w'’-]*$")
-_NAME = re.compile(r"[A-Z][\w'’.-]*(?:\s+[A-Z][\w'’.-]*){0,3}")
+_WORD_PART = re.compile(r"[\w'\u2019-]*$")
+_NAME = re.compile(r"[A-Z][\w'\u2019.-]*(?:\s+[A-Z][\w'\u2019.-]*){0,3}")
 _NAMED = re.compile(r"(?:user|name|customer|client|hi|hello|dear|for|with|by)\W*$", re.IGNORECASE)
-_WORDS = re.compile(r"[\w'’.@-]+(?:\s+[\w'’.@-]+){0,3}")
+_WORDS = re.compile(r"[\w'\u2019.@-]+(?:\s+[\w'\u2019.@-]+){0,3}")
 
 
 def kind_of(before: str, here: str, there: str, after: str) -> tuple[Kind, str]:
@@ -72,7 +72,7 @@ def kind_of(before: str, here: str, there: str, after: str) -> tuple[Kind, str]:
 
 
 def _covers(pattern: re.Pattern[str], before: str, piece: str, after: str) -> int | None:
-    """Return where the first match on a piece starts, if matches cover all its letters and digits."""
+    """Return where the first match on a piece starts, if matches cover its letters and digits."""
     start, end = len(before), len(before) + len(piece)
     known = [False] * (end - start)
     first: int | None = None

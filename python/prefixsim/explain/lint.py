@@ -187,7 +187,7 @@ def lint(
         seen = set()
         for k, gap in enumerate(gaps):
             cost = sum(g.alike for g in gaps[k:])
-            key, example = _described(trace, row, other, at, gap, decode)
+            key, example = _described(trace, (row, other, at), gap, decode)
             finding = found.setdefault(key, Finding(key[0], key[1]))
             if key not in seen:  # the first of a kind in a slot costs what the others do
                 seen.add(key)
@@ -213,8 +213,9 @@ def _hash_note(forest: Forest) -> str:
     shared = forest.profile(trace.id_block_size).reusable_blocks
     alone = int(np.count_nonzero((shared == 0) & (trace.prompt_len >= trace.id_block_size)))
     return (
-        f"hash ids tell nothing of the text behind the first difference; {alone:,} of {len(trace):,} "
-        f"requests differ from every earlier one within their first {trace.id_block_size} tokens"
+        f"hash ids tell nothing of the text behind the first difference; {alone:,} of "
+        f"{len(trace):,} requests differ from every earlier one within their first "
+        f"{trace.id_block_size} tokens"
     )
 
 
@@ -293,9 +294,10 @@ def _before(codes: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
 
 
 def _described(
-    trace: Trace, row: int, other: int, at: int, gap: Gap, decode: Decode | None
+    trace: Trace, pair: tuple[int, int, int], gap: Gap, decode: Decode | None
 ) -> tuple[tuple[Kind, str], Example]:
     assert trace.prompts is not None
+    row, other, at = pair
     here, there = trace.prompts[row], trace.prompts[other]
     a, b = at + gap.start, at + gap.other_start
     ends = (at + gap.end, at + gap.other_end)

@@ -14,8 +14,6 @@ from prefixsim.explain.waterfall import usable_blocks
 
 if TYPE_CHECKING:
     from prefixsim.explain.waterfall import Waterfall
-    from prefixsim.forest import Forest
-    from prefixsim.trace import Trace
 
 __all__ = ["Remedy", "remedies"]
 
@@ -98,16 +96,12 @@ class _Trials:
         self._start = waterfall.start
 
     def run(self, classes: tuple[str, ...], change: str, settings: dict[str, Any]) -> Remedy:
-        from prefixsim._replay import replay  # noqa: PLC0415
-
-        config = {**self._result.config, **settings}
-        source: Trace | Forest = self._result.metrics.forest
+        trace = self._result.trace
         if "salt" in settings:
-            source = source.trace.replace(salt=None)
-            del config["salt"]
-        elif "cache_outputs" in settings:
-            source = source.trace
-        hits = replay(source, **config).outcome.hit_tokens[self._start :]
+            again = self._result.again(trace.replace(salt=None))
+        else:
+            again = self._result.again(trace if "cache_outputs" in settings else None, **settings)
+        hits = again.outcome.hit_tokens[self._start :]
         total = int(hits.sum(dtype=np.uint64))
         return Remedy(classes, change, settings, total, total - self._before)
 

@@ -105,7 +105,7 @@ class RequestExplanation:
     divergence: Divergence | None
 
     def blocks(self) -> list[str]:
-        """Return the class that most tokens of each block have; a trailing partial block as well."""
+        """Return the class that most tokens of each block have, a trailing partial one included."""
         length = int(self.trace.prompt_len[self.row])
         classes = np.zeros(length, dtype=np.uint8)
         for stretch in self.stretches:
@@ -261,12 +261,13 @@ def _divergence(
     decode: Callable[[list[int]], str] | None,
 ) -> Divergence | None:
     at, length = edges[ALONG.index("cold")], edges[-1]
-    if at == 0 or at == length or not sources:
+    if at in {0, length} or not sources:
         return None
     other = sources[-1][2]
-    if decode is None or waterfall.trace.kind != "tokens":
+    prompts = waterfall.trace.prompts
+    if decode is None or prompts is None or waterfall.trace.kind != "tokens":
         return Divergence(at, other)
-    here = _sequence(waterfall.open_forest, row)
+    here = prompts[row]
     there = _sequence(waterfall.open_forest, other)
 
     def text(ids: Any) -> str:

@@ -113,7 +113,7 @@ class Waterfall:
         return self.edges[:, k + 1] - self.edges[:, k]
 
     def stretch(self, name: str) -> tuple[U32, U32]:
-        """Return where a class starts and ends in each prompt; empty before the first that counts."""
+        """Return where a class starts and ends in each prompt; nowhere in warm-up."""
         k = ALONG.index(name)
         start, end = self.edges[:, k].copy(), self.edges[:, k + 1].copy()
         start[: self.start] = end[: self.start] = 0
@@ -216,7 +216,8 @@ def usable_blocks(config: Mapping[str, Any]) -> int | None:
 def _in_tokens(blocks: U32, block_size: int, trace: Trace) -> U32:
     """Tokens of leading blocks; a kept partial block holds only the tokens there are."""
     reached = blocks.astype(np.uint64) * np.uint64(block_size)
-    return np.minimum(reached, trace.prompt_len).astype(np.uint32)
+    tokens: U32 = np.minimum(reached, trace.prompt_len).astype(np.uint32)
+    return tokens
 
 
 def waterfall(result: Result) -> Waterfall:
@@ -292,10 +293,7 @@ def _available(result: Result, ceiling: U32) -> U32:
         return ceiling
     if result.config["num_blocks"] is None:
         return result.outcome.hit_tokens
-    from prefixsim._replay import replay  # noqa: PLC0415
-
-    endless = replay(result.metrics.forest, **{**result.config, "num_blocks": None})
-    return endless.outcome.hit_tokens
+    return result.again(num_blocks=None).outcome.hit_tokens
 
 
 def _finest(forest: Forest) -> Forest:

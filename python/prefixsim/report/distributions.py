@@ -153,8 +153,8 @@ def lengths(runs: Sequence[Run]) -> Figure | None:
         return None
     trace = runs[0].result.trace
     said = (
-        f"{trace.name}: the median prompt has {np.median(trace.prompt_len):,.0f} tokens, the longest "
-        f"{int(trace.prompt_len.max()):,}."
+        f"{trace.name}: the median prompt has {np.median(trace.prompt_len):,.0f} tokens, the "
+        f"longest {int(trace.prompt_len.max()):,}."
     )
     x_axis = {"title": "tokens", "format": ",", "scale": {"type": "log", "nice": False},
               "axis": {"labelExpr": SI, **LOG_AXIS}}  # fmt: skip
@@ -199,7 +199,7 @@ def lifetimes(runs: Sequence[Run]) -> Figure | None:
             "lifetime",
             "Block lifetime",
             "share of evictions",
-            "from allocation or last use to eviction",
+            "from coming or last use to eviction",
         ),
         said,
     )

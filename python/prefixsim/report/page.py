@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from html import escape
 from importlib.resources import files
 from pathlib import Path
@@ -17,14 +18,9 @@ from prefixsim.errors import InputError
 from prefixsim.explain.tables import label, lint_tables, remedy_tables, top_tables
 from prefixsim.explain.waterfall import CLASSES, MEANINGS
 from prefixsim.report import distributions as dist
-from prefixsim.report.figures import (
-    Figure,
-    Run,
-    block_sizes,
-    capacity_words,
-    hit_curve,
-    waterfall_bars,
-)
+from prefixsim.report.capacities import block_sizes, hit_curve
+from prefixsim.report.figures import Figure, Run, capacity_words
+from prefixsim.report.losses import waterfall_bars
 from prefixsim.report.tables import Table, comparison_tables, group_table, written
 
 if TYPE_CHECKING:
@@ -189,6 +185,7 @@ def _page(title: str, subtitle: str, body: str, specs: dict[str, Any]) -> str:
     return re.sub(r"@@(\w+)@@", lambda place: parts[place[1]], text["page.html"])
 
 
+@cache
 def _vega() -> str:
     """Return Vega, Vega-Lite and Vega-Embed as one script."""
     import vl_convert as vlc  # noqa: PLC0415
@@ -339,7 +336,7 @@ def _groups(runs: Sequence[Run]) -> Iterator[str]:
     for by in ("session", "category", "salt"):
         tables = []
         for run in runs:
-            groups = run.result.metrics.groups(by)  # type: ignore[arg-type]
+            groups = run.result.metrics.groups(by)
             if groups and (by == "session" or len(groups) > 1):
                 table = group_table(by, groups, _GROUPS)
                 title = f"{run.label}: {table.title}" if len(runs) > 1 else table.title
