@@ -17,6 +17,7 @@
 mod ages;
 mod block_manager;
 mod block_pool;
+mod config;
 mod free_queue;
 mod key_index;
 mod latency;
@@ -29,10 +30,11 @@ mod workload;
 
 pub use block_manager::{Allocation, BlockManager, CacheStats};
 pub use block_pool::{BlockPool, PoolEvent};
+pub use config::{ManagerConfig, Retention, SlidingWindow};
 pub use free_queue::FreeQueue;
 pub use key_index::{Blank, DenseIndex, KeyIndex, TableIndex};
 pub use latency::{Latency, Linear, StepWork};
-pub use manager::{Manager, ManagerConfig, NoRoom, Retention, Sequence, SlidingWindow};
+pub use manager::{Manager, NoRoom, Sequence};
 pub use record::{EventLog, RequestLog, StepLog, Totals};
 pub use scheduler::{Scheduler, SchedulerConfig};
 pub use simulate::{Arrivals, Recording, Simulation, SimulationConfig, simulate};

@@ -1,0 +1,87 @@
+//! How a KV-cache manager behaves.
+
+use crate::error::{Error, Result};
+
+/// Which blocks of a sliding-window model keep their hash (vLLM's `prefix_cache_retention_interval`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Retention {
+    /// All.
+    #[default]
+    Dense,
+    /// Only those that a request with the same prompt needs (vLLM's default, 0).
+    PromptEnd,
+    /// The end of every interval of so many tokens, a multiple of the block size, and the end of the
+    /// prompt.
+    Interval(u32),
+}
+
+/// Attention to the last `window` tokens only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SlidingWindow {
+    /// Tokens, the current one included; at least 2.
+    pub window: u32,
+    /// Which blocks are cached.
+    pub retention: Retention,
+    /// `max_num_batched_tokens`, by which the admission check bounds what a request holds at once.
+    /// `None`: no such bound.
+    pub batch_tokens: Option<u32>,
+}
+
+/// How a [`Manager`] behaves.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ManagerConfig {
+    /// Tokens per block.
+    pub block_size: u32,
+    /// `false`: nothing is ever cached.
+    pub enable_caching: bool,
+    /// Tokens beyond which no slot is allocated.
+    pub max_model_len: u32,
+    /// Slots to keep free when a request is admitted beside others.
+    pub watermark_slots: u32,
+    /// `None`: full attention.
+    pub sliding_window: Option<SlidingWindow>,
+    /// Uncached slots enter the free queue at its front (vLLM 0.33); `false`: at its back, in the
+    /// order of release, as earlier versions did.
+    pub uncached_first: bool,
+}
+
+impl ManagerConfig {
+    /// Full attention, caching on, no limit of length, no watermark.
+    #[must_use]
+    pub fn new(block_size: u32) -> Self {
+        Self {
+            block_size,
+            enable_caching: true,
+            max_model_len: u32::MAX,
+            watermark_slots: 0,
+            sliding_window: None,
+            uncached_first: true,
+        }
+    }
+
+    /// # Errors
+    /// A size that is zero, a window below 2, or a retention interval that is no multiple of the
+    /// block size.
+    pub fn validate(&self) -> Result<()> {
+        if self.block_size == 0 {
+            return Err(Error::invalid("block_size is 0, it must be positive"));
+        }
+        if let Some(sliding) = self.sliding_window {
+            if sliding.window < 2 {
+                return Err(Error::invalid(format!(
+                    "sliding_window is {}, it must be at least 2",
+                    sliding.window
+                )));
+            }
+            if let Retention::Interval(interval) = sliding.retention
+                && (interval == 0 || interval % self.block_size != 0)
+            {
+                return Err(Error::invalid(format!(
+                    "retention interval {interval} is not a positive multiple of the block size {}",
+                    self.block_size
+                )));
+            }
+        }
+        Ok(())
+    }
+}
