@@ -132,7 +132,7 @@ def test_an_empty_trace_has_a_curve() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"block_size": 0}, "block size is 0"),
+        ({"block_size": 0}, "block_size is 0"),
         ({"capacity": 0}, "capacity is 0 blocks"),
         ({"policy": "fifo"}, "choose from lru, clairvoyant"),
     ],
