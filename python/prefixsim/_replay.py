@@ -138,7 +138,7 @@ def _measured(forest: Forest, run: Engine, settings: Settings, warmup: float) ->
         msg = f"{trace.name}: {error}"
         raise InputError(msg) from None
     metrics = Metrics(forest, outcome, settings.block_size, start, window)
-    return Result(metrics, {**outcome.config, "warmup": warmup}, dict(settings.options))
+    return Result(metrics, {**outcome.config, "warmup": warmup}, options=dict(settings.options))
 
 
 def _caches_outputs(trace: Trace, engine: str | None, given: bool | None) -> bool:
