@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -174,16 +175,35 @@ def test_characters() -> None:
     assert (bar(-1, 3), bar(2, 3)) == ("   ", "███")
     letters = {"hit": "H", "cold": "C"}
     assert len(line_of(["hit"] * 5000 + ["cold"] * 5000, letters, 10)) == 10
-    x = np.array([1.0, 10.0, 100.0])
-    drawn = curve({"a": (x, x / 100)}, width=20, height=4, x_label="blocks", mark=10)
-    lines = drawn.splitlines()
+    lines = curve([1.0, 10.0, 100.0], [0.0, 0.5, 1.0], width=20, height=4, mark=10)
     assert lines[0].startswith("100 % │")
-    assert "▲10" in lines[-2]
-    assert lines[-2].split()[0] == "1"
-    assert lines[-2].split()[-1] == "100"
-    dots = [sum(bin(ord(c) - 0x2800).count("1") for c in line[7:]) for line in lines[:4]]
-    assert all(dots)
-    assert curve({"a": (x[:0], x[:0])}) == ""
+    assert "▲10" in lines[-1]
+    assert (lines[-1].split()[0], lines[-1].split()[-1]) == ("1", "100")
+    dots = [[ord(c) - 0x2800 for c in line[7:]] for line in lines[:4]]
+    assert all(any(row) for row in dots)
+    # From the lower left to the upper right, without a hole.
+    assert dots[0][-1]
+    assert dots[-1][0]
+    assert all(any(column) for column in zip(*dots, strict=True))
+    assert curve([], []) == []
+
+
+def test_terminals_get_drawings(
+    chats: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "90")
+    assert main(["explain", str(chats), "--engine", "lru", "--num-blocks", "10"]) == 0
+    text = capsys.readouterr().out
+    steps = [line for line in text.splitlines() if "█" in line]
+    assert [line.split()[0] for line in steps][:2] == ["hit", "cold"]
+    ends = [len(line.rstrip(" .0123456789%").rstrip()) for line in steps]
+    assert ends == sorted(ends)
+    assert main(["curve", str(chats), "--policy", "lru,clairvoyant"]) == 0
+    text = capsys.readouterr().out
+    assert text.count("100 % │") == 2
+    assert main(["explain", str(chats), "--request", "r30"]) == 0
+    assert "HHHH" in capsys.readouterr().out
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from prefixsim.report.tables import Table
 
 ENDINGS = (".json", ".csv", ".parquet", ".png", ".svg", ".html")
+_DRAWN_REPLAYS = 24
 SHARES = (0.5, 0.8, 0.9, 0.95, 0.99)
 _BYTES = {"gib": 2**30, "tib": 2**40, "gb": 10**9, "tb": 10**12}
 _COUNTS = {"k": 10**3, "m": 10**6}
@@ -151,7 +152,33 @@ def curve_command(  # noqa: PLR0917 - the parser passes options by name
     if tables is None:
         sys.stdout.write(curves.to_json())
     else:
+        if sys.stdout.isatty():
+            _draw(curves)
         print_tables(tables)
+
+
+def _draw(curves: Curves) -> None:
+    """Draw each curve in characters, over a logarithmic capacity in blocks."""
+    from rich.console import Console  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    from prefixsim.charts.curve import label  # noqa: PLC0415
+    from prefixsim.report.draw import curve as drawn  # noqa: PLC0415
+
+    console = Console()
+    width = max(20, min(96, console.width - 10))
+    for found in curves:
+        points = found.sampled(2 * width if found.policy == "lru" else _DRAWN_REPLAYS)
+        console.print(Text(f"\n{label(found)}: token hit rate", "bold"))
+        lines = drawn(
+            [p.capacity_blocks for p in points],
+            [p.token_hit_rate for p in points],
+            width=width,
+            x_label="capacity (blocks)",
+        )
+        for line in lines:
+            text = Text(line[:7], "dim")
+            console.print(text.append(line[7:], "blue"))
 
 
 def whole_numbers(option: str, text: str) -> list[int]:

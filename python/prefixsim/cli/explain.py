@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -190,8 +191,8 @@ def _print_request(explained: RequestExplanation) -> None:
         colour = {LETTERS[name]: COLOURS[name] for name in LETTERS}
         for line in lines:
             text = Text("  ")
-            for letter in line:
-                text.append(letter, f"bold {colour[letter]}")
+            for letter, alike in groupby(line):
+                text.append("".join(alike), f"bold {colour[letter]}")
             Console().print(text)
     else:
         sys.stdout.write("".join(f"  {line}\n" for line in lines))

@@ -8,15 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 __all__ = ["bar", "curve", "line_of"]
 
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 _DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
 """Bits of a Braille character, by row and column."""
-
-Floats = npt.NDArray[np.float64]
 
 
 def bar(share: float, width: int = 30) -> str:
@@ -49,59 +46,55 @@ def line_of(names: Sequence[str], letters: Mapping[str, str], width: int = 64) -
 
 
 def curve(
-    series: Mapping[str, tuple[Floats, Floats]],
+    x: Sequence[float],
+    y: Sequence[float],
     *,
     width: int = 60,
-    height: int = 12,
-    log_x: bool = True,
+    height: int = 9,
     x_label: str = "",
     mark: float | None = None,
-) -> str:
-    """Return lines over a common x axis, y from 0 to 1, drawn in Braille dots.
+) -> list[str]:
+    """Return the lines of a curve over a logarithmic axis, y from 0 to 1, in Braille dots.
 
     Parameters
     ----------
-    series : mapping of str to (x, y)
-        Ascending, positive ``x``.
+    x : sequence of float
+        Above 0 and ascending.
+    y : sequence of float
     width, height : int, optional
-        Characters of the plot.
-    log_x : bool, optional
+        Characters of the plot; the axis takes seven more.
     x_label : str, optional
     mark : float, optional
         An x to mark below the axis.
     """
-    scale = np.log if log_x else np.asarray
-    xs = np.concatenate([x for x, _ in series.values()])
-    if not len(xs):
-        return ""
-    lo, hi = float(scale(xs.min())), float(scale(xs.max()))
-    span = hi - lo or 1.0
+    if not len(x):
+        return []
+    at = np.log(np.asarray(x, dtype=np.float64))
+    lo, hi = float(at[0]), float(at[-1])
+    values = np.clip(np.interp(np.linspace(lo, hi, 2 * width), at, y), 0, 1)
+    rows = np.rint((1 - values) * (4 * height - 1)).astype(int).tolist()
     cells = np.zeros((height, width), dtype=np.int64)
-    for x, y in series.values():
-        columns = np.linspace(lo, hi, 2 * width)
-        rows = (1 - np.clip(np.interp(columns, scale(x), y), 0, 1)) * (4 * height - 1)
-        previous = int(rows[0])
-        for column, row in enumerate(np.rint(rows).astype(int)):
-            for r in range(min(previous, row), max(previous, row) + 1):
-                cells[r // 4, column // 2] |= _DOTS[r % 4][column % 2]
-            previous = int(row)
-    axis = {0: "100 %", height // 2: " 50 %", height - 1: "  0 %"}
+    for column, (before, row) in enumerate(zip([rows[0], *rows], rows, strict=False)):
+        for r in range(min(before, row), max(before, row) + 1):
+            cells[r // 4, column // 2] |= _DOTS[r % 4][column % 2]
+    names = {0: "100 %", height // 2: " 50 %", height - 1: "  0 %"}
     lines = [
-        f"{axis.get(i, ''):>5} │{''.join(chr(0x2800 + int(c)) for c in row)}"
-        for i, row in enumerate(cells)
+        f"{names.get(i, ''):>5} │{''.join(chr(0x2800 + int(cell)) for cell in line)}"
+        for i, line in enumerate(cells)
     ]
-    lines.append("      └" + "─" * width)
-    left, right = _short(float(xs.min())), _short(float(xs.max()))
+    lines += [f"      └{'─' * width}", " " * 7 + _ruler(x[0], x[-1], mark, width)]
+    return [*lines, " " * 7 + x_label.center(width).rstrip()] if x_label else lines
+
+
+def _ruler(low: float, high: float, mark: float | None, width: int) -> str:
+    left, right = _short(low), _short(high)
     ruler = list(left.ljust(width - len(right)) + right)
-    if mark is not None and xs.min() <= mark <= xs.max():
-        at = int((float(scale(mark)) - lo) / span * (width - 1))
+    if mark is not None and low < mark < high:
+        share = float(np.log(mark / low) / np.log(high / low))
         text = f"▲{_short(mark)}"
-        at = min(max(at, len(left) + 1), width - len(right) - len(text) - 1)
+        at = max(len(left) + 1, min(round(share * (width - 1)), width - len(right) - len(text) - 1))
         ruler[at : at + len(text)] = text
-    lines.append("       " + "".join(ruler))
-    if x_label:
-        lines.append("       " + x_label.center(width).rstrip())
-    return "\n".join(lines)
+    return "".join(ruler)
 
 
 def _short(value: float) -> str:
