@@ -12,6 +12,7 @@ use crate::error::Error;
 
 mod block_manager;
 mod digest;
+mod door;
 mod forest;
 mod generate;
 mod hash;
@@ -19,6 +20,7 @@ mod ids;
 mod interrupt;
 mod profile;
 mod read;
+mod replay;
 mod tokens;
 mod vllm;
 
@@ -36,7 +38,7 @@ mod _core {
     use pyo3::prelude::*;
 
     #[pymodule_export]
-    use super::block_manager::{Allocation, PyBlockManager, replay_block_manager};
+    use super::block_manager::{Allocation, PyBlockManager};
     #[pymodule_export]
     use super::digest::digest_columns;
     #[pymodule_export]
@@ -51,6 +53,8 @@ mod _core {
     use super::profile::{Curve, Profile, sweep, weighted_summary};
     #[pymodule_export]
     use super::read::JsonlReader;
+    #[pymodule_export]
+    use super::replay::replay_block_manager;
     #[pymodule_export]
     use super::vllm::VllmWorkload;
 

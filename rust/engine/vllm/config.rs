@@ -27,7 +27,7 @@ pub struct SlidingWindow {
     pub batch_tokens: Option<u32>,
 }
 
-/// How a [`Manager`] behaves.
+/// How a [`Manager`](super::Manager) behaves.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ManagerConfig {
     /// Tokens per block.

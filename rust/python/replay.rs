@@ -1,0 +1,100 @@
+//! Whole traces through the block manager.
+
+use numpy::{IntoPyArray, PyReadonlyArray1};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use super::block_manager::num_blocks_argument;
+use super::hash::positive;
+use super::interrupt::interruptible;
+use super::profile::set_residency;
+use crate::engine::vllm::ManagerConfig;
+use crate::engine::vllm::replay::{Clock, Ids, Prompts, replay};
+
+/// Replay a whole trace through :class:`BlockManager` in one call.
+///
+/// Requests are admitted in order and ``concurrency`` of them hold their slots at once; the oldest is
+/// freed when a further one is admitted, and earlier if its slots are needed. ``ids`` are tokens
+/// (uint32), or hash ids (uint64) of ``unit`` tokens each. Output tokens are appended one by one,
+/// the last of a request never. Returns ``hit_tokens`` and ``request_evictions`` per request, and
+/// the totals ``evictions``, ``allocated``, ``peak_used`` and ``cached_end``. With ``timestamp``
+/// also ``lifetime_s`` and ``idle_s`` of the blocks evicted from request ``measured_from`` on, as
+/// values and how often each occurs.
+#[pyfunction]
+#[pyo3(signature = (
+    offsets, ids, unit, prompt_len, salt, block_size, num_blocks, enable_caching, concurrency,
+    output_offsets=None, output_ids=None, timestamp=None, measured_from=0
+))]
+#[allow(clippy::too_many_arguments)]
+pub fn replay_block_manager<'py>(
+    py: Python<'py>,
+    offsets: PyReadonlyArray1<'py, u64>,
+    ids: &Bound<'py, PyAny>,
+    unit: i64,
+    prompt_len: PyReadonlyArray1<'py, u32>,
+    salt: Option<PyReadonlyArray1<'py, u32>>,
+    block_size: i64,
+    num_blocks: Option<i64>,
+    enable_caching: bool,
+    concurrency: i64,
+    output_offsets: Option<PyReadonlyArray1<'py, u64>>,
+    output_ids: Option<PyReadonlyArray1<'py, u32>>,
+    timestamp: Option<PyReadonlyArray1<'py, f64>>,
+    measured_from: usize,
+) -> PyResult<Bound<'py, PyDict>> {
+    let mut config = ManagerConfig::new(positive("block_size", block_size)?);
+    config.enable_caching = enable_caching;
+    let num_blocks = num_blocks_argument(num_blocks)?;
+    let concurrency = positive("concurrency", concurrency)?;
+    let tokens = ids.extract::<PyReadonlyArray1<'py, u32>>().ok();
+    let hashes = ids.extract::<PyReadonlyArray1<'py, u64>>().ok();
+    let ids = match (&tokens, &hashes) {
+        (Some(tokens), _) => Ids::Tokens(tokens.as_slice()?),
+        (_, Some(hashes)) => Ids::Hashes(hashes.as_slice()?, positive("unit", unit)?),
+        _ => {
+            return Err(PyValueError::new_err(
+                "ids: give an array of uint32 or uint64",
+            ));
+        }
+    };
+    let outputs = match (&output_offsets, &output_ids) {
+        (Some(offsets), Some(ids)) => Some((offsets.as_slice()?, ids.as_slice()?)),
+        _ => None,
+    };
+    let salt = match &salt {
+        Some(salt) => Some(salt.as_slice()?),
+        None => None,
+    };
+    let prompts = Prompts {
+        offsets: offsets.as_slice()?,
+        ids,
+        prompt_len: prompt_len.as_slice()?,
+        salt,
+        outputs,
+    };
+    let clock = match &timestamp {
+        Some(timestamp) => Some(Clock {
+            timestamp: timestamp.as_slice()?,
+            measured_from,
+        }),
+        None => None,
+    };
+    let outcome = interruptible(py, |stop| {
+        replay(&prompts, &config, num_blocks, concurrency, clock, stop)
+    })?;
+    let dict = PyDict::new(py);
+    let evictions: u64 = outcome
+        .evictions
+        .iter()
+        .map(|&count| u64::from(count))
+        .sum();
+    dict.set_item("hit_tokens", outcome.hit_tokens.into_pyarray(py))?;
+    dict.set_item("request_evictions", outcome.evictions.into_pyarray(py))?;
+    dict.set_item("evictions", evictions)?;
+    dict.set_item("allocated", outcome.allocated)?;
+    dict.set_item("peak_used", outcome.peak_used)?;
+    dict.set_item("cached_end", outcome.cached_end)?;
+    set_residency(&dict, outcome.residency)?;
+    Ok(dict)
+}
