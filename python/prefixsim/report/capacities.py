@@ -185,8 +185,8 @@ def block_sizes(runs: Sequence[Run]) -> Figure | None:
     best = max(series[-1].y)
     at = series[-1].x[list(series[-1].y).index(best)]
     said = (
-        f"LRU at the same capacity in tokens: {series[-1].name} is best at blocks of {at:,} tokens "
-        f"({best:.1%}) and worst at {min(series[-1].y):.1%}."
+        f"LRU at the same capacity in tokens: {series[-1].name} is best at a block size of "
+        f"{at:,} ({best:.1%}) and worst at {min(series[-1].y):.1%}."
     )
     spec = lines(series, x=x, y=y)
     return Figure(

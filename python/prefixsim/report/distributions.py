@@ -103,8 +103,9 @@ def working_set(runs: Sequence[Run]) -> Figure | None:
     span = f"{window / length:.3g} {small}"
     x = {"title": f"time since the first request ({unit})", "format": ",.3~f",
          "scale": {"nice": False}}  # fmt: skip
+    highest = max([float(max(line.y)) for line in series] + ([float(capacity)] if layers else []))
     y = {"title": f"distinct blocks in {span}", "format": ",", "axis": {"labelExpr": SI},
-         "scale": {"domainMin": 0}}  # fmt: skip
+         "scale": {"domain": [0, 1.15 * highest]}}  # fmt: skip
     spec = lines(series, x=x, y=y, interpolate="monotone", layers=layers, extra=notes)
     return Figure(
         "working-set",

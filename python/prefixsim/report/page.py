@@ -309,16 +309,16 @@ def _prefixes(runs: Sequence[Run], decode: Decode | None) -> str:
         found = run.forest.top_prefixes(_PREFIXES).to_pylist()
         rows = [
             [
+                _says(run, row["request"], row["tokens"], decode),
                 written(row["tokens"], "count"),
                 written(row["requests"], "count"),
                 written(row["saved_tokens"], "count"),
-                _says(run, row["request"], row["tokens"], decode),
             ]
             for row in found
         ]
-        header = ["prefix of tokens", "requests", "saved by an infinite cache", "begins"]
+        header = ["begins", "tokens", "requests", "tokens an infinite cache saves"]
         title = run.result.trace.name if len(chosen) > 1 else ""
-        parts.append(_table(Table(title, header, rows, words=0)))
+        parts.append(_table(Table(title, header, rows)))
     return _section("Top shared prefixes", "".join(parts), "prefixes")
 
 
