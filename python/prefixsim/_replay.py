@@ -6,6 +6,7 @@ package.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,6 +43,7 @@ def replay(
     partial_blocks: bool = False,
     warmup: float = 0.0,
     model: str | None = None,
+    cache_dir: str | Path | None = None,
     **options: Any,
 ) -> Result:
     """Replay a trace through a simulated prefix cache.
@@ -75,6 +77,8 @@ def replay(
         Share of the requests, from the start, that fill the cache but are not measured.
     model : str, optional
         Tokenizer of a text trace: hub name, local folder, or ``demo``.
+    cache_dir : path, optional
+        Keep the token ids of a text trace here, see :func:`~prefixsim.text_trace.tokenize_trace`.
     **options
         Settings that only the chosen engine knows.
 
@@ -98,7 +102,7 @@ def replay(
     0.3077
     """
     forest = None if isinstance(trace, Trace) else trace
-    columns = with_tokens(trace, model) if isinstance(trace, Trace) else trace.trace
+    columns = with_tokens(trace, model, cache_dir) if isinstance(trace, Trace) else trace.trace
     if not 0 <= warmup < 1:
         msg = f"warmup is {warmup}, give a share of the requests: at least 0 and less than 1"
         raise InputError(msg)
@@ -185,10 +189,11 @@ def _counted(name: str, value: int) -> int:
     return value
 
 
-def with_tokens(trace: Trace, model: str | None) -> Trace:
+def with_tokens(trace: Trace, model: str | None, cache_dir: str | Path | None = None) -> Trace:
     """Return the trace, tokenized if it is one of texts."""
     if trace.kind != "text":
         return trace
-    from prefixsim.tokenize import DEFAULT_MODEL, tokenize_trace  # noqa: PLC0415
+    from prefixsim.text_trace import tokenize_trace  # noqa: PLC0415
+    from prefixsim.tokenize import DEFAULT_MODEL  # noqa: PLC0415
 
-    return tokenize_trace(trace, model or DEFAULT_MODEL)
+    return tokenize_trace(trace, model or DEFAULT_MODEL, cache_dir=cache_dir)

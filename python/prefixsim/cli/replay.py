@@ -77,6 +77,10 @@ def replay_command(  # noqa: PLR0917 - the parser passes options by name
             metavar="NAME", help="Tokenizer for text traces: hub name, local folder, or 'demo'."
         ),
     ] = None,
+    cache_dir: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Keep the token ids of texts here, and use those kept."),
+    ] = None,
     block_size: Annotated[
         int | None,
         typer.Option(
@@ -170,6 +174,7 @@ def replay_command(  # noqa: PLR0917 - the parser passes options by name
         check_choice,
         reading,
         report_skipped,
+        tokenized,
         working,
     )
 
@@ -224,6 +229,7 @@ def replay_command(  # noqa: PLR0917 - the parser passes options by name
             )
         report_skipped(path, trace.meta)
         trace = trace.replace(meta={**origin_of(trace, path), **trace.meta})
+        trace = tokenized(trace, model, cache_dir)
         with working(f"replaying {trace.name}"):
             result = run(trace, prefix_caching)
             if "ttft_s" in result.summary and prefix_caching:

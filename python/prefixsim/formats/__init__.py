@@ -41,6 +41,7 @@ _HOMES = {
     "bailian": ("bailian", "FORMAT"),
     "mooncake": ("mooncake", "FORMAT"),
     "lmcache": ("lmcache", "FORMAT"),
+    "openai": ("openai_log", "FORMAT"),
     "jsonl": ("native_jsonl", "FORMAT"),
 }
 _BINARY = ("parquet", "arrow")
