@@ -44,6 +44,7 @@ def replay(
     warmup: float = 0.0,
     model: str | None = None,
     cache_dir: str | Path | None = None,
+    warm_start: str | Path | None = None,
     **options: Any,
 ) -> Result:
     """Replay a trace through a simulated prefix cache.
@@ -79,6 +80,9 @@ def replay(
         Tokenizer of a text trace: hub name, local folder, or ``demo``.
     cache_dir : path, optional
         Keep the token ids of a text trace here, see :func:`~prefixsim.text_trace.tokenize_trace`.
+    warm_start : path, optional
+        A recording of KV events (:mod:`prefixsim.kv_events`) whose cache is there when the first
+        request comes. Its chains become requests before it, which are not measured.
     **options
         Settings that only the chosen engine knows.
 
@@ -103,6 +107,11 @@ def replay(
     """
     forest = None if isinstance(trace, Trace) else trace
     columns = with_tokens(trace, model, cache_dir) if isinstance(trace, Trace) else trace.trace
+    recorded = 0
+    if warm_start is not None:
+        columns, recorded = _with_recorded(
+            trace, columns, warm_start, num_blocks, block_size, engine
+        )
     if not 0 <= warmup < 1:
         msg = f"warmup is {warmup}, give a share of the requests: at least 0 and less than 1"
         raise InputError(msg)
@@ -115,7 +124,7 @@ def replay(
         cache_outputs=_caches_outputs(columns, engine, cache_outputs),
         partial_blocks=partial_blocks,
         options=options,
-        measured_from=first_measured(len(columns), warmup),
+        measured_from=recorded + first_measured(len(columns) - recorded, warmup),
     )
     run = engines.load(engine or engines.default_engine(settings))
     if forest is None:
@@ -143,6 +152,27 @@ def _measured(forest: Forest, run: Engine, settings: Settings, warmup: float) ->
         raise InputError(msg) from None
     metrics = Metrics(forest, outcome, settings.block_size, start, window)
     return Result(metrics, {**outcome.config, "warmup": warmup}, dict(settings.options))
+
+
+def _with_recorded(
+    given: Trace | Forest,
+    trace: Trace,
+    recording: str | Path,
+    num_blocks: int | None,
+    block_size: int | None,
+    engine: str | None,
+) -> tuple[Trace, int]:
+    from prefixsim.kv_events import prepend_cached  # noqa: PLC0415
+
+    if not isinstance(given, Trace):
+        msg = f"{trace.name}: a warm start adds requests, give the trace and not its forest"
+        raise InputError(msg)
+    if engine not in (None, "lru", "block-manager"):
+        msg = f"engine {engine!r} has no warm start, use block-manager or lru"
+        raise InputError(msg)
+    size = block_size_for(trace, block_size)
+    usable = None if num_blocks is None else max(num_blocks - 1, 1) * size
+    return prepend_cached(trace, recording, most_tokens=usable)
 
 
 def _caches_outputs(trace: Trace, engine: str | None, given: bool | None) -> bool:

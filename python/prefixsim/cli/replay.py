@@ -101,6 +101,12 @@ def replay_command(  # noqa: PLR0917 - the parser passes options by name
     prefix_caching: Annotated[
         bool, typer.Option("--prefix-caching/--no-prefix-caching", help="Look prompts up at all.")
     ] = True,
+    warm_start: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Begin with the cache that this recording of KV events leaves."
+        ),
+    ] = None,
     concurrency: Annotated[
         int, typer.Option(metavar="K", help="Requests that hold their blocks at once.")
     ] = 1,
@@ -218,6 +224,7 @@ def replay_command(  # noqa: PLR0917 - the parser passes options by name
             partial_blocks=partial_blocks,
             warmup=warmup,
             model=model,
+            warm_start=warm_start,
             **options,
         )
 

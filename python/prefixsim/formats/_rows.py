@@ -59,6 +59,8 @@ class Checked:
         1-based line number of each row.
     """
 
+    row_end = b"\n"
+
     def __init__(self, path: Path, options: ReadOptions) -> None:
         self.path = path
         self.lines: npt.NDArray[np.uint64] = np.empty(0, np.uint64)
@@ -79,6 +81,22 @@ class Checked:
 
     def __len__(self) -> int:
         return len(self.lines)
+
+    def _bad(self, line: int, reason: str, raw: bytes) -> None:
+        """Leave a row out, or remember the first that cannot be used."""
+        if self._options.skip_bad_rows:
+            self._rejects.append((line, reason, raw))
+        else:
+            self._unreadable = InputError(f"{self.path}:{line}: {reason}; {_ADVICE}")
+
+    def raise_unreadable(self) -> None:
+        """Raise the error of the first row that could not be used, unless rows are skipped."""
+        if self._unreadable is not None:
+            raise self._unreadable
+
+    def follow(self, lines: npt.NDArray[np.uint64]) -> None:
+        """Go on with requests, made of one row or several, that begin on these lines."""
+        self._set_lines(lines)
 
     def refuse(self, bad: npt.NDArray[np.bool_], field: str, problem: Callable[[int], str]) -> None:
         """Refuse the rows where ``bad`` is true, with ``problem(row)`` as the reason."""
@@ -141,7 +159,8 @@ class Checked:
                 )
         with atomic_path(self._options.rejects) as path, path.open("wb") as out:
             for line in sorted(wanted):
-                out.write((wanted[line] or b"").rstrip(b"\r\n") + b"\n")
+                raw = wanted[line] or b""
+                out.write(raw.rstrip(b"\r\n") + self.row_end if self.row_end else raw)
 
 
 class Rows(Checked):
@@ -208,7 +227,7 @@ class JsonRows(Checked):
     ----------
     path : Path
     parse : callable
-        Turns the JSON value of a line into a row; raises :class:`BadFieldError`.
+        Turns the JSON value of a line, and its number, into a row; raises :class:`BadFieldError`.
     options : ReadOptions
 
     Attributes
@@ -222,13 +241,13 @@ class JsonRows(Checked):
         As :class:`Rows`.
     """
 
-    def __init__(self, path: Path, parse: Callable[[Any], Any], options: ReadOptions) -> None:
+    def __init__(self, path: Path, parse: Callable[[Any, int], Any], options: ReadOptions) -> None:
         super().__init__(path, options)
         self.rows: list[Any] = []
         lines = []
         for number, raw in _numbered_lines(path, options):
             try:
-                self.rows.append(parse(_decode(raw)))
+                self.rows.append(parse(_decode(raw), number))
                 lines.append(number)
             except RecursionError:
                 self._bad(number, "not valid JSON: nested too deeply", raw)
@@ -237,12 +256,6 @@ class JsonRows(Checked):
             if self._unreadable is not None:
                 break
         self._set_lines(np.array(lines, dtype=np.uint64))
-
-    def _bad(self, line: int, reason: str, raw: bytes) -> None:
-        if self._options.skip_bad_rows:
-            self._rejects.append((line, reason, raw))
-        else:
-            self._unreadable = InputError(f"{self.path}:{line}: {reason}; {_ADVICE}")
 
 
 def _numbered_lines(path: Path, options: ReadOptions) -> Iterator[tuple[int, bytes]]:

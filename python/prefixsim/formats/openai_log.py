@@ -258,7 +258,7 @@ def _salts(rows: Sequence[_Row]) -> Iterator[str]:
 
 
 def _read(path: Path, options: ReadOptions) -> Trace:
-    checked = JsonRows(path, _parse, options)
+    checked = JsonRows(path, lambda row, _: _parse(row), options)
     rows: list[_Row] = checked.rows
     time = np.array([row.time for row in rows])
     start = float(time.min()) if len(rows) else 0.0
