@@ -109,9 +109,10 @@ def replay(
     columns = with_tokens(trace, model, cache_dir) if isinstance(trace, Trace) else trace.trace
     recorded = 0
     if warm_start is not None:
-        columns, recorded = _with_recorded(
-            trace, columns, warm_start, num_blocks, block_size, engine
-        )
+        if forest is not None or engine not in (None, "lru", "block-manager"):
+            msg = "a warm start takes a trace, not a forest, and engine block-manager or lru"
+            raise InputError(msg)
+        columns, recorded = _with_recorded(columns, warm_start, num_blocks, block_size)
     if not 0 <= warmup < 1:
         msg = f"warmup is {warmup}, give a share of the requests: at least 0 and less than 1"
         raise InputError(msg)
@@ -155,21 +156,10 @@ def _measured(forest: Forest, run: Engine, settings: Settings, warmup: float) ->
 
 
 def _with_recorded(
-    given: Trace | Forest,
-    trace: Trace,
-    recording: str | Path,
-    num_blocks: int | None,
-    block_size: int | None,
-    engine: str | None,
+    trace: Trace, recording: str | Path, num_blocks: int | None, block_size: int | None
 ) -> tuple[Trace, int]:
     from prefixsim.kv_events import prepend_cached  # noqa: PLC0415
 
-    if not isinstance(given, Trace):
-        msg = f"{trace.name}: a warm start adds requests, give the trace and not its forest"
-        raise InputError(msg)
-    if engine not in (None, "lru", "block-manager"):
-        msg = f"engine {engine!r} has no warm start, use block-manager or lru"
-        raise InputError(msg)
     size = block_size_for(trace, block_size)
     usable = None if num_blocks is None else max(num_blocks - 1, 1) * size
     return prepend_cached(trace, recording, most_tokens=usable)

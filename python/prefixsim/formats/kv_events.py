@@ -237,9 +237,17 @@ class MsgpackRows(Checked):
                     told = " ".join(str(error).split()) or type(error).__name__
                     self._bad(number + 1, f"not valid msgpack ({told}), the rest is not read", b"")
                     return
-            unpacker.feed(_NIL)  # comes back as it is, unless it ends an object that is cut off
-            if next(iter(unpacker), unpacker) is not None:
+            if not _at_end(unpacker):
                 self._bad(number + 1, "not valid msgpack (cut off)", b"")
+
+
+def _at_end(unpacker: Any) -> bool:
+    """Whether no object is unfinished: then a nil comes back as it is."""
+    unpacker.feed(_NIL)
+    try:
+        return next(iter(unpacker), unpacker) is None
+    except (ValueError, TypeError):
+        return False
 
 
 def _packed(value: Any) -> bytes:
