@@ -215,12 +215,16 @@ class _Run:
                 self._progress(self._done, self._total)
 
         with ThreadPoolExecutor(1) as pool:
-            for shard in shards:
-                waiting.append(pool.submit(self._encode, shard, special))
-                if len(waiting) > 1:
+            try:
+                for shard in shards:
+                    waiting.append(pool.submit(self._encode, shard, special))
+                    if len(waiting) > 1:
+                        take()
+                while waiting:
                     take()
-            while waiting:
-                take()
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
         return rows
 
     def _encode(self, shard: _Shard, special: bool) -> dict[int, Tokens]:
