@@ -238,9 +238,13 @@ def open_writer(path: str | Path, *, format: str | None = None) -> TraceWriter: 
             raise InputError(msg)
         chosen = by_ending[0]
     if chosen.open_writer is None:
-        msg = f"{path}: the {chosen.name} format is only read, write parquet, arrow or jsonl"
+        msg = f"{path}: the {chosen.name} format is only read, write {_writable()}"
         raise InputError(msg)
     return chosen.open_writer(path)
+
+
+def _writable() -> str:
+    return ", ".join(f.name for f in formats() if f.open_writer is not None)
 
 
 def write_trace(trace: Trace, path: str | Path, *, format: str | None = None) -> None:  # noqa: A002

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from prefixsim.formats._jsonl_writer import JsonlWriter
 from prefixsim.formats._registry import Format, ReadOptions, Source
 from prefixsim.formats._rows import BadFieldError, JsonRows
 from prefixsim.trace import Codes, Strings, Trace
@@ -279,9 +280,42 @@ def _read(path: Path, options: ReadOptions) -> Trace:
     return checked.finish(trace)
 
 
+def _row(trace: Trace, i: int) -> dict[str, Any]:
+    assert trace.texts is not None
+    row: dict[str, Any] = {"timestamp": trace.meta.get("epoch_s", 0.0) + float(trace.timestamp[i])}
+    labels = {
+        "id": trace.request_id,
+        "session_id": trace.session,
+        "user": trace.category,
+        "cache_salt": trace.salt,
+    }
+    row |= {name: label[i] for name, label in labels.items() if label is not None and label[i]}
+    row |= json.loads(trace.texts[i])
+    usage = {
+        "prompt_tokens": int(trace.prompt_len[i]),
+        "completion_tokens": int(trace.output_len[i]),
+    }
+    row["response"] = {"usage": usage}
+    if trace.output_texts is not None:
+        message = {"role": "assistant", "content": trace.output_texts[i]}
+        row["response"]["choices"] = [{"message": message}]
+    return row
+
+
+def _check_writable(trace: Trace) -> str | None:
+    found = trace.meta.get("texts", trace.kind)
+    if found != MESSAGES:
+        return f"the openai format holds messages, not {found}"
+    last = trace.meta.get("epoch_s", 0.0) + float(trace.timestamp[-1]) if len(trace) else 0.0
+    if last >= _UNITS[0][0]:
+        return f"times of {last:g} s would be read as milliseconds"
+    return None
+
+
 FORMAT = Format(
     name="openai",
     title="OpenAI request log JSONL: messages, tools, created or timestamp, user, cache_salt",
     sniff=_sniff,
     read=_read,
+    open_writer=lambda path: JsonlWriter(path, _row, lambda _: {}, check=_check_writable),
 )
