@@ -269,6 +269,13 @@ def test_burstgpt(tmp_path: Path) -> None:
     path.write_text(head + "5,ChatGPT,472,18,490,Conversation log\n45,GPT-4,-9,0,9,API log\n")
     with pytest.raises(InputError, match="b.csv:3: Request tokens: '-9' is not a whole number"):
         Trace.read(path)
+    for cell in ("", "NULL", "nan"):
+        path.write_text(head + f"5,ChatGPT,472,{cell},490,Conversation log\n")
+        with pytest.raises(InputError, match=f"b.csv:2: Response tokens: '{cell}' is not a whole"):
+            Trace.read(path)
+    path.write_text(head + "nan,ChatGPT,472,1,490,Conversation log\n")
+    with pytest.raises(InputError, match="b.csv:2: .*imestamp: "):
+        Trace.read(path)
     path.write_text(head + "5,ChatGPT,472\n")
     with pytest.raises(InputError, match="b.csv:2: has 3 cells, the header has 6"):
         Trace.read(path)
