@@ -16,7 +16,8 @@ from prefixsim.chat import ChatReader
 from prefixsim.demo import sample_conversations
 from prefixsim.errors import InputError
 from prefixsim.templates import renderer, user_turns
-from prefixsim.tokenize import ChatTokenizer, tokenize_trace
+from prefixsim.text_trace import tokenize_trace
+from prefixsim.tokenize import ChatTokenizer
 from prefixsim.trace import Trace
 
 

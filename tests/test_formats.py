@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import zstandard
 from hypothesis import given, settings
@@ -17,6 +19,7 @@ from prefixsim import InputError, Trace
 from prefixsim.formats import open_writer, read_trace, sniff_format
 from prefixsim.trace import Codes, Ragged
 
+KINDS = ("tokens", "hashes", "text", "lengths")
 ENDINGS = [".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet", ".arrow"]
 
 
@@ -40,12 +43,12 @@ def content(trace: Trace) -> dict[str, Any]:
 
 
 @st.composite
-def traces(draw: st.DrawFn) -> Trace:
+def traces(draw: st.DrawFn, kinds: Sequence[str] = KINDS) -> Trace:
     n = draw(st.integers(1, 8))
     rows = st.lists(st.integers(0, 2**32 - 1), max_size=6)
     times = st.floats(0, 1e9, allow_nan=False)
     words = st.lists(st.text(max_size=5), min_size=n, max_size=n)
-    kind = draw(st.sampled_from(["tokens", "hashes", "text", "lengths"]))
+    kind = draw(st.sampled_from(kinds))
     fields: dict[str, Any] = {
         "timestamp": np.sort(np.array(draw(st.lists(times, min_size=n, max_size=n)))),
         "prompt_len": np.array(
@@ -97,6 +100,97 @@ def test_round_trip(trace: Trace, ending: str, tmp_path_factory: pytest.TempPath
     back = Trace.read(path)
     assert content(back) == content(trace)
     assert back.digest == trace.digest or trace.salt is not None  # names may be in another order
+
+
+def starting_at_zero(trace: Trace, unit: float) -> npt.NDArray[np.float64]:
+    """Times from 0 that are whole numbers of ``1 / unit`` seconds."""
+    whole = np.floor(trace.timestamp - trace.timestamp[0])
+    return np.asarray(whole + (whole % 997) / unit)
+
+
+@given(trace=traces(kinds=["hashes"]))
+@settings(max_examples=60)
+def test_round_trip_mooncake(trace: Trace, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What Mooncake rows hold: lengths, ids of 512 tokens, times in ms."""
+    path = tmp_path_factory.mktemp("trace") / "t.jsonl"
+    lengths = trace.prompt_len * np.uint32(37)
+    counts = -(-lengths.astype(np.int64) // 512)
+    trace = Trace(
+        timestamp=starting_at_zero(trace, 1e3),
+        prompt_len=lengths,
+        output_len=trace.output_len,
+        prompts=Ragged.from_lists([[2**64 - 1 - i] * n for i, n in enumerate(counts)], np.uint64),
+        id_block_size=512,
+    )
+    trace.write(path, format="mooncake")
+    back = Trace.read(path)
+    assert (back.format, content(back)) == ("mooncake", content(trace))
+    with pytest.raises(InputError, match="the mooncake format holds hash ids of 512 tokens only"):
+        trace.replace(id_block_size=16).write(path, format="mooncake")
+
+
+@given(trace=traces(kinds=["text"]))
+@settings(max_examples=60)
+def test_round_trip_lmcache(trace: Trace, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What LMCache rows hold: texts, sessions, times in µs."""
+    path = tmp_path_factory.mktemp("trace") / "t.jsonl"
+    none = np.zeros(len(trace), np.uint32)
+    trace = Trace(
+        timestamp=starting_at_zero(trace, 1e3),
+        prompt_len=none,
+        output_len=none,
+        texts=trace.texts,
+        output_texts=trace.output_texts or [""] * len(trace),
+        session=trace.session,
+    )
+    trace.write(path, format="lmcache")
+    back = Trace.read(path)
+    assert (back.format, content(back)) == ("lmcache", content(trace))
+    with pytest.raises(InputError, match="the lmcache format holds texts, not messages"):
+        trace.replace(meta={"texts": "messages"}).write(path, format="lmcache")
+
+
+@given(trace=traces(kinds=["text"]), parts=st.booleans())
+@settings(max_examples=60)
+def test_round_trip_openai(
+    trace: Trace, parts: bool, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """What request logs hold: messages, all labels but turns, lengths."""
+    path = tmp_path_factory.mktemp("trace") / "t.jsonl"
+    assert trace.texts is not None
+    texts = []
+    for text in trace.texts:
+        said: Any = [{"type": "text", "text": text}] if parts else text
+        request = {"messages": [{"role": "user", "content": said}], "tools": [{"name": text}]}
+        texts.append(json.dumps(request, ensure_ascii=False, separators=(",", ":")))
+    answers = trace.output_texts
+    labels: dict[str, Any] = {
+        name: column if column is not None and any(column[i] for i in range(len(trace))) else None
+        for name in ("request_id", "session", "category", "salt")
+        for column in [getattr(trace, name)]
+    }
+    trace = Trace(
+        timestamp=starting_at_zero(trace, 1e3),
+        prompt_len=trace.prompt_len,
+        output_len=trace.output_len,
+        texts=texts,
+        output_texts=answers if answers is not None and any(answers) else None,
+        meta={"texts": "messages"},
+        **labels,
+    )
+    trace.write(path, format="openai")
+    back = Trace.read(path)
+    assert (back.format, content(back)) == ("openai", content(trace))
+    assert back.meta == {"texts": "messages", "epoch_s": 0.0}
+    with pytest.raises(InputError, match="the openai format holds messages, not text"):
+        trace.replace(meta={}).write(path, format="openai")
+
+
+@pytest.mark.parametrize("name", ["azure", "burstgpt", "bailian", "kv-events"])
+def test_formats_that_are_only_read(name: str, tmp_path: Path) -> None:
+    writable = "parquet, arrow, mooncake, lmcache, openai, jsonl"
+    with pytest.raises(InputError, match=f"the {name} format is only read, write {writable}"):
+        Trace.from_prompts([[1]]).write(tmp_path / "t", format=name)
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
@@ -174,6 +268,13 @@ def test_burstgpt(tmp_path: Path) -> None:
     assert trace.timestamp.tolist() == [5, 45]
     path.write_text(head + "5,ChatGPT,472,18,490,Conversation log\n45,GPT-4,-9,0,9,API log\n")
     with pytest.raises(InputError, match="b.csv:3: Request tokens: '-9' is not a whole number"):
+        Trace.read(path)
+    for cell in ("", "NULL", "nan"):
+        path.write_text(head + f"5,ChatGPT,472,{cell},490,Conversation log\n")
+        with pytest.raises(InputError, match=f"b.csv:2: Response tokens: '{cell}' is not a whole"):
+            Trace.read(path)
+    path.write_text(head + "nan,ChatGPT,472,1,490,Conversation log\n")
+    with pytest.raises(InputError, match="b.csv:2: .*imestamp: "):
         Trace.read(path)
     path.write_text(head + "5,ChatGPT,472\n")
     with pytest.raises(InputError, match="b.csv:2: has 3 cells, the header has 6"):

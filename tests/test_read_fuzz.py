@@ -6,10 +6,13 @@
 from __future__ import annotations
 
 import gzip
+import json
 import os
 import random
 from pathlib import Path
+from typing import Any
 
+import msgpack
 import pytest
 import zstandard
 
@@ -18,6 +21,13 @@ from prefixsim.formats import read_trace
 
 INPUTS = int(os.environ.get("PREFIXSIM_FUZZ_INPUTS", "3000"))
 MOONCAKE = b'{"timestamp":%d,"input_length":600,"output_length":1,"hash_ids":[1,2]}\n'
+OPENAI = (
+    b'{"created":1700000000,"id":"a","user":"u","messages":[{"role":"user","content":"hi"}],'
+    b'"response":{"choices":[{"message":{"content":"ho"}}],"usage":{"completion_tokens":3}}}\n'
+    b'{"ts":1700000001000,"body":{"messages":[{"role":"user","content":[{"type":"text",'
+    b'"text":"\\ud83d\\ude00"}]}],"tools":[{"type":"function"}],"cache_salt":"s"}}\n'
+    b'{"time":"2023-11-14T22:13:25Z","request":"{\\"messages\\":[{\\"role\\":\\"user\\"}]}"}\n'
+)
 AZURE = b"TIMESTAMP,ContextTokens,GeneratedTokens\r\n"
 NASTY = [
     b"\0",
@@ -29,7 +39,32 @@ NASTY = [
     b"\xff\xfe",
     b"\r\n",
     b"\xef\xbb\xbf",
+    b"\xdd\xff\xff\xff\xff",
+    b"\xc6\x7f\xff\xff\xff",
+    b"\x91" * 300,
+    b'"\\ud800"',
 ]
+
+
+def kv_events() -> list[bytes]:
+    """One recording as JSON Lines and as msgpack, maps and arrays mixed."""
+    stored: dict[str, Any] = {
+        "type": "BlockStored",
+        "block_hashes": [1, 2],
+        "parent_block_hash": None,
+        "token_ids": [5, 6, 7, 8],
+        "block_size": 2,
+        "medium": "GPU",
+    }
+    array = ["BlockStored", ["c"], 2, [9, 9], 2, None, "GPU", None, [["salt"]]]
+    messages: list[Any] = [
+        {"ts": 1.5, "events": [stored, array], "data_parallel_rank": 0},
+        [2.5, [["BlockRemoved", [1], "GPU"], ["AllBlocksCleared"]], 0],
+        {**stored, "ts": 3.5},
+        [4.5, [stored], 0],
+    ]
+    lines = b"".join(json.dumps(message).encode() + b"\n" for message in messages)
+    return [lines, b"".join(msgpack.packb(message) for message in messages)]
 
 
 def seeds(folder: Path) -> list[bytes]:
@@ -44,6 +79,7 @@ def seeds(folder: Path) -> list[bytes]:
     bailian = MOONCAKE.replace(b"{", b'{"chat_id":1,"parent_chat_id":-1,"turn":1,') % 5
     bailian = bailian.replace(b"600", b"20")
     files += [mooncake, azure, lmcache, bailian]
+    files += [OPENAI, *kv_events()]
     return [*files, gzip.compress(mooncake), zstandard.compress(mooncake)]
 
 
@@ -63,6 +99,12 @@ def mutate(dice: random.Random, raw: bytes) -> bytes:
         else:
             data += data[at:][:2000]
     return bytes(data)
+
+
+def test_what_is_mutated_can_be_read(tmp_path: Path) -> None:
+    for raw in seeds(tmp_path):
+        (tmp_path / "whole").write_bytes(raw)
+        assert len(read_trace(tmp_path / "whole")) > 0
 
 
 @pytest.mark.parametrize("skip_bad_rows", [False, True])

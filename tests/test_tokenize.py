@@ -22,7 +22,8 @@ from prefixsim.chat.model import BadRowError
 from prefixsim.errors import InputError
 from prefixsim.sessions import SessionEncoder
 from prefixsim.templates import answer, renderer, user_turns
-from prefixsim.tokenize import ChatTokenizer, split_session, tokenize_trace
+from prefixsim.text_trace import tokenize_trace
+from prefixsim.tokenize import ChatTokenizer, split_session
 from prefixsim.trace import Codes, Trace
 
 NAMES = ("demo", "gpt2", "opt", "qwen3")

@@ -6,6 +6,7 @@ package.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,6 +43,8 @@ def replay(
     partial_blocks: bool = False,
     warmup: float = 0.0,
     model: str | None = None,
+    cache_dir: str | Path | None = None,
+    warm_start: str | Path | None = None,
     **options: Any,
 ) -> Result:
     """Replay a trace through a simulated prefix cache.
@@ -75,6 +78,11 @@ def replay(
         Share of the requests, from the start, that fill the cache but are not measured.
     model : str, optional
         Tokenizer of a text trace: hub name, local folder, or ``demo``.
+    cache_dir : path, optional
+        Keep the token ids of a text trace here, see :func:`~prefixsim.text_trace.tokenize_trace`.
+    warm_start : path, optional
+        A recording of KV events (:mod:`prefixsim.kv_events`) whose cache is there when the first
+        request comes. Its chains become requests before it, which are not measured.
     **options
         Settings that only the chosen engine knows.
 
@@ -98,7 +106,13 @@ def replay(
     0.3077
     """
     forest = None if isinstance(trace, Trace) else trace
-    columns = with_tokens(trace, model) if isinstance(trace, Trace) else trace.trace
+    columns = with_tokens(trace, model, cache_dir) if isinstance(trace, Trace) else trace.trace
+    recorded = 0
+    if warm_start is not None:
+        if forest is not None or engine not in (None, "lru", "block-manager"):
+            msg = "a warm start takes a trace, not a forest, and engine block-manager or lru"
+            raise InputError(msg)
+        columns, recorded = _with_recorded(columns, warm_start, num_blocks, block_size)
     if not 0 <= warmup < 1:
         msg = f"warmup is {warmup}, give a share of the requests: at least 0 and less than 1"
         raise InputError(msg)
@@ -111,7 +125,7 @@ def replay(
         cache_outputs=_caches_outputs(columns, engine, cache_outputs),
         partial_blocks=partial_blocks,
         options=options,
-        measured_from=first_measured(len(columns), warmup),
+        measured_from=recorded + first_measured(len(columns) - recorded, warmup),
     )
     run = engines.load(engine or engines.default_engine(settings))
     if forest is None:
@@ -140,6 +154,16 @@ def _measured(forest: Forest, run: Engine, settings: Settings, warmup: float) ->
     metrics = Metrics(forest, outcome, settings.block_size, start, window)
     config = {**outcome.config, "warmup": warmup}
     return Result(metrics, config, options=dict(settings.options))
+
+
+def _with_recorded(
+    trace: Trace, recording: str | Path, num_blocks: int | None, block_size: int | None
+) -> tuple[Trace, int]:
+    from prefixsim.kv_events import prepend_cached  # noqa: PLC0415
+
+    size = block_size_for(trace, block_size)
+    usable = None if num_blocks is None else max(num_blocks - 1, 1) * size
+    return prepend_cached(trace, recording, most_tokens=usable)
 
 
 def _caches_outputs(trace: Trace, engine: str | None, given: bool | None) -> bool:
@@ -186,10 +210,11 @@ def _counted(name: str, value: int) -> int:
     return value
 
 
-def with_tokens(trace: Trace, model: str | None) -> Trace:
+def with_tokens(trace: Trace, model: str | None, cache_dir: str | Path | None = None) -> Trace:
     """Return the trace, tokenized if it is one of texts."""
     if trace.kind != "text":
         return trace
-    from prefixsim.tokenize import DEFAULT_MODEL, tokenize_trace  # noqa: PLC0415
+    from prefixsim.text_trace import tokenize_trace  # noqa: PLC0415
+    from prefixsim.tokenize import DEFAULT_MODEL  # noqa: PLC0415
 
-    return tokenize_trace(trace, model or DEFAULT_MODEL)
+    return tokenize_trace(trace, model or DEFAULT_MODEL, cache_dir=cache_dir)

@@ -95,6 +95,7 @@ def build_traces(
     skip_bad_rows: bool = False,
     output_format: OutputFormat = "jsonl",
     block_size: int = 16,
+    cache_dir: str | Path | None = None,
     progress: Callable[[int, tuple[int, int] | None], None] | None = None,
 ) -> BuiltTraces:
     """Turn chat data into a single-turn and a multi-turn trace.
@@ -127,6 +128,9 @@ def build_traces(
     output_format : {"jsonl", "parquet"}
     block_size : int
         Tokens per block of the summary's sharing figures.
+    cache_dir : path, optional
+        Keep token ids here, batch by batch: after an interruption, and for conversations that were
+        seen before, they are not encoded again.
     progress : callable, optional
         Called with the number of conversations read and, if known, bytes read and in all.
 
@@ -149,7 +153,7 @@ def build_traces(
     _check_options(block_size, max_conversations, output_format)
     limit = max_conversations or None
     reader = _open_data(data, data_format, skip_bad_rows, limit, seed)
-    tokenizer = ChatTokenizer(model) if not text or template == "chat" else None
+    tokenizer = ChatTokenizer(model, cache_dir) if not text or template == "chat" else None
     encoder = SessionEncoder(
         tokenizer, template, tokenization, lambda bad, c: reader.bad_row(bad, c.where)
     )

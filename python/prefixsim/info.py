@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -47,8 +48,13 @@ def describe(trace: Trace, *, block_size: int | None = None) -> dict[str, Any]:
         facts["prompt_characters"] = _spread(
             np.fromiter((len(text) for text in trace.texts), np.uint64, len(trace))
         )
+    if trace.texts is not None and trace.meta.get("texts") == "messages":
+        messages = [len(json.loads(text)["messages"]) for text in trace.texts]
+        facts["texts"] = "messages"
+        facts["messages_per_request"] = _spread(np.array(messages))
     if trace.request_id is not None:
-        facts["duplicate_request_ids"] = len(trace) - len(set(trace.request_id))
+        ids = [name for name in trace.request_id if name]
+        facts["duplicate_request_ids"] = len(ids) - len(set(ids))
     if trace.session is not None:
         turns = np.unique(trace.session.codes, return_counts=True)[1]
         facts["sessions"] = len(turns)

@@ -212,7 +212,7 @@ class SessionEncoder:
                 prefix = suffix = prefix[:0]
         else:
             whole = list(dict.fromkeys(pieces[0] for pieces in prompts))
-            ids = self._tokenizer.encode(whole, special=self._special)
+            ids = self._tokenizer.encode_shard(whole, special=self._special)
             encoded = dict(zip(whole, ids, strict=True))
             said = self._tokenizer.encode_pieces(piece for pieces in answers for piece in pieces)
             prefix = suffix = prefix[:0]

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 from prefixsim.chat.model import BadRowError, Message
 from prefixsim.errors import InputError
 
-__all__ = ["Render", "Template", "answer", "multi_turn_prompts", "renderer", "user_turns"]
+__all__ = [
+    "Render",
+    "Template",
+    "answer",
+    "message_renderer",
+    "multi_turn_prompts",
+    "renderer",
+    "user_turns",
+]
 
 Template = Literal["none", "role", "chat"]
 """``none``: texts joined with nothing between; ``role``: lines ``User: ...`` and
@@ -84,6 +93,69 @@ def renderer(template: Template, tokenizer: Any | None = None) -> Render:
         msg = "the tokenizer has no chat template, use --template role or none"
         raise InputError(msg)
     return _render_chat(tokenizer)
+
+
+def message_renderer(tokenizer: Any, name: str) -> Callable[[str], str]:
+    """Return the function that renders the JSON of a logged request with a chat template.
+
+    The JSON object has ``messages`` and, optionally, ``tools`` and ``chat_template_kwargs``. As in
+    vLLM (``entrypoints/chat_utils.py``), text parts are joined with line ends, arguments of tool
+    calls are parsed, and missing content is empty. Parts that are no text are left out.
+
+    Raises
+    ------
+    InputError
+        If the tokenizer has no chat template. The function returned raises ``ValueError`` for
+        messages that the template refuses.
+    """
+    if not getattr(tokenizer, "chat_template", None):
+        msg = (
+            f"the prompts are messages and the tokenizer '{name}' has no chat template, "
+            "use --model with that of the model that was served"
+        )
+        raise InputError(msg)
+
+    def render(text: str) -> str:
+        try:
+            request = json.loads(text)
+            options: dict[str, Any] = request.get("chat_template_kwargs") or {}
+            rendered = tokenizer.apply_chat_template(
+                [_plain_message(m) for m in request["messages"]],
+                tools=request.get("tools"),
+                tokenize=False,
+                **{"add_generation_prompt": True, **options},
+            )
+        except Exception as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            msg = f"messages: the tokenizer's chat template refuses them ({reason})"
+            raise ValueError(msg) from None
+        assert isinstance(rendered, str)
+        return rendered
+
+    return render
+
+
+def _plain_message(message: dict[str, Any]) -> dict[str, Any]:
+    content = message.get("content")
+    if isinstance(content, list):
+        texts = (part if isinstance(part, str) else part.get("text") for part in content)
+        content = "\n".join(text for text in texts if text is not None)
+    plain = {**message, "content": content or ""}
+    if isinstance(plain.get("tool_calls"), list):
+        plain["tool_calls"] = [_plain_call(call) for call in plain["tool_calls"]]
+    return plain
+
+
+def _plain_call(call: Any) -> Any:
+    function = call.get("function") if isinstance(call, dict) else None
+    if not isinstance(function, dict) or not isinstance(function.get("arguments"), str):
+        return call
+    arguments: str = function["arguments"]
+    try:
+        parsed = json.loads(arguments) if arguments else {}
+    except ValueError:  # what a model wrote need not be JSON
+        return call
+    return {**call, "function": {**function, "arguments": parsed}}
 
 
 def user_turns(messages: Sequence[Message]) -> list[int]:

@@ -3,12 +3,16 @@
 ``whole`` tokenization gives every prompt exactly the ids of encoding the whole rendered prompt.
 It costs time linear in the *unique* text: a conversation is cut at stable places (see
 :mod:`prefixsim.cuts`), each piece is encoded once, and pieces of many conversations go through the
-tokenizer in one batch on all cores.
+tokenizer in one batch on all cores. Batches can be kept in a folder
+(:class:`prefixsim.token_cache.TokenCache`), so that nothing is encoded twice.
 """
 
 from __future__ import annotations
 
+import hashlib
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -17,15 +21,16 @@ import numpy.typing as npt
 from prefixsim import cuts
 
 if TYPE_CHECKING:
-    from prefixsim.trace import Trace
+    from prefixsim.token_cache import TokenCache
 
 __all__ = [
     "DEFAULT_MODEL",
     "ChatTokenizer",
     "Pieces",
     "Tokenization",
+    "common_prefix",
+    "join",
     "split_session",
-    "tokenize_trace",
 ]
 
 Tokenization = Literal["whole", "message"]
@@ -45,6 +50,8 @@ class ChatTokenizer:
     ----------
     model : str
         Hub name, local folder, or ``demo`` for the embedded tokenizer.
+    cache_dir : path, optional
+        Keep token ids here, and use those that are.
 
     Attributes
     ----------
@@ -54,6 +61,7 @@ class ChatTokenizer:
         Special tokens that the tokenizer puts around a text, such as OPT's BOS.
     refusal : str or None
         Why text cannot be cut; every prompt is then encoded whole.
+    cache : TokenCache or None
 
     Raises
     ------
@@ -61,7 +69,7 @@ class ChatTokenizer:
         If there is no such tokenizer, or no network to fetch it.
     """
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: str, cache_dir: str | Path | None = None) -> None:
         from prefixsim.pretrained import load_tokenizer  # noqa: PLC0415
 
         self.name = model
@@ -79,6 +87,24 @@ class ChatTokenizer:
         self.prefix, self.suffix = around or (_EMPTY, _EMPTY)
         if around is None and self.refusal is None:
             self.refusal = "it changes text between its special tokens"
+        self.cache: TokenCache | None = None
+        if cache_dir is not None:
+            from prefixsim.token_cache import TokenCache  # noqa: PLC0415
+
+            self.cache = TokenCache(cache_dir, self.digest)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what decides the token ids: the content of the tokenizer's files."""
+        if self._fast is not None:
+            return hashlib.sha256(b"fast\n" + self._fast.to_str().encode()).hexdigest()
+        found = hashlib.sha256(type(self.hf).__qualname__.encode())
+        with tempfile.TemporaryDirectory() as folder:
+            self.hf.save_pretrained(folder)
+            for file in sorted(Path(folder).iterdir()):
+                data = file.read_bytes()
+                found.update(f"\n{file.name} {len(data)}\n".encode() + data)
+        return found.hexdigest()
 
     def _find_special(self) -> tuple[Tokens, Tokens] | None:
         """Compare encodings with and without special tokens."""
@@ -105,10 +131,17 @@ class ChatTokenizer:
         ids = self.hf(list(texts), add_special_tokens=special, truncation=False)["input_ids"]
         return [np.array(x, dtype=np.uint32) for x in ids]
 
+    def encode_shard(self, texts: Sequence[str], *, special: bool = False) -> list[Tokens]:
+        """Encode texts, or find them in the cache."""
+        if self.cache is None or not texts:
+            return self.encode(texts, special=special)
+        how = "with special tokens" if special else "bare"
+        return self.cache.encode(texts, how, lambda shard: self.encode(shard, special=special))
+
     def encode_pieces(self, pieces: Iterable[str]) -> dict[str, Tokens]:
-        """Encode each distinct piece once, without special tokens."""
+        """Encode each distinct piece once, without special tokens; they are one shard."""
         distinct = list(dict.fromkeys(pieces))
-        return dict(zip(distinct, self.encode(distinct), strict=True))
+        return dict(zip(distinct, self.encode_shard(distinct), strict=True))
 
 
 def body(text: str) -> str | None:
@@ -166,7 +199,7 @@ def split_session(prompts: Iterable[tuple[str, Sequence[str]]]) -> Iterator[Piec
         text, bodies = current
         following = next(source, None)
         base = stack[-1][0] if stack else 0
-        shared = 0 if following is None else _common_prefix(text, following[0])
+        shared = 0 if following is None else common_prefix(text, following[0])
         cut = cuts.find_last(text, base, shared)
         if cut > 0:
             stack.append((cut, split(text, base, cut, bodies)))
@@ -178,7 +211,8 @@ def split_session(prompts: Iterable[tuple[str, Sequence[str]]]) -> Iterator[Piec
         current = following
 
 
-def _common_prefix(a: str, b: str) -> int:
+def common_prefix(a: str, b: str) -> int:
+    """Length of what two texts begin with alike."""
     if b.startswith(a):
         return len(a)
     low, high = 0, min(len(a), len(b))
@@ -201,96 +235,3 @@ def join(
     if len(suffix):
         parts.append(suffix)
     return parts
-
-
-def tokenize_trace(trace: Trace, model: str = DEFAULT_MODEL) -> Trace:
-    """Turn a text trace into a token trace, every prompt encoded as a whole.
-
-    Parameters
-    ----------
-    trace : Trace
-        Of kind ``text``; others are returned as they are.
-    model : str
-        As for :class:`ChatTokenizer`.
-
-    Returns
-    -------
-    Trace
-        With token ids, and the real ``prompt_len`` and ``output_len``.
-    """
-    from prefixsim.trace import Ragged  # noqa: PLC0415
-
-    if trace.texts is None:
-        return trace
-    tokenizer = ChatTokenizer(model)
-    prompts = _encode_sessions(tokenizer, trace)
-    lengths = np.array([len(p) for p in prompts], dtype=np.uint32)
-    outputs, output_len = None, trace.output_len
-    if trace.output_texts is not None:
-        outputs = Ragged.from_lists(_encode_in_batches(tokenizer, trace.output_texts))
-        output_len = outputs.lengths.astype(np.uint32)
-    return trace.replace(
-        prompts=Ragged.from_lists(prompts),
-        id_block_size=1,
-        prompt_len=lengths,
-        texts=None,
-        output_texts=None,
-        outputs=outputs,
-        output_len=output_len,
-        meta={**trace.meta, "tokenizer": model},
-    )
-
-
-_BATCH_CHARACTERS = 4_000_000
-
-
-def _batches(texts: Iterable[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]:
-    batch: list[tuple[int, str]] = []
-    size = 0
-    for item in texts:
-        batch.append(item)
-        size += len(item[1])
-        if size > _BATCH_CHARACTERS:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
-
-
-def _encode_in_batches(
-    tokenizer: ChatTokenizer, texts: Sequence[str], *, special: bool = False
-) -> list[Tokens]:
-    done: list[Tokens] = []
-    for batch in _batches(enumerate(texts)):
-        done += tokenizer.encode([text for _, text in batch], special=special)
-    return done
-
-
-def _encode_sessions(tokenizer: ChatTokenizer, trace: Trace) -> list[Tokens]:
-    """Encode the prompts of a text trace, sharing what the prompts of one session share."""
-    texts = trace.texts or []
-    if tokenizer.refusal is not None or trace.session is None:
-        return _encode_in_batches(tokenizer, texts, special=True)
-    sessions: dict[int, list[int]] = {}
-    for row, code in enumerate(trace.session.codes.tolist()):
-        sessions.setdefault(code, []).append(row)
-    prompts: list[Tokens] = [_EMPTY] * len(texts)
-    waiting: dict[int, Pieces] = {}
-    size = 0
-
-    def encode_waiting() -> None:
-        encoded = tokenizer.encode_pieces(p for pieces in waiting.values() for p in pieces)
-        for row, pieces in waiting.items():
-            parts = join(pieces, encoded, tokenizer.prefix, tokenizer.suffix)
-            prompts[row] = np.concatenate(parts) if parts else _EMPTY
-        waiting.clear()
-
-    for rows in sessions.values():
-        split_rows = split_session((texts[row], ()) for row in rows)
-        waiting.update(zip(rows, split_rows, strict=True))
-        size += max(len(texts[row]) for row in rows)
-        if size > _BATCH_CHARACTERS:
-            encode_waiting()
-            size = 0
-    encode_waiting()
-    return prompts

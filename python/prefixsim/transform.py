@@ -39,7 +39,7 @@ def concat(traces: Sequence[Trace]) -> Trace:
     if len(traces) == 1:
         return first
     for other in traces[1:]:
-        if (other.kind, other.id_block_size) != (first.kind, first.id_block_size):
+        if _content(other) != _content(first):
             msg = (
                 f"{other.name}: holds {_content(other)}, {first.name} holds {_content(first)}: "
                 "traces of one kind can be joined"
@@ -58,12 +58,14 @@ def concat(traces: Sequence[Trace]) -> Trace:
     turns = [t.turn for t in traces]
     known = [t for t in turns if t is not None]
     changes["turn"] = np.concatenate(known) if len(known) == len(turns) else None
-    return first.replace(**changes, meta={"joined": [t.name for t in traces]})
+    meta: dict[str, Any] = {"joined": [t.name for t in traces]}
+    meta |= {k: v for k, v in first.meta.items() if k in ("epoch_s", "texts")}
+    return first.replace(**changes, meta=meta)
 
 
 def _content(trace: Trace) -> str:
     unit = f" of {trace.id_block_size} tokens" if trace.kind == "hashes" else ""
-    return f"{trace.kind}{unit}"
+    return f"{trace.meta.get('texts', trace.kind)}{unit}"
 
 
 def _join_ragged(columns: list[Ragged | None]) -> Ragged | None:
@@ -98,8 +100,26 @@ def _join_codes(columns: list[Codes | None], traces: Sequence[Trace]) -> Codes |
 
 
 def merge(traces: Sequence[Trace]) -> Trace:
-    """Join traces by time; equal times keep the order of the traces."""
+    """Join traces by time; equal times keep the order of the traces.
+
+    Times that count from the first request of each trace are brought to one start, if all traces
+    know the epoch time of theirs.
+    """
+    starts = [t.meta.get("epoch_s") for t in traces]
+    known = [s for s in starts if isinstance(s, int | float)]
+    if len(traces) > 1 and len(known) == len(traces):
+        first = min(known)
+        traces = [
+            t.replace(timestamp=t.timestamp + (s - first), meta={**t.meta, "epoch_s": first})
+            for t, s in zip(traces, known, strict=True)
+        ]
+    elif len(traces) > 1:
+        traces = [t.replace(meta=_without(t.meta, "epoch_s")) for t in traces]
     return concat(traces).sorted()
+
+
+def _without(meta: dict[str, Any], name: str) -> dict[str, Any]:
+    return {k: v for k, v in meta.items() if k != name}
 
 
 def slice_time(trace: Trace, start: float | None, stop: float | None) -> Trace:

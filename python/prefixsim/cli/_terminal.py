@@ -12,8 +12,17 @@ from prefixsim.errors import InputError
 
 if TYPE_CHECKING:
     from prefixsim.report.tables import Table
+    from prefixsim.trace import Trace
 
-__all__ = ["check_choice", "print_tables", "reading", "report_skipped", "working"]
+__all__ = [
+    "check_choice",
+    "counting",
+    "print_tables",
+    "reading",
+    "report_skipped",
+    "tokenized",
+    "working",
+]
 
 
 @contextmanager
@@ -45,6 +54,37 @@ def reading(path: Path) -> Iterator[Callable[[int], None] | None]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(f"reading {path.name}", total=total)
         yield lambda size: progress.advance(task, size)
+
+
+@contextmanager
+def counting(what: str) -> Iterator[Callable[[int, int], None] | None]:
+    """Show a bar; gives the callback that takes what is done, and all there is."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:,.0f} of {task.total:,.0f}"),
+        TimeRemainingColumn(elapsed_when_finished=True),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(what, total=1)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def tokenized(trace: Trace, model: str | None, cache_dir: Path | None) -> Trace:
+    """Return the trace, tokenized with a bar if it is one of texts."""
+    if trace.kind != "text":
+        return trace
+    from prefixsim.text_trace import tokenize_trace  # noqa: PLC0415
+    from prefixsim.tokenize import DEFAULT_MODEL  # noqa: PLC0415
+
+    with counting("tokenizing texts") as progress:
+        return tokenize_trace(trace, model or DEFAULT_MODEL, cache_dir=cache_dir, progress=progress)
 
 
 @contextmanager

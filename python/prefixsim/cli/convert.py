@@ -35,6 +35,17 @@ def convert_command(  # noqa: PLR0917 - the parser passes options by name
     to: Annotated[
         str | None, typer.Option(metavar="NAME", help="Format to write; default: by the ending.")
     ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Turn text into token ids: hub name, local folder, or 'demo'.",
+        ),
+    ] = None,
+    cache_dir: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Keep the token ids of texts here, and use those kept."),
+    ] = None,
     time: Annotated[
         str | None,
         typer.Option(metavar="START:STOP", help="Keep these seconds since the first request."),
@@ -91,7 +102,12 @@ def convert_command(  # noqa: PLR0917 - the parser passes options by name
     """Convert, slice, merge, rescale, sample, isolate or anonymize traces."""
     from prefixsim import transform  # noqa: PLC0415
     from prefixsim._files import check_writable  # noqa: PLC0415
-    from prefixsim.cli._terminal import reading, working  # noqa: PLC0415
+    from prefixsim.cli._terminal import (  # noqa: PLC0415
+        reading,
+        report_skipped,
+        tokenized,
+        working,
+    )
     from prefixsim.formats import open_writer, read_trace  # noqa: PLC0415
 
     if len(files) < 2:
@@ -100,21 +116,17 @@ def convert_command(  # noqa: PLR0917 - the parser passes options by name
     *inputs, output = files
     writer = open_writer(output, format=to)  # refuses an unknown format before any work
     check_writable(output)
+    select = _selection(time, requests, sessions)
     steps: list[Callable[[Trace], Trace]] = []
-    if time is not None:
-        start, stop = _span("--time", time, float)
-        steps.append(lambda t: transform.slice_time(t, start, stop))
-    if requests is not None:
-        first, last = _span("--requests", requests, int)
-        steps.append(lambda t: transform.slice_requests(t, first, last))
-    if sessions is not None:
-        steps.append(lambda t: transform.first_sessions(t, sessions))
     if sample is not None:
         steps.append(lambda t: transform.sample_trees(t, sample, head=sample_head, seed=seed))
     if rate_scale is not None:
         steps.append(lambda t: transform.scale_rate(t, rate_scale))
     if content_hashes:
         steps.append(transform.chain_ids)
+    if cache_dir is not None and model is None:
+        msg = "--cache-dir keeps what --model makes of text, give --model as well"
+        raise InputError(msg)
     if anonymize:
         key = os.environ.get(_KEY_VARIABLE, "").encode() or os.urandom(32)
         steps.append(lambda t: transform.anonymize(t, block_size=_size(t, block_size), key=key))
@@ -132,9 +144,15 @@ def convert_command(  # noqa: PLR0917 - the parser passes options by name
             )
         if salt is not None:
             trace = transform.add_salt(trace, trace.name if salt == "file" else salt)
+        report_skipped(Path(name), trace.meta)
         traces.append(trace)
-    with working("converting"):
+    with working("merging"):
         trace = transform.merge(traces)
+        for step in select:
+            trace = step(trace)
+    if model is not None:
+        trace = tokenized(trace, model, cache_dir)
+    with working("converting"):
         for step in steps:
             trace = step(trace)
         with writer:
@@ -145,6 +163,24 @@ def convert_command(  # noqa: PLR0917 - the parser passes options by name
             "prefixsim: most requests are of one sharing tree; a larger --sample-head than "
             f"{sample_head} tells more trees apart\n"
         )
+
+
+def _selection(
+    time: str | None, requests: str | None, sessions: int | None
+) -> list[Callable[[Trace], Trace]]:
+    """Return the steps that only choose requests, done before anything costly."""
+    from prefixsim import transform  # noqa: PLC0415
+
+    select: list[Callable[[Trace], Trace]] = []
+    if time is not None:
+        start, stop = _span("--time", time, float)
+        select.append(lambda t: transform.slice_time(t, start, stop))
+    if requests is not None:
+        first, last = _span("--requests", requests, int)
+        select.append(lambda t: transform.slice_requests(t, first, last))
+    if sessions is not None:
+        select.append(lambda t: transform.first_sessions(t, sessions))
+    return select
 
 
 def _size(trace: Trace, asked: int | None) -> int:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _SPREADS = {
     "prompt_len": "prompt tokens",
     "prompt_characters": "prompt characters",
+    "messages_per_request": "messages per request",
     "output_len": "output tokens",
     "turns_per_session": "turns per session",
 }
@@ -79,7 +80,7 @@ def _tables(facts: dict[str, Any]) -> list[Table]:
 def _rows(facts: dict[str, Any]) -> list[list[str]]:
     rate = facts["request_rate"]
     rows: list[tuple[str, str | None]] = [
-        ("format", f"{facts['format']} ({facts['kind']})"),
+        ("format", f"{facts['format']} ({facts.get('texts', facts['kind'])})"),
         ("requests", f"{facts['requests']:,}"),
         ("sessions", f"{facts['sessions']:,}" if "sessions" in facts else None),
         ("prompt tokens", f"{facts['prompt_tokens']:,}" if "prompt_tokens" in facts else None),

@@ -77,6 +77,10 @@ def replay_command(  # noqa: PLR0917 - the parser passes options by name
             metavar="NAME", help="Tokenizer for text traces: hub name, local folder, or 'demo'."
         ),
     ] = None,
+    cache_dir: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Keep the token ids of texts here, and use those kept."),
+    ] = None,
     block_size: Annotated[
         int | None,
         typer.Option(
@@ -97,6 +101,12 @@ def replay_command(  # noqa: PLR0917 - the parser passes options by name
     prefix_caching: Annotated[
         bool, typer.Option("--prefix-caching/--no-prefix-caching", help="Look prompts up at all.")
     ] = True,
+    warm_start: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Begin with the cache that this recording of KV events leaves."
+        ),
+    ] = None,
     concurrency: Annotated[
         int, typer.Option(metavar="K", help="Requests that hold their blocks at once.")
     ] = 1,
@@ -170,6 +180,7 @@ def replay_command(  # noqa: PLR0917 - the parser passes options by name
         check_choice,
         reading,
         report_skipped,
+        tokenized,
         working,
     )
 
@@ -213,6 +224,7 @@ def replay_command(  # noqa: PLR0917 - the parser passes options by name
             partial_blocks=partial_blocks,
             warmup=warmup,
             model=model,
+            warm_start=warm_start,
             **options,
         )
 
@@ -224,6 +236,7 @@ def replay_command(  # noqa: PLR0917 - the parser passes options by name
             )
         report_skipped(path, trace.meta)
         trace = trace.replace(meta={**origin_of(trace, path), **trace.meta})
+        trace = tokenized(trace, model, cache_dir)
         with working(f"replaying {trace.name}"):
             result = run(trace, prefix_caching)
             if "ttft_s" in result.summary and prefix_caching:

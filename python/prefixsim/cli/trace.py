@@ -44,6 +44,10 @@ def trace(  # noqa: PLR0917
     model: Annotated[
         str, typer.Option(help="Tokenizer: hub name, local folder, or 'demo' (embedded).")
     ] = DEFAULT_MODEL,
+    cache_dir: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Keep the token ids of texts here, and use those kept."),
+    ] = None,
     text: Annotated[
         bool, typer.Option("--text", help="Keep text; replay then tokenizes it.")
     ] = False,
@@ -81,6 +85,7 @@ def trace(  # noqa: PLR0917
         built = build_traces(
             data_path,
             model=model,
+            cache_dir=cache_dir,
             output_dir=output_dir,
             max_conversations=limit,
             template=template,  # type: ignore[arg-type]

@@ -36,17 +36,25 @@ __all__ = [
 _HOMES = {
     "parquet": ("native_files", "PARQUET"),
     "arrow": ("native_files", "ARROW"),
+    "kv-events": ("kv_events", "FORMAT"),
     "azure": ("azure", "FORMAT"),
     "burstgpt": ("burstgpt", "FORMAT"),
     "bailian": ("bailian", "FORMAT"),
     "mooncake": ("mooncake", "FORMAT"),
     "lmcache": ("lmcache", "FORMAT"),
+    "openai": ("openai_log", "FORMAT"),
     "jsonl": ("native_jsonl", "FORMAT"),
 }
 _BINARY = ("parquet", "arrow")
+_EVENTS = ("kv-events",)
 _CSV = ("azure", "burstgpt")
 _BINARY_MAGIC = (b"PAR1", b"\xff\xff\xff\xff")
+# First bytes of a msgpack array or map; no UTF-8 text that is JSON begins with them.
+_MSGPACK_STARTS = frozenset(bytes([b]) for b in (*range(0x80, 0xA0), *range(0xDC, 0xE0)))
 _HEAD_BYTES = 64
+_ONE_OBJECT = (
+    "a trace has one JSON object a line (chat data becomes a trace with 'prefixsim trace')"
+)
 _LONGEST_FIRST_LINE = 64 << 20
 
 
@@ -83,17 +91,25 @@ def sniff_format(path: str | Path) -> Format:
         msg = f"{path}: is empty, expected a trace"
         raise InputError(msg)
     candidates = tuple(name for name in _HOMES if name not in (*_BINARY, *_CSV))
-    row = None
+    value: object = None
     if head.startswith(_BINARY_MAGIC):
         candidates = _BINARY
     elif head.lstrip(b"\xef\xbb\xbf")[:1].isalpha() and b"," in line:
         candidates = _CSV
+    elif head[:1] in _MSGPACK_STARTS:
+        candidates = _EVENTS
     else:
-        row = _first_row(path, line)
-    source = Source(path, line if candidates == _CSV else head, row)
+        value = _first_value(path, line)
+        if isinstance(value, list):
+            candidates = _EVENTS
+    row = value if isinstance(value, dict) else None
+    source = Source(path, line if candidates == _CSV else head, row, value)
     for name in candidates:
         if (found := _load(name)).sniff(source):
             return found
+    if isinstance(value, list):
+        msg = f"{path}:1: not a JSON object; {_ONE_OBJECT}"
+        raise InputError(msg)
     known = "; ".join(found.title for found in formats())
     fields = ", ".join(list(row)[:8] if row else csv_header(line)[:8])
     msg = (
@@ -103,11 +119,15 @@ def sniff_format(path: str | Path) -> Format:
     raise InputError(msg)
 
 
+def _is_binary(head: bytes) -> bool:
+    return head.startswith(_BINARY_MAGIC) or head[:1] in _MSGPACK_STARTS
+
+
 def _start(path: Path) -> tuple[bytes, bytes]:
     try:
         with open_bytes(path) as file:
             head = file.read(_HEAD_BYTES)
-            line = b"" if head.startswith(_BINARY_MAGIC) else head
+            line = b"" if _is_binary(head) else head
             while line and b"\n" not in line.strip() and len(line) < _LONGEST_FIRST_LINE:
                 more = file.readline(_LONGEST_FIRST_LINE)
                 if not more:
@@ -121,23 +141,20 @@ def _start(path: Path) -> tuple[bytes, bytes]:
     return head, line.removeprefix(b"\xef\xbb\xbf").strip()
 
 
-def _first_row(path: Path, line: bytes) -> dict[str, object]:
+def _first_value(path: Path, line: bytes) -> dict[str, object] | list[object]:
     line = line.split(b"\n", 1)[0]
     try:
-        row = json.loads(line)
+        value = json.loads(line)
     except UnicodeDecodeError:
         msg = f"{path}:1: is not UTF-8 text, expected JSON Lines, Parquet or Arrow"
         raise InputError(msg) from None
     except (ValueError, RecursionError) as error:
         msg = f"{path}:1: not valid JSON ({error}), expected one JSON object a line"
         raise InputError(msg) from None
-    if not isinstance(row, dict):
-        msg = (
-            f"{path}:1: not a JSON object; a trace has one JSON object a line "
-            "(chat data becomes a trace with 'prefixsim trace')"
-        )
+    if not isinstance(value, dict | list):
+        msg = f"{path}:1: not a JSON object; {_ONE_OBJECT}"
         raise InputError(msg)
-    return row
+    return value
 
 
 def read_trace(
@@ -194,7 +211,7 @@ def _read_file(path: Path, name: str | None, options: ReadOptions) -> Trace:
 
 def _stem(path: Path) -> str:
     name = path.name
-    for ending in (".gz", ".zst", ".jsonl", ".json", ".parquet", ".arrow", ".csv"):
+    for ending in (".gz", ".zst", ".jsonl", ".json", ".parquet", ".arrow", ".csv", ".msgpack"):
         name = name.removesuffix(ending)
     return name or path.name
 
@@ -221,9 +238,13 @@ def open_writer(path: str | Path, *, format: str | None = None) -> TraceWriter: 
             raise InputError(msg)
         chosen = by_ending[0]
     if chosen.open_writer is None:
-        msg = f"{path}: the {chosen.name} format is only read, write parquet, arrow or jsonl"
+        msg = f"{path}: the {chosen.name} format is only read, write {_writable()}"
         raise InputError(msg)
     return chosen.open_writer(path)
+
+
+def _writable() -> str:
+    return ", ".join(f.name for f in formats() if f.open_writer is not None)
 
 
 def write_trace(trace: Trace, path: str | Path, *, format: str | None = None) -> None:  # noqa: A002

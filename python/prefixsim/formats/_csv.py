@@ -15,6 +15,7 @@ import pyarrow.csv as pacsv
 from prefixsim._files import open_bytes
 from prefixsim.errors import InputError
 from prefixsim.formats._registry import ReadOptions
+from prefixsim.formats._rows import reading
 from prefixsim.trace import Trace
 
 __all__ = ["read_lengths", "uint32"]
@@ -39,19 +40,20 @@ def read_lengths(
         Makes the trace from those columns.
     """
     try:
-        with open_bytes(path) as file:
+        with reading(path) as file:
             table = _parse(file.read(), columns)
-    except (EOFError, OSError) as error:
-        if isinstance(error, OSError) and error.filename is not None:
-            raise
-        msg = f"{path}: cannot be decompressed: {str(error).lower()}"
-        raise InputError(msg) from None
+    except InputError:
+        raise
     except (pa.ArrowInvalid, KeyError) as error:
         raise InputError(_locate(path, columns, error)) from None
     if not len(table):
         msg = f"{path}: has no rows below its header"
         raise InputError(msg)
     trace = build(table)
+    if not np.all(np.isfinite(trace.timestamp)):
+        row = int(np.argmin(np.isfinite(trace.timestamp)))
+        msg = f"{path}:{row + 2}: timestamp: is not a finite number, fix the line"
+        raise InputError(msg)
     back = np.flatnonzero(np.diff(trace.timestamp) < 0)
     if len(back) and not options.sort:
         msg = f"{path}:{back[0] + 3}: timestamp: earlier than the row before; pass --sort"
@@ -63,7 +65,7 @@ def _parse(raw: bytes, columns: Mapping[str, pa.DataType]) -> pa.Table:
     return pacsv.read_csv(
         io.BytesIO(raw),
         convert_options=pacsv.ConvertOptions(
-            column_types=dict(columns), include_columns=list(columns), strings_can_be_null=False
+            column_types=dict(columns), include_columns=list(columns), null_values=[]
         ),
     )
 

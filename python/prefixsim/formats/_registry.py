@@ -49,11 +49,14 @@ class Source:
         The first bytes, decompressed.
     row : dict or None
         The first line, if it is a JSON object.
+    value : object
+        The first line, if it is a JSON object or array.
     """
 
     path: Path
     head: bytes
     row: dict[str, Any] | None
+    value: Any = None
 
 
 class TraceWriter(Protocol):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import zlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import IO, Any, Literal, NamedTuple, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +19,7 @@ from prefixsim.errors import InputError
 from prefixsim.formats._registry import ReadOptions
 from prefixsim.trace import Codes, Ragged, Strings, Trace
 
-__all__ = ["Field", "Rows"]
+__all__ = ["BadFieldError", "Checked", "Field", "JsonRows", "Rows", "reading"]
 
 _BLOCK_BYTES = 8 << 20
 _ADVICE = "fix the line or pass --skip-bad-rows"
@@ -32,73 +35,68 @@ class Field(NamedTuple):
     required: bool = False
 
 
-class Rows:
-    """The rows of a JSON Lines file, as columns.
+class BadFieldError(Exception):
+    """A field of a row that cannot be used.
 
     Parameters
     ----------
-    path : Path
-    fields : sequence of Field
-    options : ReadOptions
-
-    Raises
-    ------
-    InputError
-        ``file:line: field: problem`` for the first bad row, unless bad rows are skipped.
+    field : str
+        Its name; empty if the row as a whole is at fault.
+    problem : str
     """
 
-    def __init__(self, path: Path, fields: Sequence[Field], options: ReadOptions) -> None:
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field}: {problem}" if field else problem)
+
+
+class Checked:
+    """Rows of a file, some of which may turn out to be bad.
+
+    Attributes
+    ----------
+    path : Path
+    lines : ndarray of uint64
+        1-based line number of each row.
+    """
+
+    row_end = b"\n"
+
+    def __init__(self, path: Path, options: ReadOptions) -> None:
         self.path = path
+        self.lines: npt.NDArray[np.uint64] = np.empty(0, np.uint64)
         self._options = options
-        self._kinds = {f.name: f.kind for f in fields}
-        reader = JsonlReader(list(fields), skip_bad_rows=options.skip_bad_rows)
         # The first line that does not parse; a line before it may yet fail a check.
         self._unreadable: InputError | None = None
-        try:
-            _feed(reader, path, options)
-            reader.end()
-        except InputError:
-            raise
-        except ValueError as error:
-            self._unreadable = InputError(f"{path}:{error}; {_ADVICE}")
-        answer = reader.finish()
-        self._columns: dict[str, Any] = answer["columns"]
-        self._seen: dict[str, int] = answer["seen"]
-        self.lines: npt.NDArray[np.uint64] = answer["lines"]
-        self._rejects: list[tuple[int, str, bytes | None]] = [
-            (line, f"{field}: {problem}" if field else problem, raw)
-            for line, field, problem, raw in answer["bad"]
-        ]
-        self._dropped = np.zeros(len(self.lines), dtype=bool)
-        if not len(self.lines) and self._unreadable is not None:
+        self._rejects: list[tuple[int, str, bytes | None]] = []
+        self._dropped = np.zeros(0, dtype=bool)
+
+    def _set_lines(self, lines: npt.NDArray[np.uint64]) -> None:
+        self.lines = lines
+        self._dropped = np.zeros(len(lines), dtype=bool)
+        if not len(lines) and self._unreadable is not None:
             raise self._unreadable
-        if not len(self.lines) and not self._rejects:
-            msg = f"{path}: is empty, expected one JSON object a line"
+        if not len(lines) and not self._rejects:
+            msg = f"{self.path}: is empty, expected one JSON object a line"
             raise InputError(msg)
 
     def __len__(self) -> int:
         return len(self.lines)
 
-    def has(self, name: str) -> bool:
-        """Whether any row has this field."""
-        return self._seen[name] > 0
+    def _bad(self, line: int, reason: str, raw: bytes) -> None:
+        """Leave a row out, or remember the first that cannot be used."""
+        if self._options.skip_bad_rows:
+            self._rejects.append((line, reason, raw))
+        else:
+            self._unreadable = InputError(f"{self.path}:{line}: {reason}; {_ADVICE}")
 
-    def numbers(self, name: str) -> npt.NDArray[Any]:
-        """Return an ``f64`` or ``u32`` column."""
-        column: npt.NDArray[Any] = self._columns[name]
-        return column
+    def raise_unreadable(self) -> None:
+        """Raise the error of the first row that could not be used, unless rows are skipped."""
+        if self._unreadable is not None:
+            raise self._unreadable
 
-    def lists(self, name: str) -> Ragged:
-        """Return a list column."""
-        return Ragged(*self._columns[name])
-
-    def strings(self, name: str) -> Strings:
-        """Return a ``text`` column."""
-        return Strings(*self._columns[name])
-
-    def labels(self, name: str) -> Codes:
-        """Return a ``label`` column."""
-        return Codes(*self._columns[name])
+    def follow(self, lines: npt.NDArray[np.uint64]) -> None:
+        """Go on with requests, made of one row or several, that begin on these lines."""
+        self._set_lines(lines)
 
     def refuse(self, bad: npt.NDArray[np.bool_], field: str, problem: Callable[[int], str]) -> None:
         """Refuse the rows where ``bad`` is true, with ``problem(row)`` as the reason."""
@@ -161,16 +159,149 @@ class Rows:
                 )
         with atomic_path(self._options.rejects) as path, path.open("wb") as out:
             for line in sorted(wanted):
-                out.write((wanted[line] or b"").rstrip(b"\r\n") + b"\n")
+                raw = wanted[line] or b""
+                out.write(raw.rstrip(b"\r\n") + self.row_end if self.row_end else raw)
+
+
+class Rows(Checked):
+    """The rows of a JSON Lines file with flat objects, as columns.
+
+    Parameters
+    ----------
+    path : Path
+    fields : sequence of Field
+    options : ReadOptions
+
+    Raises
+    ------
+    InputError
+        ``file:line: field: problem`` for the first bad row, unless bad rows are skipped.
+    """
+
+    def __init__(self, path: Path, fields: Sequence[Field], options: ReadOptions) -> None:
+        super().__init__(path, options)
+        self._kinds = {f.name: f.kind for f in fields}
+        reader = JsonlReader(list(fields), skip_bad_rows=options.skip_bad_rows)
+        try:
+            _feed(reader, path, options)
+            reader.end()
+        except InputError:
+            raise
+        except ValueError as error:
+            self._unreadable = InputError(f"{path}:{error}; {_ADVICE}")
+        answer = reader.finish()
+        self._columns: dict[str, Any] = answer["columns"]
+        self._seen: dict[str, int] = answer["seen"]
+        self._rejects = [
+            (line, f"{field}: {problem}" if field else problem, raw)
+            for line, field, problem, raw in answer["bad"]
+        ]
+        self._set_lines(answer["lines"])
+
+    def has(self, name: str) -> bool:
+        """Whether any row has this field."""
+        return self._seen[name] > 0
+
+    def numbers(self, name: str) -> npt.NDArray[Any]:
+        """Return an ``f64`` or ``u32`` column."""
+        column: npt.NDArray[Any] = self._columns[name]
+        return column
+
+    def lists(self, name: str) -> Ragged:
+        """Return a list column."""
+        return Ragged(*self._columns[name])
+
+    def strings(self, name: str) -> Strings:
+        """Return a ``text`` column."""
+        return Strings(*self._columns[name])
+
+    def labels(self, name: str) -> Codes:
+        """Return a ``label`` column."""
+        return Codes(*self._columns[name])
+
+
+class JsonRows(Checked):
+    """The rows of a JSON Lines file with objects of any shape, parsed one by one.
+
+    Parameters
+    ----------
+    path : Path
+    parse : callable
+        Turns the JSON value of a line, and its number, into a row; raises :class:`BadFieldError`.
+    options : ReadOptions
+
+    Attributes
+    ----------
+    rows : list
+        What ``parse`` returned.
+
+    Raises
+    ------
+    InputError
+        As :class:`Rows`.
+    """
+
+    def __init__(self, path: Path, parse: Callable[[Any, int], Any], options: ReadOptions) -> None:
+        super().__init__(path, options)
+        self.rows: list[Any] = []
+        lines = []
+        for number, raw in _numbered_lines(path, options):
+            try:
+                self.rows.append(parse(_decode(raw), number))
+                lines.append(number)
+            except RecursionError:
+                self._bad(number, "not valid JSON: nested too deeply", raw)
+            except BadFieldError as bad:
+                self._bad(number, str(bad), raw)
+            if self._unreadable is not None:
+                break
+        self._set_lines(np.array(lines, dtype=np.uint64))
+
+
+def _numbered_lines(path: Path, options: ReadOptions) -> Iterator[tuple[int, bytes]]:
+    """Yield the lines that are not blank, with their 1-based numbers."""
+    with reading(path) as file:
+        for number, raw in enumerate(file, 1):
+            line = raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw
+            if options.progress is not None:
+                options.progress(len(raw))
+            if line.strip():
+                yield number, line.strip()
+
+
+def _no_constant(name: str) -> NoReturn:
+    msg = f"{name} is not a JSON number"
+    raise ValueError(msg)
+
+
+def _decode(raw: bytes) -> Any:
+    try:
+        return json.loads(raw.decode(), parse_constant=_no_constant)
+    except UnicodeDecodeError:
+        raise BadFieldError("", "is not UTF-8 text") from None
+    except ValueError as error:
+        raise BadFieldError("", f"not valid JSON: {_first(error)}") from None
+
+
+def _first(error: ValueError) -> str:
+    told = str(error).split(" (char", 1)[0].split(": line 1 ", 1)
+    return " at ".join(told).lower() if len(told) > 1 else told[0]
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file for reading; one that cannot be decompressed to its end is one line."""
+    with open_bytes(path) as file:
+        try:
+            yield file
+        except (EOFError, OSError, zlib.error) as error:
+            msg = f"{path}: cannot be decompressed: {str(error).lower()}"
+            raise InputError(msg) from None
 
 
 def _feed(reader: JsonlReader, path: Path, options: ReadOptions) -> None:
-    with open_bytes(path) as file:
-        try:
-            while block := file.read(_BLOCK_BYTES):
-                reader.feed(block)
-                if options.progress is not None:
-                    options.progress(len(block))
-        except (EOFError, OSError) as error:
-            msg = f"{path}: cannot be decompressed: {str(error).lower()}"
-            raise InputError(msg) from None
+    with reading(path) as file:
+        while block := file.read(_BLOCK_BYTES):
+            reader.feed(block)
+            if options.progress is not None:
+                options.progress(len(block))

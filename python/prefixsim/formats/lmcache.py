@@ -7,9 +7,11 @@ here (stable); times count from the first request, whose epoch time is kept in `
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from prefixsim.formats._jsonl_writer import JsonlWriter
 from prefixsim.formats._registry import Format, ReadOptions, Source
 from prefixsim.formats._rows import Field, Rows
 from prefixsim.trace import Trace
@@ -47,9 +49,25 @@ def _read(path: Path, options: ReadOptions) -> Trace:
     )
 
 
+def _row(trace: Trace, i: int) -> dict[str, Any]:
+    assert trace.texts is not None
+    epoch = trace.meta.get("epoch_s", 0.0)
+    session = {} if trace.session is None else {"session_id": trace.session[i]}
+    output = "" if trace.output_texts is None else trace.output_texts[i]
+    time = round((epoch + float(trace.timestamp[i])) * 1e6)
+    return {"timestamp": time, **session, "input": trace.texts[i], "output": output}
+
+
+def _check_writable(trace: Trace) -> str | None:
+    if trace.kind != "text" or "texts" in trace.meta:
+        return f"the lmcache format holds texts, not {trace.meta.get('texts', trace.kind)}"
+    return None
+
+
 FORMAT = Format(
     name="lmcache",
     title="LMCache agent JSONL: timestamp (µs), session_id, input and output text",
     sniff=_sniff,
     read=_read,
+    open_writer=lambda path: JsonlWriter(path, _row, lambda _: {}, check=_check_writable),
 )

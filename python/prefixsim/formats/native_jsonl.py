@@ -11,6 +11,7 @@ from prefixsim.formats._jsonl_writer import JsonlWriter
 from prefixsim.formats._registry import Format, ReadOptions, Source
 from prefixsim.formats._rows import Field, Rows
 from prefixsim.formats.mooncake import check_hash_ids
+from prefixsim.formats.openai_log import MESSAGES
 from prefixsim.trace import Trace
 
 __all__ = ["FORMAT"]
@@ -27,6 +28,7 @@ _FIELDS = (
     Field("block_size", "u32"),
     Field("text", "text"),
     Field("output_text", "text"),
+    Field("texts", "label"),
     Field("token_ids", "u32_list"),
     Field("output_token_ids", "u32_list"),
     Field("hash_ids", "u64_list"),
@@ -97,7 +99,16 @@ def _content(rows: Rows, content: str | None) -> dict[str, Any]:
         check_hash_ids(rows, ids, prompt_len, max(size, 1))
         return {"prompts": ids, "prompt_len": prompt_len, "id_block_size": size}
     if content == "text":
-        return {"texts": rows.strings("text"), "prompt_len": prompt_len}
+        said = rows.labels("texts")
+        kinds = [said[row] for row in range(len(said))]
+        first = kinds[0] if kinds else ""
+        rows.refuse(
+            np.array([kind not in {"", MESSAGES} or kind != first for kind in kinds], dtype=bool),
+            "texts",
+            lambda row: f"{kinds[row]!r}, expected {MESSAGES!r} in every row or in none",
+        )
+        meta = {"texts": first} if first else {}
+        return {"texts": rows.strings("text"), "prompt_len": prompt_len, "meta": meta}
     return {"prompt_len": prompt_len}
 
 
@@ -120,6 +131,8 @@ def _row(trace: Trace, i: int) -> dict[str, Any]:
         row["block_size"] = trace.id_block_size
     if trace.texts is not None:
         row["text"] = trace.texts[i]
+        if "texts" in trace.meta:
+            row["texts"] = trace.meta["texts"]
     if trace.output_texts is not None:
         row["output_text"] = trace.output_texts[i]
     return row
