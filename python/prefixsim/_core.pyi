@@ -27,10 +27,10 @@ class _BlockManagerReplay(TypedDict):
     idle_s: NotRequired[tuple[npt.NDArray[np.float64], npt.NDArray[np.uint64]]]
 
 __all__ = [
+    "DEBUG_BUILD",
     "Allocation",
     "BlockManager",
     "Curve",
-    "DEBUG_BUILD",
     "Forest",
     "JsonlReader",
     "Profile",
