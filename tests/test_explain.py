@@ -304,3 +304,31 @@ def test_notebooks_show_tables() -> None:
     from prefixsim.explain.lint import lint  # noqa: PLC0415
 
     assert "nothing found" in lint(prefixsim.compile(trace))._repr_html_()
+
+
+def test_the_vllm_engine_on_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(4)
+    head = rng.integers(0, 99, 160).tolist()
+    prompts = [[*head, *rng.integers(0, 99, 20).tolist()] for _ in range(12)]
+    trace = Trace.from_prompts(
+        prompts, timestamp=[0.0] * 12, outputs=[rng.integers(0, 99, 30).tolist()] * 12
+    )
+    path = tmp_path / "burst.jsonl"
+    trace.write(path)
+    args = [str(path), "--num-blocks", "60", "--latency", "10ms", "--max-num-batched-tokens", "64"]
+    assert main(["explain", *args, "--long-prefill-token-threshold", "32", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["config"]["engine"] == "vllm"
+    assert found["config"]["cache_outputs"] is True
+    classes = found["waterfall"]["classes"]
+    assert sum(c["tokens"] for c in classes.values()) == 12 * 180
+    page = tmp_path / "r.html"
+    assert main(["report", *args, "-o", str(page)]) == 0
+    capsys.readouterr()
+    both = ["--engine", "lru,vllm", "--num-blocks", "60", "-o", str(page)]
+    assert main(["report", str(path), *both]) == 0
+    assert '<section id="comparison">' in page.read_text()
+    assert main(["explain", str(path), "--engine", "lru", "--latency", "10ms"]) == 2
+    assert "only engine 'vllm' has" in capsys.readouterr().err

@@ -22,7 +22,7 @@ from prefixsim.trace import Trace
 if TYPE_CHECKING:
     from prefixsim.forest import Forest
 
-__all__ = ["DEFAULT_BLOCK_SIZE", "block_size_for", "replay", "with_tokens"]
+__all__ = ["DEFAULT_BLOCK_SIZE", "block_size_for", "caches_outputs", "replay", "with_tokens"]
 
 DEFAULT_BLOCK_SIZE = 16
 """Tokens; for traces of token ids."""
@@ -122,7 +122,7 @@ def replay(
         enable_caching=enable_caching,
         concurrency=_counted("concurrency", concurrency),
         last_token_rule=last_token_rule,
-        cache_outputs=_caches_outputs(columns, engine, cache_outputs),
+        cache_outputs=caches_outputs(columns, engine, cache_outputs),
         partial_blocks=partial_blocks,
         options=options,
         measured_from=recorded + first_measured(len(columns) - recorded, warmup),
@@ -166,7 +166,7 @@ def _with_recorded(
     return prepend_cached(trace, recording, most_tokens=usable)
 
 
-def _caches_outputs(trace: Trace, engine: str | None, given: bool | None) -> bool:
+def caches_outputs(trace: Trace, engine: str | None, given: bool | None) -> bool:
     """Whether generated tokens stay cached: as asked for, else as the engine does."""
     if given is not None:
         return given

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from prefixsim.cli import _vllm_options as vllm
 from prefixsim.cli import app
 from prefixsim.errors import InputError
 
@@ -69,8 +70,12 @@ def explain_command(  # noqa: PLR0917 - the parser passes options by name
         int, typer.Option(metavar="K", help="Requests that hold their blocks at once.")
     ] = 1,
     cache_outputs: Annotated[
-        bool, typer.Option("--cache-outputs", help="Generated tokens stay in the cache.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--cache-outputs/--no-cache-outputs",
+            help="Generated tokens stay in the cache. Default: as the engine does.",
+        ),
+    ] = None,
     last_token_rule: Annotated[
         bool,
         typer.Option(
@@ -82,6 +87,19 @@ def explain_command(  # noqa: PLR0917 - the parser passes options by name
         float,
         typer.Option(metavar="SHARE", help="Share of the requests that only warm the cache up."),
     ] = 0.0,
+    vllm_version: vllm.Version = None,
+    max_num_seqs: vllm.MaxNumSeqs = None,
+    max_num_batched_tokens: vllm.MaxNumBatchedTokens = None,
+    max_model_len: vllm.MaxModelLen = None,
+    chunked_prefill: vllm.ChunkedPrefill = None,
+    long_prefill: vllm.LongPrefill = None,
+    watermark: vllm.Watermark = None,
+    sliding_window: vllm.SlidingWindow = None,
+    arrivals: vllm.Arrivals = None,
+    latency: vllm.Latency = None,
+    kv_memory: vllm.KvMemory = None,
+    model_config: vllm.ModelConfig = None,
+    tensor_parallel: vllm.TensorParallel = None,
     top: Annotated[
         int, typer.Option(min=1, metavar="N", help="Rows in each list of those that lose most.")
     ] = 5,
@@ -92,6 +110,23 @@ def explain_command(  # noqa: PLR0917 - the parser passes options by name
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
     """Tell where every missed prompt token went, and what would recover it."""
+    options = vllm.given(
+        version=vllm_version,
+        max_num_seqs=max_num_seqs,
+        max_num_batched_tokens=max_num_batched_tokens,
+        max_model_len=max_model_len,
+        enable_chunked_prefill=chunked_prefill,
+        long_prefill_token_threshold=long_prefill,
+        watermark=watermark,
+        sliding_window=sliding_window,
+        arrivals=arrivals,
+        latency=latency,
+        kv_memory=kv_memory,
+        model_config=model_config,
+        tensor_parallel=tensor_parallel,
+    )
+    engine = vllm.engine_for(engine, options)
+
     from prefixsim._replay import replay  # noqa: PLC0415
     from prefixsim.cli._terminal import reading, working  # noqa: PLC0415
     from prefixsim.formats import read_trace  # noqa: PLC0415
@@ -109,6 +144,7 @@ def explain_command(  # noqa: PLR0917 - the parser passes options by name
             cache_outputs=cache_outputs,
             warmup=warmup,
             model=model,
+            **options,
         )
         fall = result.waterfall()
         if request is None:

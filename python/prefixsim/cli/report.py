@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from prefixsim.cli import _vllm_options as vllm
 from prefixsim.cli import app
 from prefixsim.errors import InputError
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from prefixsim.explain.lint import Lint
     from prefixsim.forest import Forest
     from prefixsim.result import Result
+    from prefixsim.trace import Trace
 
 
 def _numbers(option: str, text: str | None) -> list[int | None]:
@@ -68,12 +70,20 @@ def report_command(  # noqa: PLR0917 - the parser passes options by name
         int, typer.Option(metavar="K", help="Requests that hold their blocks at once.")
     ] = 1,
     cache_outputs: Annotated[
-        bool, typer.Option("--cache-outputs", help="Generated tokens stay in the cache.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--cache-outputs/--no-cache-outputs",
+            help="Generated tokens stay in the cache. Default: as the engine does.",
+        ),
+    ] = None,
     warmup: Annotated[
         float,
         typer.Option(metavar="SHARE", help="Share of the requests that only warm the cache up."),
     ] = 0.0,
+    max_num_seqs: vllm.MaxNumSeqs = None,
+    max_num_batched_tokens: vllm.MaxNumBatchedTokens = None,
+    arrivals: vllm.Arrivals = None,
+    latency: vllm.Latency = None,
     trace_format: Annotated[
         str | None,
         typer.Option("--format", metavar="NAME", help="Format of the traces; default: found."),
@@ -81,19 +91,25 @@ def report_command(  # noqa: PLR0917 - the parser passes options by name
 ) -> None:
     """Write an HTML page to pass around: figures, losses and what would recover them."""
     from prefixsim._files import check_writable  # noqa: PLC0415
-    from prefixsim._replay import replay  # noqa: PLC0415
     from prefixsim.cli._terminal import reading, working  # noqa: PLC0415
     from prefixsim.formats import read_trace  # noqa: PLC0415
     from prefixsim.report.page import write_report  # noqa: PLC0415
 
     check_writable(output)
-    engines = [None] if engine is None else engine.split(",")
+    options = vllm.given(
+        max_num_seqs=max_num_seqs,
+        max_num_batched_tokens=max_num_batched_tokens,
+        arrivals=arrivals,
+        latency=latency,
+    )
+    engines = [vllm.engine_for(e, options) for e in (engine.split(",") if engine else [None])]
     sizes, blocks = _numbers("--block-size", block_size), _numbers("--num-blocks", num_blocks)
     per_token = _bytes_per_token(model_config, bytes_per_token)
     settings: dict[str, Any] = {
         "concurrency": concurrency,
         "cache_outputs": cache_outputs,
         "warmup": warmup,
+        **options,
     }
     results: list[Result] = []
     found: list[Lint] = []
@@ -105,7 +121,7 @@ def report_command(  # noqa: PLR0917 - the parser passes options by name
             source: Any = columns
             for e, size, n in product(engines, sizes, blocks):
                 config = {"engine": e, "block_size": size, "num_blocks": n, **settings}
-                results.append(replay(source, model=model, **config))
+                results.append(_replayed(source, model, config))
                 source = results[-1].metrics.forest  # compiled once
         with working(f"looking at the prompts of {columns.name}"):
             decode = _decoder(source, model) or decode
@@ -116,6 +132,18 @@ def report_command(  # noqa: PLR0917 - the parser passes options by name
     with working(f"writing {output}"):
         write_report(results, output, bytes_per_token=per_token, decode=decode, lint=found)
     sys.stdout.write(f"wrote {output} ({output.stat().st_size / 1e6:.1f} MB)\n")
+
+
+def _replayed(source: Trace | Forest, model: str | None, config: dict[str, Any]) -> Result:
+    """Replay, on the forest there is if it is of the kind that the engine needs."""
+    from prefixsim._replay import caches_outputs, replay  # noqa: PLC0415
+    from prefixsim.forest import Forest  # noqa: PLC0415
+
+    if isinstance(source, Forest):
+        wanted = caches_outputs(source.trace, config["engine"], config["cache_outputs"])
+        if source.outputs != wanted:
+            source = source.trace
+    return replay(source, model=model, **config)
 
 
 def _decoder(forest: Forest, model: str | None) -> Any:

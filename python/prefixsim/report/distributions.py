@@ -35,8 +35,10 @@ __all__ = [
 ]
 
 _PERCENT_AXIS = {"axis": {"format": ".0%"}, "scale": {"domain": [0, 1]}, "format": ".1%"}
-_TIMES = {0.001: "1 ms", 0.01: "10 ms", 0.1: "0.1 s", 1: "1 s", 10: "10 s", 60: "1 min",
-          600: "10 min", 3600: "1 h", 36000: "10 h", 86400: "1 d", 864000: "10 d"}  # fmt: skip
+_TIMES = {0.001: "1 ms", 0.01: "10 ms", 0.1: "0.1 s", 1: "1 s", 2: "2 s", 5: "5 s", 10: "10 s",
+          30: "30 s", 60: "1 min", 120: "2 min", 300: "5 min", 600: "10 min", 1800: "30 min",
+          3600: "1 h", 7200: "2 h", 18000: "5 h", 36000: "10 h", 86400: "1 d",
+          864000: "10 d"}  # fmt: skip
 _MOST_TURNS = 40
 _FEWEST = 5
 
@@ -103,7 +105,9 @@ def working_set(runs: Sequence[Run]) -> Figure | None:
     span = f"{window / length:.3g} {small}"
     x = {"title": f"time since the first request ({unit})", "format": ",.3~f",
          "scale": {"nice": False}}  # fmt: skip
-    highest = max([float(max(line.y)) for line in series] + ([float(capacity)] if layers else []))
+    highest = max(float(max(line.y)) for line in series)
+    if layers and capacity is not None:
+        highest = max(highest, float(capacity))
     y = {"title": f"distinct blocks in {span}", "format": ",", "axis": {"labelExpr": SI},
          "scale": {"domain": [0, 1.15 * highest]}}  # fmt: skip
     spec = lines(series, x=x, y=y, interpolate="monotone", layers=layers, extra=notes)
