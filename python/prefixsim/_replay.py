@@ -152,7 +152,10 @@ def _measured(forest: Forest, run: Engine, settings: Settings, warmup: float) ->
         msg = f"{trace.name}: {error}"
         raise InputError(msg) from None
     metrics = Metrics(forest, outcome, settings.block_size, start, window)
-    return Result(metrics, {**outcome.config, "warmup": warmup}, dict(settings.options))
+    config = {**outcome.config, "warmup": warmup}
+    if "warm_start" in trace.meta:
+        config["warm_start"] = trace.meta["warm_start"]
+    return Result(metrics, config, options=dict(settings.options))
 
 
 def _with_recorded(

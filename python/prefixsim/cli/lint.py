@@ -50,7 +50,7 @@ def lint_command(  # noqa: PLR0917 - the parser passes options by name
     with working(f"looking at {columns.name}"):
         decode = None
         if columns.kind == "text":
-            from prefixsim.tokenize import tokenize_trace  # noqa: PLC0415
+            from prefixsim.text_trace import tokenize_trace  # noqa: PLC0415
 
             columns = tokenize_trace(columns, *([] if model is None else [model]))
             model = str(columns.meta["tokenizer"])

@@ -26,7 +26,7 @@ The schema's metadata holds, under ``prefixsim``, a JSON object with ``version``
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,7 @@ __all__ = ["SCHEMA_VERSION", "from_batches", "to_arrow"]
 
 SCHEMA_VERSION = 1
 _META_KEY = b"prefixsim"
+_FIRST_VALUES = 1 << 16
 _DICTIONARY = pa.dictionary(pa.int32(), pa.string())
 
 
@@ -99,7 +100,7 @@ def from_batches(
     *,
     rows: int,
     where: str,
-    sizes: Mapping[str, int] | None = None,
+    join: bool = False,
 ) -> Trace:
     """Join Arrow record batches with the native schema into one trace.
 
@@ -111,8 +112,9 @@ def from_batches(
         Number of rows in all batches.
     where : str
         File name for messages.
-    sizes : mapping, optional
-        List column to the most values it can have in all batches, where that is known.
+    join : bool, optional
+        Copy the values of lists into one array as they come, instead of keeping batches until the
+        end (which costs nothing if there is one, and it is memory-mapped).
     """
     facts = _facts(schema, where)
     names = set(schema.names)
@@ -123,7 +125,7 @@ def from_batches(
         if name in names
     }
     lists = {
-        name: _ListJoin(np.uint64 if name == "hash_ids" else np.uint32, (sizes or {}).get(name))
+        name: _ListJoin(np.uint64 if name == "hash_ids" else np.uint32, join)
         for name in ("token_ids", "hash_ids", "output_token_ids")
         if name in names
     }
@@ -141,6 +143,9 @@ def from_batches(
         for name, parts in words.items():
             parts.append(batch.column(name))
         at += len(batch)
+    if at != rows:
+        msg = f"{where}: has {at} rows, its metadata says {rows}"
+        raise InputError(msg)
     ragged = {name: joined.finish() for name, joined in lists.items()}
     prompts = ragged.get("token_ids", ragged.get("hash_ids"))
     lengths = scalars.get("prompt_len")
@@ -209,14 +214,14 @@ class _ListJoin:
     Parameters
     ----------
     dtype : dtype
-    size : int or None
-        At most so many values in all: they are copied into one array as they come. ``None``:
-        batches are kept, and a single one is not copied at all.
+    grow : bool
+        Copy them into one array as they come; else batches are kept, and a single one is not
+        copied at all.
     """
 
-    def __init__(self, dtype: npt.DTypeLike, size: int | None) -> None:
+    def __init__(self, dtype: npt.DTypeLike, grow: bool) -> None:
         self._dtype = np.dtype(dtype)
-        self._whole = None if size is None else np.empty(size, dtype=self._dtype)
+        self._whole = np.empty(_FIRST_VALUES, dtype=self._dtype) if grow else None
         self._filled = 0
         self._parts: list[npt.NDArray[Any]] = []
         self._lengths: list[npt.NDArray[np.int64]] = []
@@ -238,8 +243,11 @@ class _ListJoin:
         if self._whole is None:
             self._parts.append(part)
         else:
-            self._whole[self._filled : self._filled + len(part)] = part
-            self._filled += len(part)
+            end = self._filled + len(part)
+            if end > len(self._whole):  # in place: large arrays are moved by the kernel, not copied
+                self._whole.resize(max(end, len(self._whole) * 5 // 4), refcheck=False)
+            self._whole[self._filled : end] = part
+            self._filled = end
         self._lengths.append(np.diff(column.offsets.to_numpy(zero_copy_only=False)))
 
     def finish(self) -> Ragged:
@@ -247,7 +255,8 @@ class _ListJoin:
         offsets = np.zeros(len(lengths) + 1, dtype=np.uint64)
         np.cumsum(lengths, out=offsets[1:])
         if self._whole is not None:
-            return Ragged(offsets, self._whole[: self._filled])
+            self._whole.resize(self._filled, refcheck=False)
+            return Ragged(offsets, self._whole)
         if len(self._parts) == 1:
             return Ragged(offsets, self._parts[0])
         return Ragged(offsets, np.concatenate([np.empty(0, self._dtype), *self._parts]))

@@ -103,7 +103,7 @@ def _refusing(path: Path, what: str) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except (pa.ArrowException, OSError, ValueError, LookupError, TypeError) as error:
+    except (pa.ArrowException, OSError, ValueError, LookupError, TypeError, MemoryError) as error:
         reason = " ".join(str(error).split()).lower() or type(error).__name__
         msg = f"{path}: not a readable {what} file: {reason}"
         raise InputError(msg) from None
@@ -115,22 +115,11 @@ def _read_parquet(path: Path, options: ReadOptions) -> Trace:
     with _refusing(path, "Parquet"):
         with pq.ParquetFile(path) as file:
             schema, facts = file.schema_arrow, file.metadata
+        # Sizes of columns stand in their metadata, too, but pyarrow 26 aborts the process when it
+        # is asked for metadata that is damaged.
         batches = _row_groups(path, facts.num_row_groups)
-        trace = from_batches(
-            batches, schema, rows=facts.num_rows, where=str(path), sizes=_list_sizes(facts)
-        )
+        trace = from_batches(batches, schema, rows=facts.num_rows, where=str(path), join=True)
     return _in_order(trace, path, options)
-
-
-def _list_sizes(facts: Any) -> dict[str, int]:
-    """Count the values of each list column, an empty list as one."""
-    sizes: dict[str, int] = {}
-    for group in range(facts.num_row_groups):
-        for index in range(facts.num_columns):
-            column = facts.row_group(group).column(index)
-            name = column.path_in_schema.split(".", 1)[0]
-            sizes[name] = sizes.get(name, 0) + column.num_values
-    return sizes
 
 
 def _row_groups(path: Path, groups: int) -> Iterator[pa.RecordBatch]:
