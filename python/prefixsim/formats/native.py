@@ -26,7 +26,7 @@ The schema's metadata holds, under ``prefixsim``, a JSON object with ``version``
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -100,7 +100,7 @@ def from_batches(
     *,
     rows: int,
     where: str,
-    join: bool = False,
+    sizes: Mapping[str, int] | None = None,
 ) -> Trace:
     """Join Arrow record batches with the native schema into one trace.
 
@@ -112,9 +112,10 @@ def from_batches(
         Number of rows in all batches.
     where : str
         File name for messages.
-    join : bool, optional
-        Copy the values of lists into one array as they come, instead of keeping batches until the
-        end (which costs nothing if there is one, and it is memory-mapped).
+    sizes : mapping, optional
+        About how many values list columns have; they are copied into one array as they come.
+        Default: batches are kept to the end, which costs nothing if there is one, and it is
+        memory-mapped.
     """
     facts = _facts(schema, where)
     names = set(schema.names)
@@ -125,7 +126,10 @@ def from_batches(
         if name in names
     }
     lists = {
-        name: _ListJoin(np.uint64 if name == "hash_ids" else np.uint32, join)
+        name: _ListJoin(
+            np.uint64 if name == "hash_ids" else np.uint32,
+            None if sizes is None else sizes.get(name, 0),
+        )
         for name in ("token_ids", "hash_ids", "output_token_ids")
         if name in names
     }
@@ -214,14 +218,14 @@ class _ListJoin:
     Parameters
     ----------
     dtype : dtype
-    grow : bool
-        Copy them into one array as they come; else batches are kept, and a single one is not
-        copied at all.
+    size : int or None
+        Copy them into one array as they come, of about so many values; ``None``: batches are kept,
+        and a single one is not copied at all.
     """
 
-    def __init__(self, dtype: npt.DTypeLike, grow: bool) -> None:
+    def __init__(self, dtype: npt.DTypeLike, size: int | None) -> None:
         self._dtype = np.dtype(dtype)
-        self._whole = np.empty(_FIRST_VALUES, dtype=self._dtype) if grow else None
+        self._whole = None if size is None else np.empty(size, dtype=self._dtype)
         self._filled = 0
         self._parts: list[npt.NDArray[Any]] = []
         self._lengths: list[npt.NDArray[np.int64]] = []
@@ -245,7 +249,9 @@ class _ListJoin:
         else:
             end = self._filled + len(part)
             if end > len(self._whole):  # in place: large arrays are moved by the kernel, not copied
-                self._whole.resize(max(end, len(self._whole) * 5 // 4), refcheck=False)
+                self._whole.resize(
+                    max(end, len(self._whole) * 5 // 4, _FIRST_VALUES), refcheck=False
+                )
             self._whole[self._filled : end] = part
             self._filled = end
         self._lengths.append(np.diff(column.offsets.to_numpy(zero_copy_only=False)))
@@ -255,8 +261,7 @@ class _ListJoin:
         offsets = np.zeros(len(lengths) + 1, dtype=np.uint64)
         np.cumsum(lengths, out=offsets[1:])
         if self._whole is not None:
-            self._whole.resize(self._filled, refcheck=False)
-            return Ragged(offsets, self._whole)
+            return Ragged(offsets, self._whole[: self._filled])
         if len(self._parts) == 1:
             return Ragged(offsets, self._parts[0])
         return Ragged(offsets, np.concatenate([np.empty(0, self._dtype), *self._parts]))

@@ -5,6 +5,7 @@ Both hold the schema of :mod:`prefixsim.formats.native`.
 
 from __future__ import annotations
 
+import json
 import os
 from collections import deque
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ from prefixsim.trace import Trace
 
 __all__ = ["ARROW", "PARQUET"]
 
+_SIZES_KEY = b"prefixsim.list_values"
 _ROW_GROUP = 65536
 _ROW_GROUP_IDS = 1 << 20
 
@@ -49,6 +51,7 @@ class _TableWriter:
         self._stack = ExitStack()
         self._temporary = path
         self._writer: Any = None
+        self._sizes: dict[str, int] = {}
 
     def __enter__(self) -> _TableWriter:
         self._temporary = self._stack.enter_context(atomic_path(self._path))
@@ -61,6 +64,8 @@ class _TableWriter:
         traceback: TracebackType | None,
     ) -> None:
         if self._writer is not None:
+            if self._kind == "parquet":
+                self._writer.add_key_value_metadata({_SIZES_KEY: json.dumps(self._sizes)})
             self._writer.close()
         elif kind is None:
             msg = f"{self._path}: no request to write"
@@ -74,6 +79,10 @@ class _TableWriter:
         table = to_arrow(batch)
         if self._writer is None:
             self._writer = self._open(table.schema)
+        for name in table.schema.names:
+            if pa.types.is_large_list(table.schema.field(name).type):
+                values = sum(len(chunk.flatten()) for chunk in table[name].chunks)
+                self._sizes[name] = self._sizes.get(name, 0) + values
         table = table.unify_dictionaries()
         for start, stop in _row_group_bounds(batch):
             self._writer.write_table(table.slice(start, stop - start))
@@ -115,11 +124,22 @@ def _read_parquet(path: Path, options: ReadOptions) -> Trace:
     with _refusing(path, "Parquet"):
         with pq.ParquetFile(path) as file:
             schema, facts = file.schema_arrow, file.metadata
-        # Sizes of columns stand in their metadata, too, but pyarrow 26 aborts the process when it
-        # is asked for metadata that is damaged.
         batches = _row_groups(path, facts.num_row_groups)
-        trace = from_batches(batches, schema, rows=facts.num_rows, where=str(path), join=True)
+        trace = from_batches(
+            batches, schema, rows=facts.num_rows, where=str(path), sizes=_list_sizes(facts)
+        )
     return _in_order(trace, path, options)
+
+
+def _list_sizes(facts: Any) -> dict[str, int]:
+    """Return how many values the writer counted in each list column; a hint, not a promise.
+
+    The metadata of columns says so, too, but pyarrow 26 aborts the process when it is asked for
+    metadata of columns that are damaged.
+    """
+    found = json.loads((facts.metadata or {}).get(_SIZES_KEY, b"{}"))
+    known = isinstance(found, dict) and all(type(n) is int and n >= 0 for n in found.values())
+    return found if known else {}
 
 
 def _row_groups(path: Path, groups: int) -> Iterator[pa.RecordBatch]:
