@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prefixsim import InputError, Trace
+from prefixsim.cli import main
 from prefixsim.formats import open_writer, read_trace, sniff_format
 from prefixsim.trace import Codes, Ragged
 
@@ -353,6 +354,23 @@ def test_bad_rows_are_skipped_counted_and_kept(tmp_path: Path) -> None:
     assert trace.prompts.values.tolist() == [1, 2, 1, 2]
     assert sum(trace.meta["rows_skipped"].values()) == 2
     assert rejects.read_text() == "nonsense\n" + short
+
+
+def test_rejects_of_several_files_are_joined(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rejects = tmp_path / "rejects"
+    for i in range(3):
+        bad = f"nonsense {i}\n" if i != 1 else ""
+        (tmp_path / f"{i}.jsonl").write_text(GOOD + bad + GOOD)
+    trace = read_trace(tmp_path / "*.jsonl", skip_bad_rows=True, rejects=rejects)
+    assert len(trace) == 6
+    assert rejects.read_text() == "nonsense 0\nnonsense 2\n"
+    assert sum(trace.meta["rows_skipped"].values()) == 2
+    files = [str(tmp_path / f"{i}.jsonl") for i in range(2)]
+    out = str(tmp_path / "out.parquet")
+    assert main(["convert", *files, out, "--skip-bad-rows", "--rejects", str(rejects)]) == 2
+    assert "takes the rows of one input" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

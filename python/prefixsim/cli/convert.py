@@ -114,6 +114,9 @@ def convert_command(  # noqa: PLR0917 - the parser passes options by name
         msg = "convert takes one or more input files and the file to write"
         raise InputError(msg)
     *inputs, output = files
+    if rejects is not None and len(inputs) > 1:
+        msg = f"{rejects}: takes the rows of one input, name several files by a pattern"
+        raise InputError(msg)
     writer = open_writer(output, format=to)  # refuses an unknown format before any work
     check_writable(output)
     select = _selection(time, requests, sessions)
