@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from prefixsim import InputError, Trace
 from prefixsim.cli import main
-from prefixsim.formats import open_writer, read_trace, sniff_format
+from prefixsim.formats import format_names, formats, open_writer, read_trace, sniff_format
 from prefixsim.trace import Codes, Ragged
 
 KINDS = ("tokens", "hashes", "text", "lengths")
@@ -397,6 +397,16 @@ def test_files_that_are_no_trace(raw: bytes, told: str, tmp_path: Path) -> None:
         read_trace(path)
     assert told in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_the_documentation_lists_every_format() -> None:
+    page = (Path(__file__).parents[1] / "docs/formats.md").read_text()
+    rows = [line.split("|") for line in page.splitlines() if line.startswith("| `")]
+    table = {row[1].strip(" `"): row[4].strip() for row in rows[: len(format_names())]}
+    assert sorted(table) == sorted(format_names())
+    assert {name for name, written in table.items() if written} == {
+        found.name for found in formats() if found.open_writer is not None
+    }
 
 
 def test_missing_and_unsorted_files(tmp_path: Path) -> None:
