@@ -402,7 +402,7 @@ def test_files_that_are_no_trace(raw: bytes, told: str, tmp_path: Path) -> None:
 def test_the_documentation_lists_every_format() -> None:
     page = (Path(__file__).parents[1] / "docs/formats.md").read_text()
     rows = [line.split("|") for line in page.splitlines() if line.startswith("| `")]
-    table = {row[1].strip(" `"): row[4].strip() for row in rows[: len(format_names())]}
+    table = {row[1].strip(" `"): row[4].strip() for row in rows[1 : len(format_names()) + 1]}
     assert sorted(table) == sorted(format_names())
     assert {name for name, written in table.items() if written} == {
         found.name for found in formats() if found.open_writer is not None
