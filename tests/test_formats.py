@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prefixsim import InputError, Trace
-from prefixsim.formats import open_writer, read_trace, sniff_format
+from prefixsim.cli import main
+from prefixsim.formats import format_names, formats, open_writer, read_trace, sniff_format
 from prefixsim.trace import Codes, Ragged
 
 KINDS = ("tokens", "hashes", "text", "lengths")
@@ -355,6 +356,23 @@ def test_bad_rows_are_skipped_counted_and_kept(tmp_path: Path) -> None:
     assert rejects.read_text() == "nonsense\n" + short
 
 
+def test_rejects_of_several_files_are_joined(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rejects = tmp_path / "rejects"
+    for i in range(3):
+        bad = f"nonsense {i}\n" if i != 1 else ""
+        (tmp_path / f"{i}.jsonl").write_text(GOOD + bad + GOOD)
+    trace = read_trace(tmp_path / "*.jsonl", skip_bad_rows=True, rejects=rejects)
+    assert len(trace) == 6
+    assert rejects.read_text() == "nonsense 0\nnonsense 2\n"
+    assert sum(trace.meta["rows_skipped"].values()) == 2
+    files = [str(tmp_path / f"{i}.jsonl") for i in range(2)]
+    out = str(tmp_path / "out.parquet")
+    assert main(["convert", *files, out, "--skip-bad-rows", "--rejects", str(rejects)]) == 2
+    assert "takes the rows of one input" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("raw", "told"),
     [
@@ -379,6 +397,16 @@ def test_files_that_are_no_trace(raw: bytes, told: str, tmp_path: Path) -> None:
         read_trace(path)
     assert told in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_the_documentation_lists_every_format() -> None:
+    page = (Path(__file__).parents[1] / "docs/formats.md").read_text()
+    rows = [line.split("|") for line in page.splitlines() if line.startswith("| `")]
+    table = {row[1].strip(" `"): row[4].strip() for row in rows[1 : len(format_names()) + 1]}
+    assert sorted(table) == sorted(format_names())
+    assert {name for name, written in table.items() if written} == {
+        found.name for found in formats() if found.open_writer is not None
+    }
 
 
 def test_missing_and_unsorted_files(tmp_path: Path) -> None:

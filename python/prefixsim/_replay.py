@@ -153,6 +153,8 @@ def _measured(forest: Forest, run: Engine, settings: Settings, warmup: float) ->
         raise InputError(msg) from None
     metrics = Metrics(forest, outcome, settings.block_size, start, window)
     config = {**outcome.config, "warmup": warmup}
+    if "warm_start" in trace.meta:
+        config["warm_start"] = trace.meta["warm_start"]
     return Result(metrics, config, options=dict(settings.options))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -60,6 +61,11 @@ def concat(traces: Sequence[Trace]) -> Trace:
     changes["turn"] = np.concatenate(known) if len(known) == len(turns) else None
     meta: dict[str, Any] = {"joined": [t.name for t in traces]}
     meta |= {k: v for k, v in first.meta.items() if k in ("epoch_s", "texts")}
+    skipped = Counter[str]()
+    for trace in traces:
+        skipped.update(trace.meta.get("rows_skipped", {}))
+    if skipped:
+        meta["rows_skipped"] = dict(skipped)
     return first.replace(**changes, meta=meta)
 
 

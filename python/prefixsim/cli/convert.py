@@ -114,6 +114,7 @@ def convert_command(  # noqa: PLR0917 - the parser passes options by name
         msg = "convert takes one or more input files and the file to write"
         raise InputError(msg)
     *inputs, output = files
+    _check_options(inputs, rejects, model, cache_dir)
     writer = open_writer(output, format=to)  # refuses an unknown format before any work
     check_writable(output)
     select = _selection(time, requests, sessions)
@@ -124,9 +125,6 @@ def convert_command(  # noqa: PLR0917 - the parser passes options by name
         steps.append(lambda t: transform.scale_rate(t, rate_scale))
     if content_hashes:
         steps.append(transform.chain_ids)
-    if cache_dir is not None and model is None:
-        msg = "--cache-dir keeps what --model makes of text, give --model as well"
-        raise InputError(msg)
     if anonymize:
         key = os.environ.get(_KEY_VARIABLE, "").encode() or os.urandom(32)
         steps.append(lambda t: transform.anonymize(t, block_size=_size(t, block_size), key=key))
@@ -163,6 +161,17 @@ def convert_command(  # noqa: PLR0917 - the parser passes options by name
             "prefixsim: most requests are of one sharing tree; a larger --sample-head than "
             f"{sample_head} tells more trees apart\n"
         )
+
+
+def _check_options(
+    inputs: list[str], rejects: Path | None, model: str | None, cache_dir: Path | None
+) -> None:
+    if rejects is not None and len(inputs) > 1:
+        msg = f"{rejects}: takes the rows of one input, name several files by a pattern"
+        raise InputError(msg)
+    if cache_dir is not None and model is None:
+        msg = "--cache-dir keeps what --model makes of text, give --model as well"
+        raise InputError(msg)
 
 
 def _selection(

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
-from prefixsim._files import open_bytes
+from prefixsim._files import atomic_write, open_bytes
 from prefixsim.errors import InputError
 from prefixsim.formats._inputs import input_files
 from prefixsim.formats._registry import Format, ReadOptions, Source, TraceWriter, csv_header
@@ -196,12 +197,32 @@ def read_trace(
         progress=progress,
     )
     with input_files(path) as files:
-        parts = [_read_file(file, format, options) for file in files]
+        if options.rejects is not None and len(files) > 1:
+            parts = _read_keeping_rejects(files, format, options, options.rejects)
+        else:
+            parts = [_read_file(file, format, options) for file in files]
     if len(parts) == 1:
         return parts[0]
     from prefixsim.transform import merge  # noqa: PLC0415
 
     return merge(parts).replace(name=Path(path).name, format=parts[0].format)
+
+
+def _read_keeping_rejects(
+    files: Sequence[Path], name: str | None, options: ReadOptions, rejects: Path
+) -> list[Trace]:
+    """Read files one by one, and join the rows that each leaves out."""
+    from tempfile import TemporaryDirectory  # noqa: PLC0415
+
+    parts = []
+    with TemporaryDirectory() as folder:
+        kept = [Path(folder) / str(i) for i in range(len(files))]
+        for file, part in zip(files, kept, strict=True):
+            parts.append(_read_file(file, name, replace(options, rejects=part)))
+        found = [part.read_bytes() for part in kept if part.exists()]
+    if found:
+        atomic_write(rejects, b"".join(found))
+    return parts
 
 
 def _read_file(path: Path, name: str | None, options: ReadOptions) -> Trace:

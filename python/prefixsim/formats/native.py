@@ -40,6 +40,7 @@ __all__ = ["SCHEMA_VERSION", "from_batches", "to_arrow"]
 
 SCHEMA_VERSION = 1
 _META_KEY = b"prefixsim"
+_FIRST_VALUES = 1 << 16
 _DICTIONARY = pa.dictionary(pa.int32(), pa.string())
 
 
@@ -112,7 +113,9 @@ def from_batches(
     where : str
         File name for messages.
     sizes : mapping, optional
-        List column to the most values it can have in all batches, where that is known.
+        About how many values list columns have; they are copied into one array as they come.
+        Default: batches are kept to the end, which costs nothing if there is one, and it is
+        memory-mapped.
     """
     facts = _facts(schema, where)
     names = set(schema.names)
@@ -123,7 +126,10 @@ def from_batches(
         if name in names
     }
     lists = {
-        name: _ListJoin(np.uint64 if name == "hash_ids" else np.uint32, (sizes or {}).get(name))
+        name: _ListJoin(
+            np.uint64 if name == "hash_ids" else np.uint32,
+            None if sizes is None else sizes.get(name, 0),
+        )
         for name in ("token_ids", "hash_ids", "output_token_ids")
         if name in names
     }
@@ -141,6 +147,9 @@ def from_batches(
         for name, parts in words.items():
             parts.append(batch.column(name))
         at += len(batch)
+    if at != rows:
+        msg = f"{where}: has {at} rows, its metadata says {rows}"
+        raise InputError(msg)
     ragged = {name: joined.finish() for name, joined in lists.items()}
     prompts = ragged.get("token_ids", ragged.get("hash_ids"))
     lengths = scalars.get("prompt_len")
@@ -210,8 +219,8 @@ class _ListJoin:
     ----------
     dtype : dtype
     size : int or None
-        At most so many values in all: they are copied into one array as they come. ``None``:
-        batches are kept, and a single one is not copied at all.
+        Copy them into one array as they come, of about so many values; ``None``: batches are kept,
+        and a single one is not copied at all.
     """
 
     def __init__(self, dtype: npt.DTypeLike, size: int | None) -> None:
@@ -238,8 +247,13 @@ class _ListJoin:
         if self._whole is None:
             self._parts.append(part)
         else:
-            self._whole[self._filled : self._filled + len(part)] = part
-            self._filled += len(part)
+            end = self._filled + len(part)
+            if end > len(self._whole):  # in place: large arrays are moved by the kernel, not copied
+                self._whole.resize(
+                    max(end, len(self._whole) * 5 // 4, _FIRST_VALUES), refcheck=False
+                )
+            self._whole[self._filled : end] = part
+            self._filled = end
         self._lengths.append(np.diff(column.offsets.to_numpy(zero_copy_only=False)))
 
     def finish(self) -> Ragged:

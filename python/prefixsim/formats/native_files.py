@@ -5,6 +5,7 @@ Both hold the schema of :mod:`prefixsim.formats.native`.
 
 from __future__ import annotations
 
+import json
 import os
 from collections import deque
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ from prefixsim.trace import Trace
 
 __all__ = ["ARROW", "PARQUET"]
 
+_SIZES_KEY = b"prefixsim.list_values"
 _ROW_GROUP = 65536
 _ROW_GROUP_IDS = 1 << 20
 
@@ -49,6 +51,7 @@ class _TableWriter:
         self._stack = ExitStack()
         self._temporary = path
         self._writer: Any = None
+        self._sizes: dict[str, int] = {}
 
     def __enter__(self) -> _TableWriter:
         self._temporary = self._stack.enter_context(atomic_path(self._path))
@@ -61,6 +64,8 @@ class _TableWriter:
         traceback: TracebackType | None,
     ) -> None:
         if self._writer is not None:
+            if self._kind == "parquet":
+                self._writer.add_key_value_metadata({_SIZES_KEY: json.dumps(self._sizes)})
             self._writer.close()
         elif kind is None:
             msg = f"{self._path}: no request to write"
@@ -74,6 +79,10 @@ class _TableWriter:
         table = to_arrow(batch)
         if self._writer is None:
             self._writer = self._open(table.schema)
+        for name in table.schema.names:
+            if pa.types.is_large_list(table.schema.field(name).type):
+                values = sum(len(chunk.flatten()) for chunk in table[name].chunks)
+                self._sizes[name] = self._sizes.get(name, 0) + values
         table = table.unify_dictionaries()
         for start, stop in _row_group_bounds(batch):
             self._writer.write_table(table.slice(start, stop - start))
@@ -103,7 +112,7 @@ def _refusing(path: Path, what: str) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except (pa.ArrowException, OSError, ValueError, LookupError, TypeError) as error:
+    except (pa.ArrowException, OSError, ValueError, LookupError, TypeError, MemoryError) as error:
         reason = " ".join(str(error).split()).lower() or type(error).__name__
         msg = f"{path}: not a readable {what} file: {reason}"
         raise InputError(msg) from None
@@ -123,14 +132,14 @@ def _read_parquet(path: Path, options: ReadOptions) -> Trace:
 
 
 def _list_sizes(facts: Any) -> dict[str, int]:
-    """Count the values of each list column, an empty list as one."""
-    sizes: dict[str, int] = {}
-    for group in range(facts.num_row_groups):
-        for index in range(facts.num_columns):
-            column = facts.row_group(group).column(index)
-            name = column.path_in_schema.split(".", 1)[0]
-            sizes[name] = sizes.get(name, 0) + column.num_values
-    return sizes
+    """Return how many values the writer counted in each list column; a hint, not a promise.
+
+    The metadata of columns says so, too, but pyarrow 26 aborts the process when it is asked for
+    metadata of columns that are damaged.
+    """
+    found = json.loads((facts.metadata or {}).get(_SIZES_KEY, b"{}"))
+    known = isinstance(found, dict) and all(type(n) is int and n >= 0 for n in found.values())
+    return found if known else {}
 
 
 def _row_groups(path: Path, groups: int) -> Iterator[pa.RecordBatch]:
