@@ -399,6 +399,12 @@ def test_files_that_are_no_trace(raw: bytes, told: str, tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_damaged_metadata_of_a_column(data: Path) -> None:
+    """Found by fuzzing: pyarrow 26 aborts the process when asked for this column's metadata."""
+    with pytest.raises(InputError, match="not a readable Parquet file: definition level"):
+        read_trace(data / "damaged_column_metadata.parquet")
+
+
 def test_the_documentation_lists_every_format() -> None:
     page = (Path(__file__).parents[1] / "docs/formats.md").read_text()
     rows = [line.split("|") for line in page.splitlines() if line.startswith("| `")]
