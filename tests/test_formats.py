@@ -219,6 +219,16 @@ def test_a_failed_write_leaves_nothing(ending: str, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_arrow_file_written_at_once_is_mapped(tmp_path: Path) -> None:
+    prompts = [np.arange(5000, dtype=np.uint32)] * 300
+    Trace.from_prompts(prompts).write(tmp_path / "t.arrow")
+    back = Trace.read(tmp_path / "t.arrow")
+    assert back.prompts is not None
+    assert not back.prompts.values.flags.owndata
+    assert not back.prompts.values.flags.writeable
+    assert back.prompts[299].tolist() == list(range(5000))
+
+
 def test_mooncake(shared: Path) -> None:
     trace = Trace.read(shared / "data/mooncake/conversation_trace.jsonl.gz")
     assert trace.format == "mooncake"

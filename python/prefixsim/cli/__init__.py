@@ -22,6 +22,7 @@ _COMMANDS = (
     "trace",
     "generate",
     "replay",
+    "compile",
     "curve",
     "sweep",
     "explain",

@@ -84,6 +84,9 @@ class _TableWriter:
                 values = sum(len(chunk.flatten()) for chunk in table[name].chunks)
                 self._sizes[name] = self._sizes.get(name, 0) + values
         table = table.unify_dictionaries()
+        if self._kind == "arrow":  # one record batch: a file written at once is mapped, not copied
+            self._writer.write_table(table.combine_chunks())
+            return
         for start, stop in _row_group_bounds(batch):
             self._writer.write_table(table.slice(start, stop - start))
 
