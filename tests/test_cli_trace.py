@@ -7,13 +7,13 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from prefixsim.cli import main
+from tests.commands import COMMAND
 
 ROWS = [
     {
@@ -193,16 +193,7 @@ def test_unwritable_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 
 def test_interrupt_leaves_nothing_behind(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    command = [
-        sys.executable,
-        "-m",
-        "prefixsim",
-        "trace",
-        "--model",
-        "demo",
-        "--output-dir",
-        str(out),
-    ]
+    command = [*COMMAND, "trace", "--model", "demo", "--output-dir", str(out)]
     command += ["--max-conversations", "1000000"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60

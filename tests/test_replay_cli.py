@@ -18,6 +18,7 @@ import pytest
 
 import prefixsim
 from prefixsim.cli import main
+from tests.commands import COMMAND
 
 Cli = Callable[..., tuple[int, str, str]]
 
@@ -301,9 +302,10 @@ def test_only_options_is_no_trace(cli: Cli) -> None:
 
 
 def start(*args: object, **options: Any) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "prefixsim", *map(str, args)]
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, **options)
+    return subprocess.Popen(
+        [*COMMAND, *map(str, args)], stdout=pipe, stderr=pipe, text=True, **options
+    )
 
 
 @pytest.mark.skipif(os.name == "nt", reason="named pipes and SIGINT")
