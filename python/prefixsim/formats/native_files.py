@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import pairwise
 from pathlib import Path
+from queue import SimpleQueue
 from types import TracebackType
 from typing import Any
 
@@ -151,13 +152,21 @@ def _row_groups(path: Path, groups: int) -> Iterator[pa.RecordBatch]:
 
     import pyarrow.parquet as pq  # noqa: PLC0415
 
-    def decode(group: int) -> pa.Table:
-        with pq.ParquetFile(path) as file:
-            return file.read_row_group(group, use_threads=False)
+    workers = min(os.cpu_count() or 1, groups)
+    readers: SimpleQueue[Any] = SimpleQueue()  # opened once per worker: metadata is read again
 
-    workers = os.cpu_count() or 1
-    with ThreadPoolExecutor(workers) as pool:
-        ahead = deque(pool.submit(decode, group) for group in range(min(workers, groups)))
+    def decode(group: int) -> pa.Table:
+        reader = readers.get()
+        try:
+            return reader.read_row_group(group, use_threads=False)
+        finally:
+            readers.put(reader)
+
+    with ExitStack() as stack:
+        for _ in range(workers):
+            readers.put(stack.enter_context(pq.ParquetFile(path)))
+        pool = stack.enter_context(ThreadPoolExecutor(max(workers, 1)))
+        ahead = deque(pool.submit(decode, group) for group in range(workers))
         submitted = len(ahead)
         while ahead:
             table = ahead.popleft().result()
