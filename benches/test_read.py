@@ -112,4 +112,4 @@ def test_peak_memory(kind: str, request: pytest.FixtureRequest) -> None:
     )
     ids, peak = map(int, done.stdout.split())
     print(f"\n{kind}: ids {ids / 1e6:.0f} MB, peak above start {peak / 1e6:.0f} MB")
-    assert peak < 1.5 * ids + 250e6
+    assert peak < 1.5 * ids + 200e6
