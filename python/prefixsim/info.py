@@ -79,10 +79,11 @@ def _spread(values: npt.NDArray[Any]) -> dict[str, float]:
 
 
 def _sharing(trace: Trace, block_size: int | None) -> dict[str, Any]:
+    from prefixsim._replay import block_size_for  # noqa: PLC0415
     from prefixsim.forest import compile as compile_forest  # noqa: PLC0415
 
     assert trace.prompts is not None
-    size = block_size or (trace.id_block_size if trace.kind == "hashes" else 16)
+    size = block_size_for(trace, block_size)
     forest = compile_forest(trace)
     profile = forest.profile(size)
     limit = np.maximum(trace.prompt_len.astype(np.int64) - 1, 0) // size
