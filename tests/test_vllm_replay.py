@@ -243,3 +243,17 @@ def test_earlier_versions_count_lookups_and_append() -> None:
         assert config.to_dict()["uncached_first"] is (version == "0.33")
     assert counts["0.33"] == 3
     assert counts["0.11"] > 3
+
+
+def test_compare_leaves_bad_rows_out(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text(file.read_text() + "no request\n")
+    assert run("compare", bad) == 2
+    assert "--skip-bad-rows" in capsys.readouterr().err
+    assert run("compare", bad, "--skip-bad-rows", "--json") == 0
+    shown = capsys.readouterr()
+    rows = file.read_text().count("\n")
+    assert json.loads(shown.out)["runs"][0]["summary"]["requests"] == rows
+    assert "1 rows left out" in shown.err

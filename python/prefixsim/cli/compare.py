@@ -114,12 +114,20 @@ def compare_command(  # noqa: PLR0917 - the parser passes options by name
     sort: Annotated[
         str, typer.Option(metavar="FIGURE", help="Best first, such as ttft_s.p99; '' as given.")
     ] = "ttft_s.median",
+    skip_bad_rows: Annotated[
+        bool, typer.Option("--skip-bad-rows", help="Leave bad rows out and count them.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead.")] = False,
 ) -> None:
     """Compare settings of the vLLM engine: every combination of the values given."""
     from prefixsim._json import dumps  # noqa: PLC0415
     from prefixsim._replay import block_size_for  # noqa: PLC0415
-    from prefixsim.cli._terminal import print_tables, reading, working  # noqa: PLC0415
+    from prefixsim.cli._terminal import (  # noqa: PLC0415
+        print_tables,
+        reading,
+        report_skipped,
+        working,
+    )
     from prefixsim.formats import read_trace  # noqa: PLC0415
     from prefixsim.report.serving import comparison  # noqa: PLC0415
 
@@ -137,7 +145,10 @@ def compare_command(  # noqa: PLR0917 - the parser passes options by name
         "version": values("--version", version, str),
     }
     with reading(trace_file) as progress:
-        trace = read_trace(trace_file, format=trace_format, progress=progress)
+        trace = read_trace(
+            trace_file, format=trace_format, skip_bad_rows=skip_bad_rows, progress=progress
+        )
+    report_skipped(trace_file, trace.meta)
     sizes = [None] if block_size is None else values("--block-size", block_size, int)
     columns["block_size"] = [block_size_for(trace, size) for size in sizes]
     fixed = {
