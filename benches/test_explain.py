@@ -11,7 +11,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 import prefixsim
 from prefixsim.forest import Forest
 from prefixsim.report.page import report_html
-from prefixsim.result import Result
+from prefixsim.study.result import Result
 
 REQUESTS = 1_000_000
 CAPACITY_SHARE = 0.2

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from prefixsim.chat import ChatReader, Conversation
-from prefixsim.demo import sample_conversations
-from prefixsim.sessions import SessionEncoder
-from prefixsim.templates import multi_turn_prompts, render_none, user_turns
-from prefixsim.tokenize import ChatTokenizer
+from prefixsim.text.templates import multi_turn_prompts, render_none, user_turns
+from prefixsim.text.tokenize import ChatTokenizer
+from prefixsim.traffic.demo import sample_conversations
+from prefixsim.traffic.sessions import SessionEncoder
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from prefixsim._core import VllmWorkload
-from prefixsim.engines.vllm import VllmConfig, compile_workload, simulate
+from prefixsim.engines.vllm.simulate import VllmConfig, compile_workload, simulate
 from prefixsim.trace import Ragged, Trace
 
 SESSIONS = 12_500

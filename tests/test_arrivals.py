@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from prefixsim.arrivals import ArrivalClock, Arrivals
 from prefixsim.errors import InputError
+from prefixsim.traffic.arrivals import ArrivalClock, Arrivals
 
 
 def test_sessions_are_poisson_and_turns_follow_answers() -> None:

@@ -13,12 +13,12 @@ import pytest
 
 import prefixsim
 from prefixsim.chat import ChatReader
-from prefixsim.demo import sample_conversations
 from prefixsim.errors import InputError
-from prefixsim.templates import renderer, user_turns
-from prefixsim.text_trace import tokenize_trace
-from prefixsim.tokenize import ChatTokenizer
+from prefixsim.text.templates import renderer, user_turns
+from prefixsim.text.text_trace import tokenize_trace
+from prefixsim.text.tokenize import ChatTokenizer
 from prefixsim.trace import Trace
+from prefixsim.traffic.demo import sample_conversations
 
 
 def build(data: Any = None, **options: Any) -> prefixsim.BuiltTraces:
@@ -189,8 +189,8 @@ def test_text_trace_tokenizes_to_the_token_trace() -> None:
 
 def test_memory_holds_only_sessions_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
     """The reader is never far ahead of what is written."""
-    from prefixsim import build as module  # noqa: PLC0415
-    from prefixsim import sinks  # noqa: PLC0415
+    from prefixsim.traffic import build as module  # noqa: PLC0415
+    from prefixsim.traffic import trace_writers as sinks  # noqa: PLC0415
 
     monkeypatch.setattr(module, "_BATCH_CONVERSATIONS", 10)
     read = written = ahead = 0
@@ -223,7 +223,7 @@ def test_nothing_to_use() -> None:
 
 
 def test_chat_template_that_refuses_a_conversation(monkeypatch: pytest.MonkeyPatch) -> None:
-    from prefixsim import pretrained  # noqa: PLC0415
+    from prefixsim.text import pretrained  # noqa: PLC0415
 
     load = pretrained.load_tokenizer
 

@@ -18,8 +18,8 @@ from prefixsim import charts
 from prefixsim.charts import theme
 from prefixsim.charts._data import MAX_POINTS, cumulative, histogram, quantile, survival, thin
 from prefixsim.charts.replay import charts as draw
-from prefixsim.outcome import Weighted
-from prefixsim.result import charted, labels
+from prefixsim.engines.outcome import Weighted
+from prefixsim.study.result import charted, labels
 from prefixsim.trace import Trace
 
 weighted_values = st.lists(

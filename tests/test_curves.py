@@ -8,8 +8,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import prefixsim
-from prefixsim.curves import Curves, Policy, round_capacities
 from prefixsim.errors import InputError
+from prefixsim.study.curves import Curves, Policy, round_capacities
 from prefixsim.trace import Trace
 from tests.oracle import forest as oracle
 from tests.strategies import Small, small_traces

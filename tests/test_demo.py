@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from prefixsim.cli import main
-from prefixsim.demo import sample_conversations, train
+from prefixsim.traffic.demo import sample_conversations, train
 
 
 def test_same_seed_same_conversations_whatever_the_count() -> None:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import prefixsim
-from prefixsim.hashing import HashAlgorithm
+from prefixsim.engines.hashing import HashAlgorithm
 
 VECTOR_FILES = ["hash_vectors_default_seed.json", "hash_vectors_seed0.json"]
 CASES: dict[str, dict[str, Any]] = {

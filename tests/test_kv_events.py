@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from prefixsim import BlockManager, InputError, Trace, hash_blocks, published_hash, replay
 from prefixsim.cli import main
-from prefixsim.engines.vllm import VllmConfig, simulate
+from prefixsim.engines.vllm.simulate import VllmConfig, simulate
 from prefixsim.formats import read_trace, sniff_format
-from prefixsim.kv_events import KvEvent, Recording, warm_start
+from prefixsim.formats.recording import KvEvent, Recording, warm_start
 from prefixsim.trace import Codes
 from tests.strategies import Small, small_traces
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from prefixsim.errors import InputError
-from prefixsim.kvbytes import kv_bytes_per_token
+from prefixsim.hardware.kv_bytes import kv_bytes_per_token
 
 LLAMA_3_8B = {
     "num_hidden_layers": 32,

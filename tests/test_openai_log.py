@@ -14,8 +14,8 @@ import prefixsim
 from prefixsim import InputError, Trace, replay
 from prefixsim.cli import main
 from prefixsim.formats import read_trace, sniff_format
-from prefixsim.text_trace import tokenize_trace
-from prefixsim.tokenize import ChatTokenizer
+from prefixsim.text.text_trace import tokenize_trace
+from prefixsim.text.tokenize import ChatTokenizer
 
 HI = [{"role": "user", "content": "Hi"}]
 TOOL = {
@@ -230,7 +230,7 @@ def test_a_tokenizer_that_cannot_render(shared: Path, tmp_path: Path) -> None:
 
 def test_messages_that_the_template_refuses(tmp_path: Path) -> None:
     model = tmp_path / "strict"
-    shutil.copytree(Path(prefixsim.__file__).parent / "demo/tokenizer", model)
+    shutil.copytree(Path(prefixsim.__file__).parent / "text/demo_tokenizer", model)
     config = json.loads((model / "tokenizer_config.json").read_text())
     config["chat_template"] = "{{ raise_exception('roles must alternate') }}"
     (model / "tokenizer_config.json").write_text(json.dumps(config))

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 import prefixsim
 from prefixsim.engines import Settings, engine_names, load
+from prefixsim.engines.outcome import Outcome, Weighted
 from prefixsim.errors import InputError
-from prefixsim.metrics import first_measured
-from prefixsim.outcome import Outcome, Weighted
+from prefixsim.study.metrics import first_measured
 from prefixsim.trace import Codes, Ragged, Trace
 from tests.oracle.replay import Naive, distribution
 from tests.strategies import Small, small_traces

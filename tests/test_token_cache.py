@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 import prefixsim
-from prefixsim import InputError, Trace, build_traces, replay, text_trace, token_cache
+from prefixsim import InputError, Trace, build_traces, replay
 from prefixsim.cli import main
-from prefixsim.text_trace import tokenize_trace
-from prefixsim.tokenize import ChatTokenizer, Tokens
+from prefixsim.text import text_trace, token_cache
+from prefixsim.text.text_trace import tokenize_trace
+from prefixsim.text.tokenize import ChatTokenizer, Tokens
 from prefixsim.trace import Codes, Ragged
 
 WORDS = ["the", "cat", "sat", "on", "a", "mat", "and", "then", "went", "home", "until", "morning"]
@@ -133,7 +134,7 @@ def test_only_what_changed_is_done_again(saves: Saves, tmp_path: Path) -> None:
 
 
 def demo_tokenizer(target: Path) -> Path:
-    shutil.copytree(Path(prefixsim.__file__).parent / "demo/tokenizer", target)
+    shutil.copytree(Path(prefixsim.__file__).parent / "text/demo_tokenizer", target)
     return target
 
 
@@ -260,7 +261,7 @@ def test_progress(tmp_path: Path) -> None:
 def test_chat_data_goes_on_where_it_was(
     tokenization: Any, saves: Saves, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prefixsim.build, "_BATCH_CONVERSATIONS", 5)
+    monkeypatch.setattr(prefixsim.traffic.build, "_BATCH_CONVERSATIONS", 5)
     options: dict[str, Any] = {
         "model": "demo",
         "max_conversations": 30,

@@ -16,15 +16,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prefixsim import cuts
 from prefixsim.chat import Conversation, Message
 from prefixsim.chat.model import BadRowError
 from prefixsim.errors import InputError
-from prefixsim.sessions import SessionEncoder
-from prefixsim.templates import answer, renderer, user_turns
-from prefixsim.text_trace import tokenize_trace
-from prefixsim.tokenize import ChatTokenizer, split_session
+from prefixsim.text import pretoken_boundaries as cuts
+from prefixsim.text.templates import answer, renderer, user_turns
+from prefixsim.text.text_trace import tokenize_trace
+from prefixsim.text.tokenize import ChatTokenizer, split_session
 from prefixsim.trace import Codes, Trace
+from prefixsim.traffic.sessions import SessionEncoder
 
 NAMES = ("demo", "gpt2", "opt", "qwen3")
 SPECIALS = ("<|endoftext|>", "</s>", "<pad>", "<|im_end|>", "<think>", "</think>", "<|user|>")
@@ -106,7 +106,7 @@ def test_sample_and_agent_text(
     name: str, template: str, tokenizers: Callable[..., Any], shared: Path
 ) -> None:
     from prefixsim.chat import ChatReader  # noqa: PLC0415
-    from prefixsim.demo import sample_conversations  # noqa: PLC0415
+    from prefixsim.traffic.demo import sample_conversations  # noqa: PLC0415
 
     sample = list(ChatReader(sample_conversations(30, seed=5)))
     real = list(ChatReader(shared / "data/chat/fastchat_dummy_conversation.json", limit=60))
@@ -144,7 +144,7 @@ def agent_conversations(shared: Path) -> list[Conversation]:
 @pytest.mark.parametrize("name", ["demo", "qwen3"])
 def test_chat_template(name: str, tokenizers: Callable[..., Any]) -> None:
     from prefixsim.chat import ChatReader  # noqa: PLC0415
-    from prefixsim.demo import sample_conversations  # noqa: PLC0415
+    from prefixsim.traffic.demo import sample_conversations  # noqa: PLC0415
 
     thinking = conversation(
         ("system", "Think first."),
@@ -355,7 +355,7 @@ def test_text_trace_to_tokens(
     assert done.prompt_len.tolist() == [len(ids) for ids in expected]
     assert done.output_len.tolist() == [1, 0, 1, 0]
     assert tokenize_trace(done) is done
-    monkeypatch.setattr("prefixsim.cuts.refusal", lambda *_: "a test")
+    monkeypatch.setattr("prefixsim.text.pretoken_boundaries.refusal", lambda *_: "a test")
     again = tokenize_trace(trace, tokenizer.name)
     assert again.digest == done.digest
 

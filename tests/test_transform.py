@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefixsim import InputError, Trace, transform
+from prefixsim import InputError, Trace
 from prefixsim.formats import read_trace
-from prefixsim.trace import Codes
+from prefixsim.trace import Codes, transform
 
 prompts = st.lists(st.lists(st.integers(0, 2), max_size=7), min_size=1, max_size=12)
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import prefixsim
-from prefixsim.engines._latency import Fixed
-from prefixsim.engines.vllm import Simulation, VllmConfig, simulate
+from prefixsim.engines.vllm.simulate import Simulation, VllmConfig, simulate
+from prefixsim.hardware.latency import Fixed
 from prefixsim.trace import Trace
 
 CASES = [

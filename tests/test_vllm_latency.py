@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import prefixsim
-from prefixsim.engines._hardware import GPUS, Model, kv_blocks, parse_bytes
-from prefixsim.engines._latency import COEFFICIENTS, Fixed, Linear, Roofline, parse_latency
-from prefixsim.engines.vllm import VllmConfig, simulate
+from prefixsim.engines.vllm.simulate import VllmConfig, simulate
+from prefixsim.hardware.gpus import GPUS, Model, kv_blocks, parse_bytes
+from prefixsim.hardware.latency import COEFFICIENTS, Fixed, Linear, Roofline, parse_latency
 from prefixsim.trace import Trace
 
 LLAMA_3_8B = {

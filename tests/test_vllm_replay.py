@@ -11,7 +11,7 @@ import pytest
 
 import prefixsim
 from prefixsim.cli import main
-from prefixsim.engines.vllm import VllmConfig, simulate
+from prefixsim.engines.vllm.simulate import VllmConfig, simulate
 from prefixsim.trace import Trace
 
 

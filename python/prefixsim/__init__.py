@@ -8,16 +8,16 @@ from prefixsim._core import __version__
 
 if TYPE_CHECKING:
     from prefixsim._core import Allocation, BlockManager
-    from prefixsim._replay import replay
-    from prefixsim.build import BuiltTraces, build_traces
-    from prefixsim.curves import curve
+    from prefixsim.engines.hashing import hash_blocks, published_hash
     from prefixsim.errors import InputError, PrefixsimError
     from prefixsim.forest import Forest, compile  # noqa: A004
-    from prefixsim.hashing import hash_blocks, published_hash
-    from prefixsim.result import Result
-    from prefixsim.sweeps import sweep
+    from prefixsim.study.curves import curve
+    from prefixsim.study.replay import replay
+    from prefixsim.study.result import Result
+    from prefixsim.study.sweeps import sweep
     from prefixsim.trace import Trace
-    from prefixsim.workload import Workload, generate
+    from prefixsim.traffic.build import BuiltTraces, build_traces
+    from prefixsim.traffic.synthetic import Workload, generate
 
 __all__ = [
     "Allocation",
@@ -44,21 +44,21 @@ __all__ = [
 _HOMES = {
     "Allocation": "_core",
     "BlockManager": "_core",
-    "BuiltTraces": "build",
+    "BuiltTraces": "traffic.build",
     "Forest": "forest",
     "InputError": "errors",
     "PrefixsimError": "errors",
-    "Result": "result",
+    "Result": "study.result",
     "Trace": "trace",
-    "Workload": "workload",
-    "build_traces": "build",
+    "Workload": "traffic.synthetic",
+    "build_traces": "traffic.build",
     "compile": "forest",
-    "curve": "curves",
-    "generate": "workload",
-    "hash_blocks": "hashing",
-    "published_hash": "hashing",
-    "replay": "_replay",
-    "sweep": "sweeps",
+    "curve": "study.curves",
+    "generate": "traffic.synthetic",
+    "hash_blocks": "engines.hashing",
+    "published_hash": "engines.hashing",
+    "replay": "study.replay",
+    "sweep": "study.sweeps",
 }
 
 

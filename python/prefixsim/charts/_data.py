@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from prefixsim.outcome import Weighted
+from prefixsim.engines.outcome import Weighted
 
 __all__ = ["cumulative", "histogram", "quantile", "survival", "thin"]
 

@@ -10,7 +10,7 @@ import numpy as np
 from prefixsim.charts import theme
 
 if TYPE_CHECKING:
-    from prefixsim.curves import Axis, Curve, Curves
+    from prefixsim.study.curves import Axis, Curve, Curves
 
 __all__ = ["draw", "label"]
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from prefixsim.charts import theme
 from prefixsim.charts._data import cumulative, histogram, quantile, survival
-from prefixsim.metrics import Metrics
-from prefixsim.outcome import Weighted
+from prefixsim.engines.outcome import Weighted
+from prefixsim.study.metrics import Metrics
 
 if TYPE_CHECKING:
     import altair as alt

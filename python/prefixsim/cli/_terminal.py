@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from prefixsim.errors import InputError
 
 if TYPE_CHECKING:
-    from prefixsim.report.tables import Table
+    from prefixsim.table import Table
     from prefixsim.trace import Trace
 
 __all__ = [
@@ -80,8 +80,8 @@ def tokenized(trace: Trace, model: str | None, cache_dir: Path | None) -> Trace:
     """Return the trace, tokenized with a bar if it is one of texts."""
     if trace.kind != "text":
         return trace
-    from prefixsim.text_trace import tokenize_trace  # noqa: PLC0415
-    from prefixsim.tokenize import DEFAULT_MODEL  # noqa: PLC0415
+    from prefixsim.text.text_trace import tokenize_trace  # noqa: PLC0415
+    from prefixsim.text.tokenize import DEFAULT_MODEL  # noqa: PLC0415
 
     with counting("tokenizing texts") as progress:
         return tokenize_trace(trace, model or DEFAULT_MODEL, cache_dir=cache_dir, progress=progress)
@@ -101,7 +101,7 @@ def working(what: str) -> Iterator[Callable[[str], None]]:
 
 def print_tables(tables: Sequence[Table]) -> None:
     """Print tables: drawn on a terminal, aligned plain text elsewhere."""
-    from prefixsim.report import tables as draw  # noqa: PLC0415
+    from prefixsim import table as draw  # noqa: PLC0415
 
     if not sys.stdout.isatty():
         sys.stdout.write(draw.plain(tables))

@@ -12,7 +12,7 @@ from prefixsim.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from prefixsim.result import Result
+    from prefixsim.study.result import Result
 
 __all__ = [
     "Arrivals",
@@ -132,8 +132,8 @@ def write_records(
     """Run the engine once more with its records on, and write them."""
     if kv_events is None and steps_out is None:
         return
-    from prefixsim.engines.vllm import OPTIONS, config_from, simulate  # noqa: PLC0415
-    from prefixsim.report.requests import write_requests  # noqa: PLC0415
+    from prefixsim.engines.vllm.simulate import OPTIONS, config_from, simulate  # noqa: PLC0415
+    from prefixsim.study.request_table import write_requests  # noqa: PLC0415
 
     config = config_from(
         {**OPTIONS, **options},

@@ -46,7 +46,7 @@ def _grid(columns: dict[str, list[Any]]) -> list[dict[str, Any]]:
 
 def compare(trace: Trace, columns: dict[str, list[Any]], fixed: dict[str, Any]) -> list[Any]:
     """Run the vLLM engine for every combination; return ``(settings, summary)`` pairs."""
-    from prefixsim.engines.vllm import compile_workload, config_from, simulate  # noqa: PLC0415
+    from prefixsim.engines.vllm.simulate import compile_workload, config_from, simulate  # noqa: PLC0415
 
     workloads: dict[int, Any] = {}
     runs = []
@@ -121,7 +121,6 @@ def compare_command(  # noqa: PLR0917 - the parser passes options by name
 ) -> None:
     """Compare settings of the vLLM engine: every combination of the values given."""
     from prefixsim._json import dumps  # noqa: PLC0415
-    from prefixsim._replay import block_size_for  # noqa: PLC0415
     from prefixsim.cli._terminal import (  # noqa: PLC0415
         print_tables,
         reading,
@@ -130,6 +129,7 @@ def compare_command(  # noqa: PLR0917 - the parser passes options by name
     )
     from prefixsim.formats import read_trace  # noqa: PLC0415
     from prefixsim.report.serving import comparison  # noqa: PLC0415
+    from prefixsim.study.replay import block_size_for  # noqa: PLC0415
 
     columns = {
         "num_blocks": values("--num-blocks", num_blocks, lambda n: None if n == "none" else int(n)),

@@ -33,7 +33,6 @@ def compile_command(  # noqa: PLR0917 - the parser passes options by name
     """Compile a trace ahead; curve, sweep and others find it with the same --cache-dir."""
     from prefixsim._files import check_writable  # noqa: PLC0415
     from prefixsim._json import dumps  # noqa: PLC0415
-    from prefixsim._replay import with_tokens  # noqa: PLC0415
     from prefixsim.cli._terminal import (  # noqa: PLC0415
         print_tables,
         reading,
@@ -42,7 +41,8 @@ def compile_command(  # noqa: PLR0917 - the parser passes options by name
     )
     from prefixsim.forest import load_or_compile  # noqa: PLC0415
     from prefixsim.formats import read_trace  # noqa: PLC0415
-    from prefixsim.report.tables import Table  # noqa: PLC0415
+    from prefixsim.study.replay import with_tokens  # noqa: PLC0415
+    from prefixsim.table import Table  # noqa: PLC0415
 
     check_writable(cache_dir, folder=True)
     with reading(trace) as progress:

@@ -100,7 +100,6 @@ def convert_command(  # noqa: PLR0917 - the parser passes options by name
     ] = None,
 ) -> None:
     """Convert, slice, merge, rescale, sample, isolate or anonymize traces."""
-    from prefixsim import transform  # noqa: PLC0415
     from prefixsim._files import check_writable  # noqa: PLC0415
     from prefixsim.cli._terminal import (  # noqa: PLC0415
         reading,
@@ -109,6 +108,7 @@ def convert_command(  # noqa: PLR0917 - the parser passes options by name
         working,
     )
     from prefixsim.formats import open_writer, read_trace  # noqa: PLC0415
+    from prefixsim.trace import transform  # noqa: PLC0415
 
     if len(files) < 2:
         msg = "convert takes one or more input files and the file to write"
@@ -178,7 +178,7 @@ def _selection(
     time: str | None, requests: str | None, sessions: int | None
 ) -> list[Callable[[Trace], Trace]]:
     """Return the steps that only choose requests, done before anything costly."""
-    from prefixsim import transform  # noqa: PLC0415
+    from prefixsim.trace import transform  # noqa: PLC0415
 
     select: list[Callable[[Trace], Trace]] = []
     if time is not None:

@@ -12,8 +12,8 @@ from prefixsim.cli import app
 from prefixsim.errors import InputError
 
 if TYPE_CHECKING:
-    from prefixsim.curves import Axis, Curve, Curves, Policy
-    from prefixsim.report.tables import Table
+    from prefixsim.study.curves import Axis, Curve, Curves, Policy
+    from prefixsim.table import Table
 
 ENDINGS = (".json", ".csv", ".parquet", ".png", ".svg", ".html")
 _DRAWN_REPLAYS = 24
@@ -120,10 +120,10 @@ def curve_command(  # noqa: PLR0917 - the parser passes options by name
 
     from dataclasses import replace  # noqa: PLC0415
 
-    from prefixsim._replay import block_size_for, with_tokens  # noqa: PLC0415
-    from prefixsim.curves import Curves, curve  # noqa: PLC0415
     from prefixsim.forest import load_or_compile  # noqa: PLC0415
     from prefixsim.formats import read_trace  # noqa: PLC0415
+    from prefixsim.study.curves import Curves, curve  # noqa: PLC0415
+    from prefixsim.study.replay import block_size_for, with_tokens  # noqa: PLC0415
 
     with reading(trace) as progress:
         read = read_trace(
@@ -253,7 +253,7 @@ def _bytes_per_token(
         return given
     if config is None:
         return None
-    from prefixsim.kvbytes import kv_bytes_per_token  # noqa: PLC0415
+    from prefixsim.hardware.kv_bytes import kv_bytes_per_token  # noqa: PLC0415
 
     return kv_bytes_per_token(config, dtype=dtype, tensor_parallel=tensor_parallel).per_token
 
@@ -264,7 +264,7 @@ def _write(curves: Curves, path: Path, axis: Axis | None, bytes_per_token: float
     if path.suffix == ".json":
         atomic_write(path, curves.to_json())
     elif path.suffix in (".csv", ".parquet"):
-        from prefixsim.report.requests import write_requests  # noqa: PLC0415
+        from prefixsim.study.request_table import write_requests  # noqa: PLC0415
 
         write_requests(curves.to_arrow(bytes_per_token=bytes_per_token), path)
     else:
@@ -278,7 +278,7 @@ def _tables(
     curves: Curves, bytes_per_token: float | None, wanted: list[Capacity] | None
 ) -> list[Table]:
     from prefixsim.charts.curve import label  # noqa: PLC0415
-    from prefixsim.report.tables import Table  # noqa: PLC0415
+    from prefixsim.table import Table  # noqa: PLC0415
 
     name = curves[0].forest.trace.name
     tables = []
@@ -311,7 +311,7 @@ def _by_capacity(
     curves: Curves, bytes_per_token: float | None, wanted: list[Capacity] | None
 ) -> tuple[list[str], list[list[str]]]:
     """Return a row per capacity: as asked for, or in tokens where block sizes are compared."""
-    from prefixsim.curves import round_capacities  # noqa: PLC0415
+    from prefixsim.study.curves import round_capacities  # noqa: PLC0415
 
     points = [found.points for found in curves]
     rates = [[_rate(point.token_hit_rate) for point in row] for row in zip(*points, strict=False)]
@@ -347,6 +347,6 @@ def _in_bytes(tokens: int, bytes_per_token: float | None) -> list[str]:
 
 
 def _rate(rate: float) -> str:
-    from prefixsim.report.tables import written  # noqa: PLC0415
+    from prefixsim.table import written  # noqa: PLC0415
 
     return written(rate, "rate")

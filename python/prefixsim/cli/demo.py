@@ -31,10 +31,10 @@ def demo(
     Nothing is downloaded: conversations are generated, the tokenizer is part of the package.
     """
     from prefixsim._files import check_writable  # noqa: PLC0415
-    from prefixsim.build import build_traces  # noqa: PLC0415
     from prefixsim.cli.replay import replay_command  # noqa: PLC0415
     from prefixsim.cli.trace import draw, progress_bar, report  # noqa: PLC0415
-    from prefixsim.pretrained import DEMO_MODEL  # noqa: PLC0415
+    from prefixsim.text.pretrained import DEMO_MODEL  # noqa: PLC0415
+    from prefixsim.traffic.build import build_traces  # noqa: PLC0415
 
     check_writable(output_dir, folder=True)
     with progress_bar("conversations", max_conversations) as advance:

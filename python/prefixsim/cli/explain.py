@@ -127,9 +127,9 @@ def explain_command(  # noqa: PLR0917 - the parser passes options by name
     )
     engine = vllm.engine_for(engine, options)
 
-    from prefixsim._replay import replay  # noqa: PLC0415
     from prefixsim.cli._terminal import reading, working  # noqa: PLC0415
     from prefixsim.formats import read_trace  # noqa: PLC0415
+    from prefixsim.study.replay import replay  # noqa: PLC0415
 
     with reading(trace) as progress:
         columns = read_trace(trace, format=trace_format, progress=progress)
@@ -173,7 +173,7 @@ def _one(fall: Waterfall, request: str, model: str | None) -> RequestExplanation
         if fall.trace.kind != "tokens":
             msg = f"--model: {fall.trace.name} has hash ids, which no tokenizer can decode"
             raise InputError(msg)
-        from prefixsim.pretrained import load_tokenizer  # noqa: PLC0415
+        from prefixsim.text.pretrained import load_tokenizer  # noqa: PLC0415
 
         decode = load_tokenizer(model).decode
     return explain_request(fall, find_request(fall.trace, request), decode)

@@ -59,7 +59,7 @@ def generate_command(  # noqa: PLR0917 - the parser passes options by name
     """Write a synthetic trace, streamed: memory does not grow with its size."""
     from prefixsim.cli.trace import progress_bar  # noqa: PLC0415
     from prefixsim.formats import open_writer  # noqa: PLC0415
-    from prefixsim.workload import generate  # noqa: PLC0415
+    from prefixsim.traffic.synthetic import generate  # noqa: PLC0415
 
     workload = generate(
         shape,  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ import typer
 from prefixsim.cli import app
 
 if TYPE_CHECKING:
-    from prefixsim.report.tables import Table
+    from prefixsim.table import Table
 
 _SPREADS = {
     "prompt_len": "prompt tokens",
@@ -44,7 +44,7 @@ def info_command(  # noqa: PLR0917 - the parser passes options by name
     from prefixsim._json import dumps  # noqa: PLC0415
     from prefixsim.cli._terminal import print_tables, reading  # noqa: PLC0415
     from prefixsim.formats import read_trace  # noqa: PLC0415
-    from prefixsim.info import describe  # noqa: PLC0415
+    from prefixsim.study.describe import describe  # noqa: PLC0415
 
     with reading(Path(trace)) as progress:
         read = read_trace(
@@ -58,7 +58,7 @@ def info_command(  # noqa: PLR0917 - the parser passes options by name
 
 
 def _tables(facts: dict[str, Any]) -> list[Table]:
-    from prefixsim.report.tables import Table  # noqa: PLC0415
+    from prefixsim.table import Table  # noqa: PLC0415
 
     tables = [Table(facts["name"], ["", ""], _rows(facts))]
     spreads = [

@@ -50,12 +50,12 @@ def lint_command(  # noqa: PLR0917 - the parser passes options by name
     with working(f"looking at {columns.name}"):
         decode = None
         if columns.kind == "text":
-            from prefixsim.text_trace import tokenize_trace  # noqa: PLC0415
+            from prefixsim.text.text_trace import tokenize_trace  # noqa: PLC0415
 
             columns = tokenize_trace(columns, *([] if model is None else [model]))
             model = str(columns.meta["tokenizer"])
         if model is not None and columns.kind == "tokens":
-            from prefixsim.pretrained import load_tokenizer  # noqa: PLC0415
+            from prefixsim.text.pretrained import load_tokenizer  # noqa: PLC0415
 
             decode = load_tokenizer(model).decode
         found = lint(

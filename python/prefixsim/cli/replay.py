@@ -16,7 +16,7 @@ from prefixsim.errors import InputError
 
 if TYPE_CHECKING:
     from prefixsim.forest import Forest
-    from prefixsim.result import Result, TableFormat
+    from prefixsim.study.result import Result, TableFormat
     from prefixsim.trace import Trace
 
 Paths = list[Path]
@@ -48,7 +48,7 @@ def _check_outputs(
         check_writable(path)
     for table in tables:
         if table is not None:
-            from prefixsim.report.requests import check_ending  # noqa: PLC0415
+            from prefixsim.study.request_table import check_ending  # noqa: PLC0415
 
             check_ending(table)
     if of_one_trace and len(files) > 1:
@@ -206,10 +206,10 @@ def replay_command(  # noqa: PLR0917 - the parser passes options by name
     )
     engine = vllm.engine_for(engine, options, kv_events, steps_out)
 
-    from prefixsim._replay import replay  # noqa: PLC0415
     from prefixsim.formats import read_trace  # noqa: PLC0415
-    from prefixsim.result import results_json, save_results  # noqa: PLC0415
-    from prefixsim.trace_summary import origin_of  # noqa: PLC0415
+    from prefixsim.study.replay import replay  # noqa: PLC0415
+    from prefixsim.study.result import results_json, save_results  # noqa: PLC0415
+    from prefixsim.traffic.counts import origin_of  # noqa: PLC0415
 
     def run(trace: Trace | Forest, enable_caching: bool) -> Result:
         return replay(
@@ -247,7 +247,7 @@ def replay_command(  # noqa: PLR0917 - the parser passes options by name
 
         atomic_write(output_file, results_json(results))
     if requests_out is not None:
-        from prefixsim.report.requests import write_requests  # noqa: PLC0415
+        from prefixsim.study.request_table import write_requests  # noqa: PLC0415
 
         write_requests(results[0].requests, requests_out)
     vllm.write_records(results[0], options, kv_events, steps_out)
@@ -269,12 +269,12 @@ def replay_command(  # noqa: PLR0917 - the parser passes options by name
 def _print(results: list[Result], by: str | None) -> None:
     from prefixsim.cli._terminal import print_tables  # noqa: PLC0415
     from prefixsim.report.serving import serving_table  # noqa: PLC0415
-    from prefixsim.report.tables import (  # noqa: PLC0415
+    from prefixsim.study.result import labels  # noqa: PLC0415
+    from prefixsim.table import (  # noqa: PLC0415
         comparison_tables,
         group_table,
         summary_tables,
     )
-    from prefixsim.result import labels  # noqa: PLC0415
 
     if len(results) == 1:
         tables = summary_tables(results[0])

@@ -16,7 +16,7 @@ from prefixsim.errors import InputError
 if TYPE_CHECKING:
     from prefixsim.explain.lint import Lint
     from prefixsim.forest import Forest
-    from prefixsim.result import Result
+    from prefixsim.study.result import Result
     from prefixsim.trace import Trace
 
 
@@ -136,8 +136,8 @@ def report_command(  # noqa: PLR0917 - the parser passes options by name
 
 def _replayed(source: Trace | Forest, model: str | None, config: dict[str, Any]) -> Result:
     """Replay, on the forest there is if it is of the kind that the engine needs."""
-    from prefixsim._replay import caches_outputs, replay  # noqa: PLC0415
     from prefixsim.forest import Forest  # noqa: PLC0415
+    from prefixsim.study.replay import caches_outputs, replay  # noqa: PLC0415
 
     if isinstance(source, Forest):
         wanted = caches_outputs(source.trace, config["engine"], config["cache_outputs"])
@@ -150,7 +150,7 @@ def _decoder(forest: Forest, model: str | None) -> Any:
     """Return what turns ids into text, if a tokenizer was named."""
     if forest.trace.kind != "tokens" or model is None:
         return None
-    from prefixsim.pretrained import load_tokenizer  # noqa: PLC0415
+    from prefixsim.text.pretrained import load_tokenizer  # noqa: PLC0415
 
     return load_tokenizer(model).decode
 
@@ -164,6 +164,6 @@ def _bytes_per_token(config: Path | None, given: float | None) -> float | None:
     if given is not None:
         msg = "--model-config and --bytes-per-token say the same, give one of them"
         raise InputError(msg)
-    from prefixsim.kvbytes import kv_bytes_per_token  # noqa: PLC0415
+    from prefixsim.hardware.kv_bytes import kv_bytes_per_token  # noqa: PLC0415
 
     return float(kv_bytes_per_token(config).per_token)

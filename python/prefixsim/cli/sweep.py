@@ -11,8 +11,8 @@ import typer
 from prefixsim.cli import app
 
 if TYPE_CHECKING:
-    from prefixsim.curves import Policy
-    from prefixsim.report.tables import Table
+    from prefixsim.study.curves import Policy
+    from prefixsim.table import Table
 
 INFINITE = "inf"
 
@@ -93,10 +93,10 @@ def sweep_command(  # noqa: PLR0917 - the parser passes options by name
         for text in capacity.split(",")
     ]
 
-    from prefixsim._replay import with_tokens  # noqa: PLC0415
     from prefixsim.forest import load_or_compile  # noqa: PLC0415
     from prefixsim.formats import read_trace  # noqa: PLC0415
-    from prefixsim.sweeps import sweep  # noqa: PLC0415
+    from prefixsim.study.replay import with_tokens  # noqa: PLC0415
+    from prefixsim.study.sweeps import sweep  # noqa: PLC0415
 
     with reading(trace) as progress:
         read = read_trace(
@@ -114,13 +114,13 @@ def sweep_command(  # noqa: PLR0917 - the parser passes options by name
             last_token_rule=last_token_rule,
         )
     if output:
-        from prefixsim.report.requests import write_requests  # noqa: PLC0415
+        from prefixsim.study.request_table import write_requests  # noqa: PLC0415
 
         for path in output:
             write_requests(table, path)
     if as_json:
         from prefixsim._json import dumps  # noqa: PLC0415
-        from prefixsim.provenance import provenance, trace_facts  # noqa: PLC0415
+        from prefixsim.trace.provenance import provenance, trace_facts  # noqa: PLC0415
 
         origin = provenance(read, {"last_token_rule": last_token_rule})
         facts = trace_facts(read, origin["digest"])
@@ -131,7 +131,7 @@ def sweep_command(  # noqa: PLR0917 - the parser passes options by name
 
 def _check_outputs(paths: list[Path]) -> None:
     from prefixsim._files import check_writable  # noqa: PLC0415
-    from prefixsim.report.requests import check_ending  # noqa: PLC0415
+    from prefixsim.study.request_table import check_ending  # noqa: PLC0415
 
     for path in paths:
         check_ending(path)
@@ -139,7 +139,7 @@ def _check_outputs(paths: list[Path]) -> None:
 
 
 def _table(name: str, rows: list[dict[str, Any]]) -> Table:
-    from prefixsim.report.tables import Table, written  # noqa: PLC0415
+    from prefixsim.table import Table, written  # noqa: PLC0415
 
     heads = ["engine", "policy", "block size", "capacity (blocks)"]
     figures = ["token hit rate", "block reuse rate", "evictions"]

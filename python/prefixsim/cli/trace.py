@@ -13,10 +13,10 @@ import typer
 
 from prefixsim.cli import app
 from prefixsim.errors import InputError
-from prefixsim.tokenize import DEFAULT_MODEL
+from prefixsim.text.tokenize import DEFAULT_MODEL
 
 if TYPE_CHECKING:
-    from prefixsim.build import BuiltTraces
+    from prefixsim.traffic.build import BuiltTraces
 
 __all__ = ["trace"]
 
@@ -77,7 +77,7 @@ def trace(  # noqa: PLR0917
 ) -> None:
     """Turn chat data into a single-turn and a multi-turn trace."""
     from prefixsim._files import check_writable  # noqa: PLC0415
-    from prefixsim.build import build_traces  # noqa: PLC0415
+    from prefixsim.traffic.build import build_traces  # noqa: PLC0415
 
     limit = parse_count(max_conversations)
     check_writable(output_dir, folder=True)
@@ -177,7 +177,7 @@ def draw(built: BuiltTraces, folder: Path) -> list[Path]:
 def report(built: BuiltTraces, files: list[Path]) -> None:
     """Print what was made, and everything that was left out."""
     from prefixsim.cli._terminal import print_tables  # noqa: PLC0415
-    from prefixsim.report.tables import Table  # noqa: PLC0415
+    from prefixsim.table import Table  # noqa: PLC0415
 
     data, config = built.summary["data"], built.summary["config"]
     used, read = data["conversations_used"], data["conversations_read"]

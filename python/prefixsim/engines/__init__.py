@@ -1,8 +1,8 @@
 """Engines: the rules that decide hits, allocation and eviction.
 
 An engine is a function of a forest and :class:`Settings` that returns an
-:class:`~prefixsim.outcome.Outcome`. :data:`ENGINES` maps names to where they live; an engine is
-imported when it is first used.
+:class:`~prefixsim.engines.outcome.Outcome`. :data:`ENGINES` maps names to where they live; an
+engine is imported when it is first used.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from prefixsim.errors import InputError
 
 if TYPE_CHECKING:
+    from prefixsim.engines.outcome import Outcome
     from prefixsim.forest import Forest
-    from prefixsim.outcome import Outcome
 
 __all__ = [
     "ENGINES",
@@ -104,7 +104,7 @@ Engine = Callable[["Forest", Settings], "Outcome"]
 ENGINES: dict[str, str] = {
     "lru": "prefixsim.engines.ideal:replay",
     "block-manager": "prefixsim.engines.block_manager:replay",
-    "vllm": "prefixsim.engines.vllm:replay",
+    "vllm": "prefixsim.engines.vllm.simulate:replay",
 }
 """Name to ``module:function``."""
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from prefixsim import _core
 from prefixsim.engines import RESIDENCY, Settings
-from prefixsim.outcome import Outcome, Weighted
+from prefixsim.engines.outcome import Outcome, Weighted
 
 if TYPE_CHECKING:
     from prefixsim.forest import Forest

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from prefixsim.engines import RESIDENCY, Settings
+from prefixsim.engines.outcome import Outcome, Weighted
 from prefixsim.forest import compile as compile_trace
-from prefixsim.outcome import Outcome, Weighted
 
 if TYPE_CHECKING:
     from prefixsim.forest import Forest

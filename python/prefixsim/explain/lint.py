@@ -140,7 +140,7 @@ class Lint:
 
     def _repr_html_(self) -> str:
         from prefixsim.explain.tables import lint_tables  # noqa: PLC0415
-        from prefixsim.report.tables import html  # noqa: PLC0415
+        from prefixsim.table import html  # noqa: PLC0415
 
         return html(lint_tables(self))
 

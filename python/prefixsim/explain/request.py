@@ -142,7 +142,7 @@ class RequestExplanation:
 
     def _repr_html_(self) -> str:
         from prefixsim.explain.tables import request_tables  # noqa: PLC0415
-        from prefixsim.report.tables import html  # noqa: PLC0415
+        from prefixsim.table import html  # noqa: PLC0415
 
         return html(request_tables(self))
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from prefixsim.explain.top import name_of
 from prefixsim.explain.waterfall import CLASSES, MEANINGS
-from prefixsim.report.tables import Table, written
+from prefixsim.table import Table, written
 
 if TYPE_CHECKING:
     from prefixsim.explain.lint import Lint

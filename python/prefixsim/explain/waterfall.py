@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from prefixsim.explain.remedy import Remedy
     from prefixsim.explain.top import Top
     from prefixsim.forest import Forest
-    from prefixsim.result import Result
+    from prefixsim.study.result import Result
     from prefixsim.trace import Trace
 
 __all__ = ["ALONG", "CLASSES", "MEANINGS", "Waterfall", "usable_blocks", "waterfall"]
@@ -197,7 +197,7 @@ class Waterfall:
 
     def _repr_html_(self) -> str:
         from prefixsim.explain.tables import waterfall_tables  # noqa: PLC0415
-        from prefixsim.report.tables import html  # noqa: PLC0415
+        from prefixsim.table import html  # noqa: PLC0415
 
         return html(waterfall_tables(self))
 

@@ -203,7 +203,7 @@ def read_trace(
             parts = [_read_file(file, format, options) for file in files]
     if len(parts) == 1:
         return parts[0]
-    from prefixsim.transform import merge  # noqa: PLC0415
+    from prefixsim.trace.transform import merge  # noqa: PLC0415
 
     return merge(parts).replace(name=Path(path).name, format=parts[0].format)
 

@@ -20,7 +20,7 @@ import numpy as np
 from prefixsim.errors import InputError
 from prefixsim.formats._registry import Format, ReadOptions, Source
 from prefixsim.formats._rows import BadFieldError, Checked, JsonRows, reading
-from prefixsim.kv_events import EventType, KvEvent, Recording
+from prefixsim.formats.recording import EventType, KvEvent, Recording
 from prefixsim.trace import Trace
 
 __all__ = ["FORMAT", "MsgpackRows", "is_message", "is_msgpack", "parse_message", "read_rows"]

@@ -2,8 +2,8 @@
 
 A row is the request itself, or an object that holds it under ``body`` or ``request``; then time and
 ids may stand outside or inside. Prompts are kept as the JSON of their messages and tools until
-:func:`prefixsim.text_trace.tokenize_trace` renders them with a chat template, so the trace says
-``meta["texts"] == "messages"``.
+:func:`prefixsim.text.text_trace.tokenize_trace` renders them with a chat template, so the trace
+says ``meta["texts"] == "messages"``.
 
 Time is a number in s, ms, µs or ns, told apart by size (below 1e11, 1e14 and 1e17), or an ISO 8601
 date, UTC if it names no zone. Times count from the first request, whose epoch time is in ``meta``.

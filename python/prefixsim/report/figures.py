@@ -15,11 +15,11 @@ import numpy as np
 
 from prefixsim.charts.theme import GREY, PALETTE
 from prefixsim.explain.waterfall import Waterfall, usable_blocks
-from prefixsim.report.tables import Table, written
+from prefixsim.table import Table, written
 
 if TYPE_CHECKING:
     from prefixsim.forest import Forest
-    from prefixsim.result import Result
+    from prefixsim.study.result import Result
 
 __all__ = [
     "LOG_AXIS",

@@ -9,7 +9,7 @@ from prefixsim.charts.theme import INK
 from prefixsim.explain.tables import label
 from prefixsim.explain.waterfall import CLASSES, MEANINGS, Waterfall
 from prefixsim.report.figures import Figure, Run, Spec, of
-from prefixsim.report.tables import Table, written
+from prefixsim.table import Table, written
 
 __all__ = ["waterfall_bars"]
 

@@ -21,11 +21,11 @@ from prefixsim.report import distributions as dist
 from prefixsim.report.capacities import block_sizes, hit_curve
 from prefixsim.report.figures import Figure, Run, capacity_words
 from prefixsim.report.losses import waterfall_bars
-from prefixsim.report.tables import Table, comparison_tables, group_table, written
+from prefixsim.table import Table, comparison_tables, group_table, written
 
 if TYPE_CHECKING:
     from prefixsim.explain.lint import Lint
-    from prefixsim.result import Result
+    from prefixsim.study.result import Result
 
 __all__ = ["MOST_RUNS", "report_html", "write_report"]
 

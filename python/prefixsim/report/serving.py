@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from prefixsim.errors import InputError
-from prefixsim.report.tables import Figure, Table, ratio, written
+from prefixsim.table import Figure, Table, ratio, written
 
 if TYPE_CHECKING:
-    from prefixsim.result import Result
+    from prefixsim.study.result import Result
 
 __all__ = ["COMPARED", "comparison", "figure", "serving_table"]
 

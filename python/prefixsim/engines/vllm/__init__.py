@@ -1,0 +1,1 @@
+"""vLLM V1: its scheduler and KV cache manager, with time."""

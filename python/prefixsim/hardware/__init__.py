@@ -1,0 +1,1 @@
+"""Bytes of models, GPUs, and what a step costs on them."""

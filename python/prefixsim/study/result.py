@@ -1,0 +1,306 @@
+"""A replay's result: summary, per-request table, charts, files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from prefixsim import _json
+from prefixsim._files import atomic_write
+from prefixsim.engines.outcome import Outcome
+from prefixsim.study.metrics import Metrics
+from prefixsim.trace import Trace
+from prefixsim.trace.provenance import provenance, trace_facts
+
+if TYPE_CHECKING:
+    import altair as alt
+    import pandas as pd
+    import pyarrow as pa
+
+    from prefixsim.charts.replay import Replayed
+    from prefixsim.explain import Waterfall
+    from prefixsim.forest import Forest
+
+__all__ = [
+    "Result",
+    "TableFormat",
+    "charted",
+    "describe_config",
+    "labels",
+    "results_json",
+    "save_results",
+]
+
+_SETTINGS = (
+    "engine",
+    "block_size",
+    "num_blocks",
+    "enable_caching",
+    "concurrency",
+    "last_token_rule",
+    "cache_outputs",
+    "partial_blocks",
+    "warmup",
+)
+
+TableFormat = Literal["parquet", "csv", "jsonl"]
+
+
+def describe_config(config: dict[str, Any]) -> str:
+    """Say a replay's configuration in words, the usual left out."""
+    words = [f"block size {config['block_size']}"]
+    if not config["enable_caching"]:
+        words.append("prefix caching off")
+    elif config["num_blocks"] is None:
+        words.append("unbounded cache")
+    else:
+        words.append(f"{config['num_blocks']:,} blocks")
+    words.append(f"engine {config['engine']}")
+    if config["concurrency"] > 1:
+        words.append(f"concurrency {config['concurrency']}")
+    if config["cache_outputs"]:
+        words.append("outputs cached")
+    if config["partial_blocks"]:
+        words.append("partial blocks kept")
+    if not config["last_token_rule"]:
+        words.append("whole prompts may hit")
+    if config["warmup"]:
+        words.append(f"after {config['warmup']:.0%} warm-up")
+    return " · ".join(words)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Result:
+    """What a replay found.
+
+    Attributes
+    ----------
+    metrics : Metrics
+        Every figure, computed when asked for.
+    config : dict
+        Every setting that decided the result.
+    without_caching : Result or None
+        The same with caching off, where it was asked for: what caching bought.
+    options : dict
+        Settings that only its engine knows, as they were given.
+    """
+
+    metrics: Metrics
+    config: dict[str, Any]
+    without_caching: Result | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def trace(self) -> Trace:
+        """The trace that was replayed."""
+        return self.metrics.trace
+
+    @property
+    def outcome(self) -> Outcome:
+        """The engine's columns and counters."""
+        return self.metrics.outcome
+
+    @cached_property
+    def summary(self) -> dict[str, Any]:
+        """Every figure under its machine-readable name."""
+        return self.metrics.summary()
+
+    @cached_property
+    def requests(self) -> pa.Table:
+        """One row per request of the trace, warm-up included."""
+        from prefixsim.study.request_table import request_table  # noqa: PLC0415
+
+        return request_table(self.trace, self.outcome)
+
+    @cached_property
+    def provenance(self) -> dict[str, Any]:
+        """What made this result: version, trace and its digest, seed, how the trace was made."""
+        return provenance(self.trace, self.config)
+
+    @property
+    def description(self) -> str:
+        """The configuration in words."""
+        return describe_config(self.config)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return ``trace``, ``config``, ``provenance`` and ``summary``; plain values."""
+        found = {
+            "trace": trace_facts(self.trace, self.provenance["digest"]),
+            "config": self.config,
+            "provenance": self.provenance,
+            "summary": self.summary,
+        }
+        if self.without_caching is not None:
+            found["without_caching"] = self.without_caching.summary
+        return found
+
+    def to_json(self) -> str:
+        """Return :meth:`to_dict` as strict, indented JSON."""
+        return _json.dumps(self.to_dict())
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return :attr:`requests` as a pandas data frame."""
+        return self.requests.to_pandas()
+
+    def again(self, trace: Trace | Forest | None = None, **changes: Any) -> Result:
+        """Replay with some settings changed.
+
+        Parameters
+        ----------
+        trace : Trace or Forest, optional
+            Instead of this result's.
+        **changes
+            As for :func:`prefixsim.replay`.
+
+        Examples
+        --------
+        >>> import prefixsim
+        >>> trace = prefixsim.Trace.from_prompts([range(40), range(48), range(16)])
+        >>> prefixsim.replay(trace).again(block_size=8).outcome.hit_tokens.tolist()
+        [0, 40, 8]
+        """
+        from prefixsim.study.replay import replay  # noqa: PLC0415
+
+        given = {name: self.config[name] for name in _SETTINGS}
+        # The memory has become a number of blocks.
+        options = {name: value for name, value in self.options.items() if name != "kv_memory"}
+        return replay(
+            self.metrics.forest if trace is None else trace, **{**given, **options, **changes}
+        )
+
+    def waterfall(self) -> Waterfall:
+        """Tell why each prompt token was hit or lost; see :func:`prefixsim.explain.waterfall`."""
+        from prefixsim.explain import waterfall  # noqa: PLC0415
+
+        return waterfall(self)
+
+    def charts(self) -> dict[str, alt.TopLevelMixin]:
+        """Return the charts by name; see :func:`prefixsim.charts.replay.charts`."""
+        from prefixsim.charts.replay import charts  # noqa: PLC0415
+
+        return charts(charted([self]))
+
+    def plot(self, *others: Result) -> alt.TopLevelMixin:
+        """Return all charts in one, this result beside ``others``."""
+        from prefixsim.charts.replay import dashboard  # noqa: PLC0415
+
+        return dashboard(charted([self, *others]))
+
+    def save(
+        self,
+        folder: str | Path,
+        *,
+        charts: bool = True,
+        table: TableFormat = "parquet",
+    ) -> list[Path]:
+        """Write ``summary.json``, ``requests.parquet`` and charts into a folder.
+
+        Parameters
+        ----------
+        folder : str or Path
+            Made if it is missing.
+        charts : bool, optional
+            Write the charts, as PNG and SVG.
+        table : {"parquet", "csv", "jsonl"}, optional
+            Form of the per-request table.
+
+        Returns
+        -------
+        list of Path
+            The files written.
+        """
+        return save_results([self], folder, charts=charts, table=table)
+
+    def __repr__(self) -> str:
+        return (
+            f"<Result {self.trace.name}: {self.description}, "
+            f"token hit rate {self.summary['token_hit_rate']:.4f}>"
+        )
+
+    def _repr_html_(self) -> str:
+        from prefixsim.table import html, summary_tables  # noqa: PLC0415
+
+        return html(summary_tables(self))
+
+
+def labels(results: Sequence[Result]) -> list[str]:
+    """Return a name for each result that tells it from the others."""
+    for names in (
+        [r.trace.name for r in results],
+        [r.description for r in results],
+        [f"{r.trace.name} · {r.description}" for r in results],
+    ):
+        if len(set(names)) == len(names):
+            return names
+    return [f"{r.trace.name} ({i})" for i, r in enumerate(results, 1)]
+
+
+def charted(results: Sequence[Result]) -> list[Replayed]:
+    """Return what the charts need of each result."""
+    from prefixsim.charts.replay import Replayed  # noqa: PLC0415
+
+    names = labels(results)
+    return [
+        Replayed(name, result.description, result.metrics, result.summary)
+        for name, result in zip(names, results, strict=True)
+    ]
+
+
+def results_json(results: Sequence[Result]) -> str:
+    """Return one JSON object for one result, a list for several."""
+    objects = [result.to_dict() for result in results]
+    return _json.dumps(objects[0] if len(objects) == 1 else objects)
+
+
+def save_results(
+    results: Sequence[Result],
+    folder: str | Path,
+    *,
+    charts: bool = True,
+    table: TableFormat = "parquet",
+    step: Callable[[str], None] | None = None,
+) -> list[Path]:
+    """Write summary, per-request tables and charts of results that are compared.
+
+    Parameters
+    ----------
+    results : sequence of Result
+    folder : str or Path
+    charts, table
+        As in :meth:`Result.save`.
+    step : callable, optional
+        Called with the name of each thing before it is written.
+
+    Returns
+    -------
+    list of Path
+        ``summary.json``, one ``requests*`` file a result, two files a chart.
+    """
+    from prefixsim.study.request_table import write_requests  # noqa: PLC0415
+
+    folder = Path(folder)
+    step = step or (lambda _: None)
+    step("summary")
+    written = [folder / "summary.json"]
+    atomic_write(written[0], results_json(results))
+    for number, result in enumerate(results, 1):
+        step(f"requests of {result.trace.name}")
+        name = "requests" if len(results) == 1 else f"requests_{number}_{_slug(result.trace.name)}"
+        written.append(folder / f"{name}.{table}")
+        write_requests(result.requests, written[-1])
+    if charts:
+        from prefixsim.charts import save  # noqa: PLC0415
+        from prefixsim.charts.replay import charts as draw  # noqa: PLC0415
+
+        for name, chart in draw(charted(results)).items():
+            step(f"chart {name}")
+            written += save(chart, folder / name)
+    return written
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", name)

@@ -1,0 +1,1 @@
+"""Text into tokens: chat templates, tokenizers, and the ids they give."""

@@ -1,0 +1,126 @@
+"""Loading a tokenizer: embedded, from a folder, or from the model hub."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from prefixsim.errors import InputError
+
+__all__ = ["DEMO_MODEL", "load_tokenizer"]
+
+DEMO_MODEL = "demo"
+"""Names the embedded tokenizer wherever a model is asked for."""
+
+_DEMO_FOLDER = Path(__file__).parent / "demo_tokenizer"
+_HUB_TIMEOUT_S = 5.0
+_ADVICE = f"give a local folder with a tokenizer, or --model {DEMO_MODEL} for the embedded one"
+
+
+def load_tokenizer(model: str) -> Any:
+    """Return the ``transformers`` tokenizer that ``model`` names.
+
+    Parameters
+    ----------
+    model : str
+        ``demo``, a folder, or a name on the hub (looked for in the local cache first).
+
+    Raises
+    ------
+    InputError
+        In one line, and within seconds if there is no network.
+    """
+    if model == DEMO_MODEL:
+        return _from_folder(_DEMO_FOLDER)
+    folder = Path(model or " ").expanduser()
+    if folder.is_dir():
+        return _from_folder(folder)
+    if folder.exists():
+        msg = f"{model}: is a file, {_ADVICE}"
+        raise InputError(msg)
+    if model.startswith((".", "/", "~")) or model.count("/") > 1 or not model:
+        msg = f"{model or 'tokenizer'}: no such folder, {_ADVICE}"
+        raise InputError(msg)
+    return _from_hub(model)
+
+
+def _from_folder(folder: Path) -> Any:
+    with _quiet():
+        from transformers import AutoTokenizer  # noqa: PLC0415
+
+        try:
+            return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        except Exception as error:
+            reason = _first_line(error)
+            msg = f"{folder}: no tokenizer that transformers can load ({reason}), {_ADVICE}"
+            raise InputError(msg) from None
+
+
+def _from_hub(model: str) -> Any:
+    with _quiet():
+        from transformers import AutoTokenizer  # noqa: PLC0415
+
+        try:  # downloaded earlier: no network needed
+            return AutoTokenizer.from_pretrained(model, local_files_only=True)
+        except Exception:
+            pass
+        _probe_hub(model)
+        try:
+            return AutoTokenizer.from_pretrained(model)
+        except Exception as error:
+            msg = f"tokenizer '{model}' cannot be loaded ({_first_line(error)}), {_ADVICE}"
+            raise InputError(msg) from None
+
+
+def _probe_hub(model: str) -> None:
+    """Ask the hub for the model once, without the client's minute of retries."""
+    from huggingface_hub import HfApi, constants  # noqa: PLC0415
+    from huggingface_hub.errors import (  # noqa: PLC0415
+        GatedRepoError,
+        HFValidationError,
+        RepositoryNotFoundError,
+    )
+
+    if constants.HF_HUB_OFFLINE:
+        msg = (
+            f"tokenizer '{model}' is not in the local cache and the hub is switched off, {_ADVICE}"
+        )
+        raise InputError(msg)
+    try:
+        HfApi().model_info(model, timeout=_HUB_TIMEOUT_S)
+    except (HFValidationError, RepositoryNotFoundError):
+        msg = f"tokenizer '{model}' is unknown to the model hub, {_ADVICE}"
+        raise InputError(msg) from None
+    except GatedRepoError:
+        msg = f"tokenizer '{model}' needs a login to the model hub, {_ADVICE}"
+        raise InputError(msg) from None
+    except Exception:
+        state = "is not in the local cache and the hub cannot be reached"
+        msg = f"tokenizer '{model}' {state}, {_ADVICE}"
+        raise InputError(msg) from None
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the libraries' own messages (no PyTorch, retries) off the terminal, use all cores."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    loggers = [logging.getLogger(name) for name in ("transformers", "huggingface_hub", "httpx")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,237 @@
+"""Text to token ids, with Hugging Face tokenizers.
+
+``whole`` tokenization gives every prompt exactly the ids of encoding the whole rendered prompt.
+It costs time linear in the *unique* text: a conversation is cut at stable places (see
+:mod:`prefixsim.text.pretoken_boundaries`), each piece is encoded once, and pieces of many
+conversations go through the tokenizer in one batch on all cores. Batches can be kept in a folder
+(:class:`prefixsim.text.token_cache.TokenCache`), so that nothing is encoded twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from prefixsim.text import pretoken_boundaries as cuts
+
+if TYPE_CHECKING:
+    from prefixsim.text.token_cache import TokenCache
+
+__all__ = [
+    "DEFAULT_MODEL",
+    "ChatTokenizer",
+    "Pieces",
+    "Tokenization",
+    "common_prefix",
+    "join",
+    "split_session",
+]
+
+Tokenization = Literal["whole", "message"]
+Tokens = npt.NDArray[np.uint32]
+Pieces = list[str]
+"""Parts of a text whose tokens, joined, are the tokens of the text."""
+
+DEFAULT_MODEL = "facebook/opt-125m"
+_SHORTEST_BODY = 64
+_EMPTY: Tokens = np.empty(0, dtype=np.uint32)
+
+
+class ChatTokenizer:
+    """A tokenizer, what it adds around a prompt, and whether text may be cut for it.
+
+    Parameters
+    ----------
+    model : str
+        Hub name, local folder, or ``demo`` for the embedded tokenizer.
+    cache_dir : path, optional
+        Keep token ids here, and use those that are.
+
+    Attributes
+    ----------
+    name : str
+    hf : transformers.PreTrainedTokenizerBase
+    prefix, suffix : ndarray of uint32
+        Special tokens that the tokenizer puts around a text, such as OPT's BOS.
+    refusal : str or None
+        Why text cannot be cut; every prompt is then encoded whole.
+    cache : TokenCache or None
+
+    Raises
+    ------
+    InputError
+        If there is no such tokenizer, or no network to fetch it.
+    """
+
+    def __init__(self, model: str, cache_dir: str | Path | None = None) -> None:
+        from prefixsim.text.pretrained import load_tokenizer  # noqa: PLC0415
+
+        self.name = model
+        self.hf: Any = load_tokenizer(model)
+        self._fast: Any = getattr(self.hf, "backend_tokenizer", None)
+        if self._fast is None:
+            self.refusal: str | None = "it is not a fast tokenizer"
+        else:
+            self._fast.no_truncation()
+            self._fast.no_padding()
+            added = self.hf.added_tokens_decoder.values()
+            self.refusal = cuts.refusal(self._fast.to_str(), added)
+        around = self._find_special()
+        self.splits_special = around is not None
+        self.prefix, self.suffix = around or (_EMPTY, _EMPTY)
+        if around is None and self.refusal is None:
+            self.refusal = "it changes text between its special tokens"
+        self.cache: TokenCache | None = None
+        if cache_dir is not None:
+            from prefixsim.text.token_cache import TokenCache  # noqa: PLC0415
+
+            self.cache = TokenCache(cache_dir, self.digest)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what decides the token ids: the content of the tokenizer's files."""
+        if self._fast is not None:
+            return hashlib.sha256(b"fast\n" + self._fast.to_str().encode()).hexdigest()
+        found = hashlib.sha256(type(self.hf).__qualname__.encode())
+        with tempfile.TemporaryDirectory() as folder:
+            self.hf.save_pretrained(folder)
+            for file in sorted(Path(folder).iterdir()):
+                data = file.read_bytes()
+                found.update(f"\n{file.name} {len(data)}\n".encode() + data)
+        return found.hexdigest()
+
+    def _find_special(self) -> tuple[Tokens, Tokens] | None:
+        """Compare encodings with and without special tokens."""
+        probes = ["a", "Hello, my dog is cute", "1. x\n\n2. y "]
+        bare = self.encode(probes)
+        full = self.encode(probes, special=True)
+        extra = len(full[0]) - len(bare[0])
+        for before in range(extra + 1):
+            prefix, suffix = full[0][:before], full[0][len(full[0]) - (extra - before) :]
+            if all(
+                np.array_equal(np.concatenate([prefix, b, suffix]), f)
+                for b, f in zip(bare, full, strict=True)
+            ):
+                return prefix, suffix
+        return None
+
+    def encode(self, texts: Sequence[str], *, special: bool = False) -> list[Tokens]:
+        """Encode texts on all cores; ``special`` adds the tokenizer's special tokens."""
+        if not texts:
+            return []
+        if self._fast is not None:
+            done = self._fast.encode_batch_fast(list(texts), add_special_tokens=special)
+            return [np.array(e.ids, dtype=np.uint32) for e in done]
+        ids = self.hf(list(texts), add_special_tokens=special, truncation=False)["input_ids"]
+        return [np.array(x, dtype=np.uint32) for x in ids]
+
+    def encode_shard(self, texts: Sequence[str], *, special: bool = False) -> list[Tokens]:
+        """Encode texts, or find them in the cache."""
+        if self.cache is None or not texts:
+            return self.encode(texts, special=special)
+        how = "with special tokens" if special else "bare"
+        return self.cache.encode(texts, how, lambda shard: self.encode(shard, special=special))
+
+    def encode_pieces(self, pieces: Iterable[str]) -> dict[str, Tokens]:
+        """Encode each distinct piece once, without special tokens; they are one shard."""
+        distinct = list(dict.fromkeys(pieces))
+        return dict(zip(distinct, self.encode_shard(distinct), strict=True))
+
+
+def body(text: str) -> str | None:
+    """Return the part of a message between its first and last stable cut, if it is worth sharing.
+
+    It appears unchanged wherever the message does: as an answer, as a prompt, inside a history.
+    """
+    first = cuts.find_first(text)
+    if first < 0:
+        return None
+    last = cuts.find_last(text, first, len(text))
+    return text[first:last] if last - first >= _SHORTEST_BODY else None
+
+
+def split(text: str, start: int = 0, end: int | None = None, bodies: Sequence[str] = ()) -> Pieces:
+    """Split ``text[start:end]``, of which both ends are cuts or ends of the text, around bodies."""
+    end = len(text) if end is None else end
+    pieces = []
+    at = start
+    for part in bodies:
+        found = text.find(part, at, end)
+        if found < 0:
+            continue
+        stop = found + len(part)
+        if (found == start or cuts.is_cut(text, found)) and (
+            stop == end or cuts.is_cut(text, stop)
+        ):
+            if found > at:
+                pieces.append(text[at:found])
+            pieces.append(part)
+            at = stop
+    if at < end:
+        pieces.append(text[at:end])
+    return pieces
+
+
+def split_session(prompts: Iterable[tuple[str, Sequence[str]]]) -> Iterator[Pieces]:
+    """Split the prompts of one session so that what they share is in shared pieces.
+
+    Parameters
+    ----------
+    prompts : iterable of (str, sequence of str)
+        Each prompt, and the bodies that are new in it, in order. At most two prompts are looked
+        at at a time.
+
+    Yields
+    ------
+    list of str
+        Pieces of each prompt.
+    """
+    stack: list[tuple[int, Pieces]] = []  # (end, pieces) of the text shared with the prompt before
+    source = iter(prompts)
+    current = next(source, None)
+    while current is not None:
+        text, bodies = current
+        following = next(source, None)
+        base = stack[-1][0] if stack else 0
+        shared = 0 if following is None else common_prefix(text, following[0])
+        cut = cuts.find_last(text, base, shared)
+        if cut > 0:
+            stack.append((cut, split(text, base, cut, bodies)))
+            base = cut
+        tail = split(text, base, None, bodies)
+        yield [piece for _, pieces in stack for piece in pieces] + tail
+        while stack and stack[-1][0] >= shared:  # the history was rewritten (chat templates)
+            stack.pop()
+        current = following
+
+
+def common_prefix(a: str, b: str) -> int:
+    """Length of what two texts begin with alike."""
+    if b.startswith(a):
+        return len(a)
+    low, high = 0, min(len(a), len(b))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if a[low:middle] == b[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def join(
+    pieces: Pieces, encoded: dict[str, Tokens], prefix: Tokens, suffix: Tokens
+) -> list[Tokens]:
+    """Return the token arrays that make up a prompt, special tokens around them."""
+    parts = [encoded[piece] for piece in pieces]
+    if len(prefix):
+        parts.insert(0, prefix)
+    if len(suffix):
+        parts.append(suffix)
+    return parts

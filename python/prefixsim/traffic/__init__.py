@@ -1,0 +1,1 @@
+"""Requests made of conversations, of shapes, and of samples."""

@@ -1,0 +1,379 @@
+"""Chat data to a single-turn and a multi-turn trace: ``prefixsim trace``.
+
+One pass, memory bounded by the conversations that are under way: conversations are read and
+encoded in batches, their turns wait in a heap for their time, and everything earlier than the next
+session's start is written.
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from prefixsim import __version__
+from prefixsim._files import atomic_write
+from prefixsim.chat import ChatReader, Conversation
+from prefixsim.errors import InputError
+from prefixsim.text.templates import Template, user_turns
+from prefixsim.text.tokenize import DEFAULT_MODEL, ChatTokenizer, Tokenization, Tokens
+from prefixsim.trace import Trace
+from prefixsim.traffic.arrivals import ArrivalClock, Arrivals
+from prefixsim.traffic.counts import SUMMARY_FILE, ConversationCounts, KindCounts, distribution
+from prefixsim.traffic.sessions import Session, SessionEncoder, TextSession
+from prefixsim.traffic.trace_writers import Memory, Sink, Turn, Writer
+
+__all__ = ["BuiltTraces", "OutputFormat", "build_traces"]
+
+OutputFormat = Literal["jsonl", "parquet"]
+KINDS = ("single_turn", "multi_turn")
+
+_BATCH_CONVERSATIONS = 512
+_BATCH_CHARACTERS = 4_000_000
+_MOST_TOKENS_COMPILED = 200_000_000  # the one step that needs a whole trace in memory
+_BYTES_PER_TOKEN = 4  # of English text; used for answers of text traces only
+
+
+@dataclass(frozen=True)
+class BuiltTraces:
+    """What :func:`build_traces` made.
+
+    Attributes
+    ----------
+    summary : dict
+        The content of ``trace_summary.json``.
+    files : dict of str to Path
+        Written files: ``single_turn``, ``multi_turn``, ``summary``; empty if none were asked for.
+    counts : dict of str to KindCounts
+        Prompt and output lengths of each trace, with how often each occurs.
+    conversations : ConversationCounts
+        What the conversations held, and their numbers of turns.
+    """
+
+    summary: dict[str, Any]
+    files: dict[str, Path]
+    counts: dict[str, KindCounts]
+    conversations: ConversationCounts
+    _traces: dict[str, Trace] = field(default_factory=dict)
+
+    @cached_property
+    def single(self) -> Trace:
+        """The single-turn trace."""
+        return self._trace("single_turn")
+
+    @cached_property
+    def multi(self) -> Trace:
+        """The multi-turn trace."""
+        return self._trace("multi_turn")
+
+    def _trace(self, kind: str) -> Trace:
+        return self._traces[kind] if kind in self._traces else Trace.read(self.files[kind])
+
+
+def build_traces(
+    data: str | Path | Iterable[Any] | None = None,
+    *,
+    model: str = DEFAULT_MODEL,
+    output_dir: str | Path | None = None,
+    max_conversations: int | None = 1000,
+    template: Template = "none",
+    tokenization: Tokenization = "whole",
+    text: bool = False,
+    arrival_rate: float = 2.0,
+    think_time: float = 10.0,
+    time_per_token: float = 0.02,
+    sequential: bool = False,
+    seed: int = 0,
+    data_format: str | None = None,
+    skip_bad_rows: bool = False,
+    output_format: OutputFormat = "jsonl",
+    block_size: int = 16,
+    cache_dir: str | Path | None = None,
+    progress: Callable[[int, tuple[int, int] | None], None] | None = None,
+) -> BuiltTraces:
+    """Turn chat data into a single-turn and a multi-turn trace.
+
+    Every user message is one request. Its single-turn prompt is that message alone; its multi-turn
+    prompt is everything in the conversation up to and including it, system messages and a leading
+    assistant message too.
+
+    Parameters
+    ----------
+    data : path, or iterable of dict, optional
+        ShareGPT, OpenAI style or WildChat/LMSYS data, see :class:`prefixsim.chat.ChatReader`.
+        Default: the embedded synthetic sample.
+    model : str
+        Tokenizer: hub name, local folder, or ``demo``.
+    output_dir : path, optional
+        Write the traces and ``trace_summary.json`` here. Default: keep the traces in memory.
+    max_conversations : int, optional
+        Use the first so many; ``None`` or 0 is all.
+    template : {"none", "role", "chat"}
+    tokenization : {"whole", "message"}
+        Token ids of the whole rendered prompt, or of each message by itself, joined.
+    text : bool
+        Keep text. No tokenizer is needed (but for ``template="chat"``); output lengths, which
+        arrival times depend on, are then estimates of one token for four bytes.
+    arrival_rate, think_time, time_per_token, sequential, seed
+        See :class:`prefixsim.traffic.arrivals.Arrivals`.
+    data_format : {"sharegpt", "openai", "wildchat"}, optional
+    skip_bad_rows : bool
+    output_format : {"jsonl", "parquet"}
+    block_size : int
+        Tokens per block of the summary's sharing figures.
+    cache_dir : path, optional
+        Keep token ids here, batch by batch: after an interruption, and for conversations that were
+        seen before, they are not encoded again.
+    progress : callable, optional
+        Called with the number of conversations read and, if known, bytes read and in all.
+
+    Returns
+    -------
+    BuiltTraces
+
+    Raises
+    ------
+    InputError
+        If something given is not usable, or no conversation makes a request.
+
+    Examples
+    --------
+    >>> built = build_traces(model="demo", max_conversations=20)
+    >>> len(built.single) == len(built.multi)
+    True
+    """
+    arrivals = Arrivals(arrival_rate, think_time, time_per_token, sequential, seed)
+    _check_options(block_size, max_conversations, output_format)
+    limit = max_conversations or None
+    reader = _open_data(data, data_format, skip_bad_rows, limit, seed)
+    tokenizer = ChatTokenizer(model, cache_dir) if not text or template == "chat" else None
+    encoder = SessionEncoder(
+        tokenizer, template, tokenization, lambda bad, c: reader.bad_row(bad, c.where)
+    )
+    config = {
+        "data": reader.name,
+        "model": tokenizer.name if tokenizer else None,
+        "template": template,
+        "tokenization": None if text else tokenization,
+        "text": text,
+        "max_conversations": limit,
+        "arrivals": arrivals.config(),
+        "block_size": block_size,
+    }
+    run = _Run(reader, encoder, ArrivalClock(arrivals), text=text, progress=progress)
+    folder = None if output_dir is None else Path(output_dir)
+    files: dict[str, Path] = {}
+    with ExitStack() as stack:
+        writers: dict[str, Writer] = {}
+        for kind in KINDS:
+            if folder is None:
+                writers[kind] = Memory()
+            else:
+                from prefixsim.formats import open_writer  # noqa: PLC0415
+
+                files[kind] = folder / f"{kind}_trace.{output_format}"
+                writers[kind] = stack.enter_context(open_writer(files[kind]))
+        sinks = [
+            Sink(writers[kind], kind, {"config": config, "seed": arrivals.seed}) for kind in KINDS
+        ]
+        run.write(sinks)
+    summary = run.summary(config, sinks)
+    traces = {kind: w.trace() for kind, w in writers.items() if isinstance(w, Memory)}
+    for kind in KINDS:
+        row = summary["traces"][kind]
+        source = traces[kind] if kind in traces else files[kind]
+        row["sharing_ceiling"] = _sharing_ceiling(source, row.get("prompt_tokens"), block_size)
+    if folder is not None:
+        for kind in KINDS:
+            summary["traces"][kind]["file"] = files[kind].name
+        files["summary"] = folder / SUMMARY_FILE
+        atomic_write(files["summary"], json.dumps(summary, indent=2) + "\n")
+    counts = {kind: sink.counts for kind, sink in zip(KINDS, sinks, strict=True)}
+    return BuiltTraces(summary, files, counts, run.counts, traces)
+
+
+def _sharing_ceiling(
+    source: Trace | Path, prompt_tokens: int | None, block_size: int
+) -> dict[str, Any] | None:
+    """Return what an infinite cache would reuse; None for text, and for traces too long to load."""
+    if not prompt_tokens or prompt_tokens > _MOST_TOKENS_COMPILED:
+        return None
+    from prefixsim.forest import compile as compile_forest  # noqa: PLC0415
+
+    trace = source if isinstance(source, Trace) else Trace.read(source)
+    profile = compile_forest(trace).profile(block_size)
+    hits = int(profile.lru(None)["hit_blocks"].sum(dtype=np.uint64))
+    return {
+        "block_size": block_size,
+        "total_blocks": int(profile.full_blocks.sum(dtype=np.uint64)),
+        "unique_blocks": profile.unique_blocks,
+        "blocks_reused": hits,
+        "hit_tokens": hits * block_size,
+        "token_hit_rate": hits * block_size / prompt_tokens,
+    }
+
+
+def _check_options(block_size: int, max_conversations: int | None, output_format: str) -> None:
+    if block_size < 1:
+        msg = f"block size {block_size} is not usable, give a number of tokens above 0"
+        raise InputError(msg)
+    if max_conversations is not None and max_conversations < 0:
+        msg = f"cannot use {max_conversations} conversations, give a number above 0, or 0 for all"
+        raise InputError(msg)
+    if output_format not in get_args(OutputFormat):
+        msg = f"unknown output format '{output_format}', choose one of jsonl, parquet"
+        raise InputError(msg)
+
+
+def _open_data(
+    data: str | Path | Iterable[Any] | None,
+    data_format: str | None,
+    skip_bad_rows: bool,
+    limit: int | None,
+    seed: int,
+) -> ChatReader:
+    if data is not None:
+        return ChatReader(data, format=data_format, skip_bad_rows=skip_bad_rows, limit=limit)
+    from prefixsim.traffic.demo import DEFAULT_CONVERSATIONS, sample_conversations  # noqa: PLC0415
+
+    reader = ChatReader(sample_conversations(limit or DEFAULT_CONVERSATIONS, seed=seed))
+    reader.name = "embedded synthetic sample"
+    return reader
+
+
+class _Run:
+    """One pass over the data."""
+
+    def __init__(
+        self,
+        reader: ChatReader,
+        encoder: SessionEncoder,
+        clock: ArrivalClock,
+        *,
+        text: bool,
+        progress: Callable[[int, tuple[int, int] | None], None] | None,
+    ) -> None:
+        self.reader = reader
+        self.encoder = encoder
+        self.clock = clock
+        self.text = text
+        self.progress = progress
+        self.counts = ConversationCounts()
+
+    def write(self, sinks: Sequence[Sink]) -> None:
+        """Write every request, in the order of time."""
+        waiting: list[Turn] = []
+        for session in self._sessions():
+            turns = self._turns(session)
+            while waiting and waiting[0].time <= turns[0].time:
+                self._emit(heapq.heappop(waiting), sinks)
+            for turn in turns:
+                heapq.heappush(waiting, turn)
+        while waiting:
+            self._emit(heapq.heappop(waiting), sinks)
+        for sink in sinks:
+            sink.flush()
+        if not self.counts.used:
+            read, bad = self.reader.conversations, sum(self.reader.skipped.values())
+            facts = f"{read} conversations read, {bad} bad rows"
+            msg = f"{self.reader.name}: no conversation has a user message ({facts})"
+            raise InputError(msg)
+
+    @staticmethod
+    def _emit(turn: Turn, sinks: Sequence[Sink]) -> None:
+        for sink, prompt in zip(sinks, turn.prompts, strict=True):
+            sink.add(turn, prompt)
+
+    def _sessions(self) -> Iterator[Session] | Iterator[TextSession]:
+        for batch in self._batches():
+            usable = [c for c in batch if self._count(c)]
+            if self.text:
+                yield from self.encoder.texts(usable)
+            else:
+                yield from self.encoder.encode(usable)
+            if self.progress is not None:
+                self.progress(self.reader.conversations, self.reader.progress())
+
+    def _batches(self) -> Iterator[list[Conversation]]:
+        batch: list[Conversation] = []
+        size = 0
+        for conversation in self.reader:
+            batch.append(conversation)
+            size += sum(len(m.text) for m in conversation.messages)
+            if len(batch) >= _BATCH_CONVERSATIONS or size >= _BATCH_CHARACTERS:
+                yield batch
+                batch, size = [], 0
+        yield batch
+
+    def _count(self, conversation: Conversation) -> bool:
+        messages = conversation.messages
+        counts = self.counts
+        if not messages:
+            counts.without_messages += 1
+            return False
+        turns = user_turns(messages)
+        if not turns:
+            counts.without_user_turn += 1
+            return False
+        counts.begin_with_assistant += messages[0].role == "assistant"
+        counts.system_messages += sum(m.role == "system" for m in messages)
+        counts.tool_messages += sum(m.role == "tool" for m in messages)
+        counts.empty_user_messages += sum(not messages[at].text for at in turns)
+        return True
+
+    def _turns(self, session: Session | TextSession) -> list[Turn]:
+        conversation = session.conversation
+        name = str(conversation.index)
+        if conversation.id:
+            name = f"{name}:{conversation.id}"
+        lengths = [0 if o is None else self._output_len(o) for o in session.outputs]
+        times = self.clock.session(lengths).tolist()
+        self.counts.used += 1
+        self.counts.turns[len(lengths)] += 1
+        self.counts.turns_without_answer += sum(o is None for o in session.outputs)
+        prompts = zip(session.single, session.multi, strict=True)
+        rows = zip(times, prompts, session.outputs, lengths, strict=True)
+        return [
+            Turn(time, conversation.index, k, name, both, output, length)
+            for k, (time, both, output, length) in enumerate(rows)
+        ]
+
+    def _output_len(self, output: Tokens | str) -> int:
+        if isinstance(output, str):
+            return -(-len(output.encode()) // _BYTES_PER_TOKEN)
+        return len(output)
+
+    def summary(self, config: dict[str, Any], sinks: Sequence[Sink]) -> dict[str, Any]:
+        """Return the content of ``trace_summary.json``."""
+        unit = "characters" if self.text else "tokens"
+        return {
+            "provenance": {"prefixsim": __version__, "seed": config["arrivals"]["seed"]},
+            "config": config,
+            "data": {
+                "name": self.reader.name,
+                "format": self.reader.format,
+                "conversations_read": self.reader.conversations,
+                "conversations_used": self.counts.used,
+                "messages": self.reader.messages,
+                "dropped": self.counts.dropped(),
+                "bad_rows": dict(self.reader.skipped),
+                "first_bad_rows": self.reader.first_skipped,
+                "kept": self.counts.kept(),
+                "repaired": dict(self.reader.repairs),
+                "turns_per_conversation": distribution(self.counts.turns),
+            },
+            "encoding": {
+                "method": self.encoder.method,
+                "output_len_estimated": self.text,
+            },
+            "traces": {
+                kind: sink.counts.summary(unit) for kind, sink in zip(KINDS, sinks, strict=True)
+            },
+        }
