@@ -10,6 +10,7 @@ import typer
 
 from prefixsim import __version__
 from prefixsim.errors import PrefixsimError
+from prefixsim.text.remote_code import remote_code
 
 __all__ = ["app", "main"]
 
@@ -80,7 +81,8 @@ def main(args: list[str] | None = None) -> int:
     """
     try:
         _register(sys.argv[1:] if args is None else args)
-        result = app(args, standalone_mode=False, prog_name="prefixsim")
+        with remote_code(allowed=False):  # until the command line asks for it
+            result = app(args, standalone_mode=False, prog_name="prefixsim")
         sys.stdout.flush()
     except (Exception, KeyboardInterrupt, SystemExit) as error:
         # The parser leaves with code 1 when the reader of our output has seen enough.

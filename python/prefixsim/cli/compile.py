@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from prefixsim.cli import app
+from prefixsim.cli._remote_code import TrustRemoteCode
 
 
 @app.command("compile", no_args_is_help=True)
@@ -24,6 +25,7 @@ def compile_command(  # noqa: PLR0917 - the parser passes options by name
     model: Annotated[
         str | None, typer.Option(metavar="NAME", help="Tokenizer for text traces.")
     ] = None,
+    trust_remote_code: TrustRemoteCode = False,
     sort: Annotated[bool, typer.Option("--sort", help="Sort rows by timestamp.")] = False,
     skip_bad_rows: Annotated[
         bool, typer.Option("--skip-bad-rows", help="Leave bad rows out and count them.")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from prefixsim.cli import app
+from prefixsim.cli._remote_code import TrustRemoteCode
 from prefixsim.errors import InputError
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def convert_command(  # noqa: PLR0917 - the parser passes options by name
             help="Turn text into token ids: hub name, local folder, or 'demo'.",
         ),
     ] = None,
+    trust_remote_code: TrustRemoteCode = False,
     cache_dir: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Keep the token ids of texts here, and use those kept."),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from prefixsim.cli import app
+from prefixsim.cli._remote_code import TrustRemoteCode
 from prefixsim.errors import InputError
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def curve_command(  # noqa: PLR0917 - the parser passes options by name
             metavar="NAME", help="Tokenizer for text traces: hub name, local folder, or 'demo'."
         ),
     ] = None,
+    trust_remote_code: TrustRemoteCode = False,
     block_size: Annotated[
         str | None,
         typer.Option(

@@ -11,6 +11,7 @@ import typer
 
 from prefixsim.cli import _vllm_options as vllm
 from prefixsim.cli import app
+from prefixsim.cli._remote_code import TrustRemoteCode
 from prefixsim.errors import InputError
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ def explain_command(  # noqa: PLR0917 - the parser passes options by name
             help="Tokenizer: for text traces, and to show where prompts part as text.",
         ),
     ] = None,
+    trust_remote_code: TrustRemoteCode = False,
     concurrency: Annotated[
         int, typer.Option(metavar="K", help="Requests that hold their blocks at once.")
     ] = 1,

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from prefixsim.cli import app
+from prefixsim.cli._remote_code import TrustRemoteCode
 
 
 @app.command("lint", no_args_is_help=True)
@@ -21,6 +22,7 @@ def lint_command(  # noqa: PLR0917 - the parser passes options by name
             help="Tokenizer: for text traces, and to tell times, ids and names apart.",
         ),
     ] = None,
+    trust_remote_code: TrustRemoteCode = False,
     min_requests: Annotated[
         int, typer.Option(min=1, metavar="N", help="Requests a finding has to concern.")
     ] = 3,

@@ -12,6 +12,7 @@ import typer
 
 from prefixsim.cli import _vllm_options as vllm
 from prefixsim.cli import app
+from prefixsim.cli._remote_code import TrustRemoteCode
 from prefixsim.errors import InputError
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ def replay_command(  # noqa: PLR0917 - the parser passes options by name
             metavar="NAME", help="Tokenizer for text traces: hub name, local folder, or 'demo'."
         ),
     ] = None,
+    trust_remote_code: TrustRemoteCode = False,
     cache_dir: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Keep the token ids of texts here, and use those kept."),

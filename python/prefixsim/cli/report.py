@@ -11,6 +11,7 @@ import typer
 
 from prefixsim.cli import _vllm_options as vllm
 from prefixsim.cli import app
+from prefixsim.cli._remote_code import TrustRemoteCode
 from prefixsim.errors import InputError
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ def report_command(  # noqa: PLR0917 - the parser passes options by name
             metavar="NAME", help="Tokenizer: for text traces, to show prefixes, and for the lint."
         ),
     ] = None,
+    trust_remote_code: TrustRemoteCode = False,
     model_config: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="config.json of the model: capacities in GB."),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from prefixsim.cli import app
+from prefixsim.cli._remote_code import TrustRemoteCode
 
 if TYPE_CHECKING:
     from prefixsim.study.curves import Policy
@@ -30,6 +31,7 @@ def sweep_command(  # noqa: PLR0917 - the parser passes options by name
             metavar="NAME", help="Tokenizer for text traces: hub name, local folder, or 'demo'."
         ),
     ] = None,
+    trust_remote_code: TrustRemoteCode = False,
     engine: Annotated[
         str, typer.Option(metavar="NAME,...", help="'lru' (ideal), 'block-manager'...")
     ] = "lru",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from prefixsim.cli import app
+from prefixsim.cli._remote_code import TrustRemoteCode
 from prefixsim.errors import InputError
 from prefixsim.text.tokenize import DEFAULT_MODEL
 
@@ -44,6 +45,7 @@ def trace(  # noqa: PLR0917
     model: Annotated[
         str, typer.Option(help="Tokenizer: hub name, local folder, or 'demo' (embedded).")
     ] = DEFAULT_MODEL,
+    trust_remote_code: TrustRemoteCode = False,
     cache_dir: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Keep the token ids of texts here, and use those kept."),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from prefixsim.errors import InputError
+from prefixsim.text.remote_code import remote_code_allowed
 
 __all__ = ["DEMO_MODEL", "load_tokenizer"]
 
@@ -27,7 +28,8 @@ def load_tokenizer(model: str) -> Any:
     Parameters
     ----------
     model : str
-        ``demo``, a folder, or a name on the hub (looked for in the local cache first).
+        ``demo``, a folder, or a name on the hub (looked for in the local cache first). Python code
+        that it holds is not run, unless :func:`~prefixsim.text.remote_code.remote_code` allows it.
 
     Raises
     ------
@@ -53,7 +55,9 @@ def _from_folder(folder: Path) -> Any:
         from transformers import AutoTokenizer  # noqa: PLC0415
 
         try:
-            return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+            return _pretrained(AutoTokenizer, str(folder), local_files_only=True)
+        except InputError:
+            raise
         except Exception as error:
             reason = _first_line(error)
             msg = f"{folder}: no tokenizer that transformers can load ({reason}), {_ADVICE}"
@@ -65,15 +69,34 @@ def _from_hub(model: str) -> Any:
         from transformers import AutoTokenizer  # noqa: PLC0415
 
         try:  # downloaded earlier: no network needed
-            return AutoTokenizer.from_pretrained(model, local_files_only=True)
+            return _pretrained(AutoTokenizer, model, local_files_only=True)
+        except InputError:
+            raise
         except Exception:
             pass
         _probe_hub(model)
         try:
-            return AutoTokenizer.from_pretrained(model)
+            return _pretrained(AutoTokenizer, model)
+        except InputError:
+            raise
         except Exception as error:
             msg = f"tokenizer '{model}' cannot be loaded ({_first_line(error)}), {_ADVICE}"
             raise InputError(msg) from None
+
+
+def _pretrained(loader: Any, name: str, **options: Any) -> Any:
+    """Load a tokenizer; the library never gets to ask whether code that comes with it may run."""
+    allowed = remote_code_allowed()
+    try:
+        return loader.from_pretrained(name, trust_remote_code=allowed, **options)
+    except Exception as error:
+        if not allowed and "trust_remote_code" in str(error):
+            msg = (
+                f"{name}: the tokenizer is Python code of its own and was not run; read its files, "
+                "then pass --trust-remote-code"
+            )
+            raise InputError(msg) from None
+        raise
 
 
 def _probe_hub(model: str) -> None:

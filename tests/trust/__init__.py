@@ -1,0 +1,1 @@
+"""What happens with hostile input, broken files, full disks and interruptions."""
