@@ -109,8 +109,9 @@ def convert_command(  # noqa: PLR0917 - the parser passes options by name
         tokenized,
         working,
     )
-    from prefixsim.formats import open_writer, read_trace  # noqa: PLC0415
+    from prefixsim.formats import open_writer, read_trace, trace_name  # noqa: PLC0415
     from prefixsim.trace import transform  # noqa: PLC0415
+    from prefixsim.trace.salts import distinct_names  # noqa: PLC0415
 
     if len(files) < 2:
         msg = "convert takes one or more input files and the file to write"
@@ -131,8 +132,9 @@ def convert_command(  # noqa: PLR0917 - the parser passes options by name
         key = os.environ.get(_KEY_VARIABLE, "").encode() or os.urandom(32)
         steps.append(lambda t: transform.anonymize(t, block_size=_size(t, block_size), key=key))
 
+    labels = distinct_names([trace_name(name) for name in inputs], inputs)
     traces = []
-    for name in inputs:
+    for name, label in zip(inputs, labels, strict=True):
         with reading(Path(name)) as progress:
             trace = read_trace(
                 name,
@@ -143,7 +145,7 @@ def convert_command(  # noqa: PLR0917 - the parser passes options by name
                 progress=progress,
             )
         if salt is not None:
-            trace = transform.add_salt(trace, trace.name if salt == "file" else salt)
+            trace = transform.add_salt(trace, label if salt == "file" else salt)
         report_skipped(Path(name), trace.meta)
         traces.append(trace)
     with working("merging"):

@@ -29,6 +29,7 @@ __all__ = [
     "open_writer",
     "read_trace",
     "sniff_format",
+    "trace_name",
     "write_trace",
 ]
 
@@ -227,14 +228,15 @@ def _read_keeping_rejects(
 
 def _read_file(path: Path, name: str | None, options: ReadOptions) -> Trace:
     chosen = sniff_format(path) if name is None else _load(name)
-    return chosen.read(path, options).replace(name=_stem(path), format=chosen.name)
+    return chosen.read(path, options).replace(name=trace_name(path), format=chosen.name)
 
 
-def _stem(path: Path) -> str:
-    name = path.name
+def trace_name(path: str | Path) -> str:
+    """Return what a trace read from ``path`` is called: the file's name without its endings."""
+    name = Path(path).name
     for ending in (".gz", ".zst", ".jsonl", ".json", ".parquet", ".arrow", ".csv", ".msgpack"):
         name = name.removesuffix(ending)
-    return name or path.name
+    return name or Path(path).name
 
 
 def open_writer(path: str | Path, *, format: str | None = None) -> TraceWriter:  # noqa: A002

@@ -8,7 +8,6 @@ msgspec's ``array_like`` makes of it (name first); a batch is ``{"ts", "events",
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import replace
@@ -22,6 +21,7 @@ from prefixsim.formats._registry import Format, ReadOptions, Source
 from prefixsim.formats._rows import BadFieldError, Checked, JsonRows, reading
 from prefixsim.formats.recording import EventType, KvEvent, Recording
 from prefixsim.trace import Trace
+from prefixsim.trace.salts import salt_name
 
 __all__ = ["FORMAT", "MsgpackRows", "is_message", "is_msgpack", "parse_message", "read_rows"]
 
@@ -171,15 +171,18 @@ def _tokens(value: Any, where: str) -> Any:
 def _salt(lora_name: Any, lora_id: Any, keys: Any) -> str:
     """Name what isolates a prompt: its adapter, and the extra keys of its first block."""
     lora = lora_name if lora_name is not None else lora_id
-    parts = [] if lora is None else [str(lora)]
-    for key in keys if isinstance(keys, list) else []:
-        if isinstance(key, list) and key and key[0] == "lora":
-            continue  # said by the fields of their own
-        if isinstance(key, list) and len(key) == 2 and key[0] == "cache_salt":
-            key = key[1]  # noqa: PLW2901
-        if key is not None and str(key) not in parts:
-            parts.append(key if isinstance(key, str) else json.dumps(key, default=repr))
-    return "/".join(parts).encode("utf-8", "replace").decode()
+    extra = [key for key in keys if key is not None] if isinstance(keys, list) else []
+    if extra and lora is not None and extra[0] in (lora, str(lora), ["lora", lora]):
+        del extra[0]  # said by the fields of their own
+    parts = [
+        key[1] if isinstance(key, list) and len(key) == 2 and key[0] == "cache_salt" else key
+        for key in extra
+        if not (isinstance(key, list) and key and key[0] == "lora")
+    ]
+    if lora is None and len(parts) < 2:  # a salt alone goes by its own name
+        return salt_name(*parts)
+    name = salt_name("" if lora is None else str(lora), *parts)
+    return name if "/" in name else name + "/"  # an adapter is no salt of the same name
 
 
 class MsgpackRows(Checked):

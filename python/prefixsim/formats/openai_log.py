@@ -24,6 +24,7 @@ from prefixsim.formats._jsonl_writer import JsonlWriter
 from prefixsim.formats._registry import Format, ReadOptions, Source
 from prefixsim.formats._rows import BadFieldError, JsonRows
 from prefixsim.trace import Codes, Strings, Trace
+from prefixsim.trace.salts import salt_name
 
 __all__ = ["FORMAT", "MESSAGES"]
 
@@ -255,7 +256,7 @@ def _salts(rows: Sequence[_Row]) -> Iterator[str]:
     """Isolate models from each other, if there are several: they share no cache."""
     several = len({row.model for row in rows}) > 1
     for row in rows:
-        yield "/".join(filter(None, (row.model, row.salt))) if several else row.salt
+        yield salt_name(row.model, row.salt) if several else row.salt
 
 
 def _read(path: Path, options: ReadOptions) -> Trace:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from prefixsim._core import keyed_hashes, tree_keys
 from prefixsim.errors import InputError
 from prefixsim.trace import Codes, Ragged, Strings, Trace
+from prefixsim.trace.salts import salt_name
 
 __all__ = [
     "add_salt",
@@ -213,8 +214,8 @@ def _tree_keys(trace: Trace, head: int, seed: int) -> npt.NDArray[np.uint64]:
 def add_salt(trace: Trace, salt: str) -> Trace:
     """Isolate a trace: its requests share nothing with those of another salt."""
     if trace.salt is None:
-        return trace.replace(salt=Codes(np.zeros(len(trace), np.uint32), [salt]))
-    names = [f"{salt}/{name}" if name else salt for name in trace.salt.names]
+        return trace.replace(salt=Codes(np.zeros(len(trace), np.uint32), [salt_name(salt)]))
+    names = [salt_name(salt, name) for name in trace.salt.names]
     return trace.replace(salt=Codes(trace.salt.codes, names))
 
 
