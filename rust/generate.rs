@@ -82,7 +82,7 @@ pub fn expand<T: Value>(
     stop: &Stop,
 ) -> Result<Vec<T>> {
     if starts.len() != lengths.len() {
-        return Err(Error::invalid(format!(
+        return Err(Error::shape(format!(
             "{} starts and {} lengths of ranges, expected as many of one as of the other",
             starts.len(),
             lengths.len()

@@ -2,7 +2,7 @@
 //!
 //! A tour, in the order the data flows:
 //!
-//! * [`read`] and [`write`]: trace files into columns and back;
+//! * [`read`] and [`mod@write`]: trace files into columns and back;
 //! * [`transform`]: changes to traces that look at every id;
 //! * [`forest`]: all sequences of a trace in one radix tree, compiled once;
 //! * [`profile`]: a forest at one block size, and who used which blocks last;

@@ -33,7 +33,7 @@ impl IdBytes for u64 {
 /// prefixes keep equal hashes under one key; without the key neither ids nor text can be tried out.
 ///
 /// # Errors
-/// [`Error::Invalid`] if `chunk` is 0 or `offsets` are no offsets of `ids`.
+/// [`Error::Range`] if `chunk` is 0; [`Error::Shape`] if `offsets` are no offsets of `ids`.
 pub fn keyed_hashes<T: IdBytes>(
     offsets: &[u64],
     ids: &[T],
@@ -41,7 +41,7 @@ pub fn keyed_hashes<T: IdBytes>(
     key: &[u8],
 ) -> Result<(Vec<u64>, Vec<u64>)> {
     if chunk == 0 {
-        return Err(Error::invalid("block_size must be at least 1"));
+        return Err(Error::range("block_size must be at least 1"));
     }
     let rows = Column::new(offsets, ids)?;
     let hashed: Vec<Vec<u64>> = (0..rows.len())
@@ -83,7 +83,7 @@ fn keyed_chain<T: IdBytes>(row: &[T], chunk: usize, key: &[u8]) -> Vec<u64> {
 /// sharing tree have one key.
 ///
 /// # Errors
-/// [`Error::Invalid`] if `offsets` are no offsets of `ids`, see [`Column::new`].
+/// [`Error::Shape`] if `offsets` are no offsets of `ids`, see [`Column::new`].
 pub fn tree_keys<T: IdBytes>(
     offsets: &[u64],
     ids: &[T],

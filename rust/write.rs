@@ -14,7 +14,7 @@ use crate::forest::Column;
 /// ```
 ///
 /// # Errors
-/// [`crate::Error::Invalid`] if `offsets` are no offsets of `values`, see [`Column::new`].
+/// [`crate::Error::Shape`] if `offsets` are no offsets of `values`, see [`Column::new`].
 pub fn json_lists<T: Into<u64> + Copy + Sync>(
     offsets: &[u64],
     values: &[T],

@@ -42,7 +42,8 @@ impl Forest {
     /// what the forest says.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if columns have different lengths or the trace has 2^30 or more requests;
+    /// [`Error::Shape`] if columns have different lengths; [`Error::Range`] if the trace has 2^30
+    /// or more requests;
     /// [`Error::Interrupted`] if asked to stop.
     pub fn compile<T: Unit>(
         sequences: &Sequences<'_, T>,
@@ -55,14 +56,14 @@ impl Forest {
             if let Some(codes) = column
                 && codes.len() != requests
             {
-                return Err(Error::invalid(format!(
+                return Err(Error::shape(format!(
                     "{name}: {} rows, but {requests} prompts",
                     codes.len()
                 )));
             }
         }
         if requests >= 1 << 30 {
-            return Err(Error::invalid("2^30 requests or more in one trace"));
+            return Err(Error::range("2^30 requests or more in one trace"));
         }
         let root = |request: usize| salt.map_or(0, |codes| codes[request]);
         let mut draft = Draft::new(sequences, salt.map_or(1, codes));

@@ -27,10 +27,11 @@ impl Forest {
     /// lies behind the ids of a prompt belongs to no segment and is not counted.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if a column is not one row per request or a stretch descends.
+    /// [`Error::Shape`] if a column is not one row per request; [`Error::Range`] if a stretch
+    /// descends.
     pub fn segment_losses(&self, from: &[u32], to: &[u32], count: usize) -> Result<SegmentLosses> {
         if from.len() != self.requests() || to.len() != self.requests() {
-            return Err(Error::invalid(format!(
+            return Err(Error::shape(format!(
                 "{} and {} rows given, but the trace has {} requests",
                 from.len(),
                 to.len(),
@@ -40,7 +41,7 @@ impl Forest {
         let (mut cover, mut tokens) = (vec![0i64; self.nodes()], vec![0i64; self.nodes()]);
         for (request, (&from, &to)) in from.iter().zip(to).enumerate() {
             if from > to {
-                return Err(Error::invalid(format!(
+                return Err(Error::range(format!(
                     "request {request}: a stretch from {from} to {to} descends"
                 )));
             }

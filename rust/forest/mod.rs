@@ -107,7 +107,7 @@ impl Forest {
     /// Puts a saved forest together again.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if the columns are not those of a forest.
+    /// [`Error::Damaged`] if the columns are not those of a forest.
     pub fn from_parts(
         unit: u32,
         partial_blocks: bool,
@@ -125,7 +125,7 @@ impl Forest {
             &prompt_node,
             output_node.as_deref(),
         )
-        .map_err(|what| Error::invalid(format!("not a forest: {what}")))?;
+        .map_err(|what| Error::damaged(format!("not a forest: {what}")))?;
         Ok(Self::assemble(
             unit,
             partial_blocks,
@@ -140,7 +140,7 @@ impl Forest {
     /// Checks every invariant of the columns.
     ///
     /// # Errors
-    /// [`Error::Invalid`] naming the first one that does not hold.
+    /// [`Error::Bug`] naming the first one that does not hold.
     pub fn validate(&self) -> Result<()> {
         check(
             self.unit,
@@ -150,7 +150,7 @@ impl Forest {
             &self.prompt_node,
             self.output_node.as_deref(),
         )
-        .map_err(|what| Error::invalid(format!("not a forest: {what}")))
+        .map_err(|what| Error::bug(format!("not a forest: {what}")))
     }
 
     /// Tokens of a unit.
@@ -256,17 +256,17 @@ impl Forest {
     /// How many units make a block of `block_size` tokens.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if the block size is no multiple of the unit, or, with partial blocks
+    /// [`Error::Range`] if the block size is no multiple of the unit, or, with partial blocks
     /// kept, not the unit itself.
     pub fn units_per_block(&self, block_size: u32) -> Result<u32> {
         if block_size == 0 || !block_size.is_multiple_of(self.unit) {
-            return Err(Error::invalid(format!(
+            return Err(Error::range(format!(
                 "block size {block_size}: the trace allows multiples of {} only",
                 self.unit
             )));
         }
         if self.partial_blocks && block_size != self.unit {
-            return Err(Error::invalid(format!(
+            return Err(Error::range(format!(
                 "block size {block_size}: with partial blocks kept it has to be {}",
                 self.unit
             )));

@@ -16,11 +16,11 @@ impl Forest {
     /// its neighbour in the set, before or behind.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if `session` is not one code per request; [`Error::Interrupted`] if asked
+    /// [`Error::Shape`] if `session` is not one code per request; [`Error::Interrupted`] if asked
     /// to stop.
     pub fn session_depth(&self, session: &[u32], stop: &Stop) -> Result<Vec<u32>> {
         if session.len() != self.requests() {
-            return Err(Error::invalid(format!(
+            return Err(Error::shape(format!(
                 "session: {} rows, but {} requests",
                 session.len(),
                 self.requests()

@@ -43,23 +43,23 @@ impl<'a, T> Column<'a, T> {
     /// Borrows a column.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if `offsets` is empty, descends, or points behind `values`, or if a list
+    /// [`Error::Shape`] if `offsets` is empty, descends, or points behind `values`, or if a list
     /// has 2^32 or more units.
     pub fn new(offsets: &'a [u64], values: &'a [T]) -> Result<Self> {
         let Some(&last) = offsets.last() else {
-            return Err(Error::invalid(
+            return Err(Error::shape(
                 "offsets: empty, one more than requests needed",
             ));
         };
         if last > values.len() as u64 {
-            return Err(Error::invalid(format!(
+            return Err(Error::shape(format!(
                 "offsets: the last is {last}, but there are {} values",
                 values.len()
             )));
         }
         for (i, pair) in offsets.windows(2).enumerate() {
             if pair[1] < pair[0] || pair[1] - pair[0] >= u64::from(u32::MAX) {
-                return Err(Error::invalid(format!(
+                return Err(Error::shape(format!(
                     "offsets: list {i} runs from {} to {}, which is no length below 2^32",
                     pair[0], pair[1]
                 )));
@@ -106,8 +106,9 @@ impl<'a, T: Unit> Sequences<'a, T> {
     /// for it.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if columns have different lengths, a prompt length is not the number of
-    /// token ids, `unit` is 0, or outputs come with units of more than one token.
+    /// [`Error::Shape`] if columns have different lengths or a prompt length is not the number of
+    /// token ids; [`Error::Range`] if `unit` is 0, or outputs come with units of more than one
+    /// token.
     pub fn new(
         prompts: Column<'a, T>,
         outputs: Option<Column<'a, T>>,
@@ -116,10 +117,10 @@ impl<'a, T: Unit> Sequences<'a, T> {
         partial_blocks: bool,
     ) -> Result<Self> {
         if unit == 0 {
-            return Err(Error::invalid("a unit of 0 tokens, give 1 or more"));
+            return Err(Error::range("a unit of 0 tokens, give 1 or more"));
         }
         if outputs.is_some() && unit != 1 {
-            return Err(Error::invalid(
+            return Err(Error::range(
                 "outputs need token ids: hash ids of several tokens cannot be continued",
             ));
         }
@@ -128,7 +129,7 @@ impl<'a, T: Unit> Sequences<'a, T> {
             ("outputs", outputs.map_or(prompts.len(), |o| o.len())),
         ] {
             if rows != prompts.len() {
-                return Err(Error::invalid(format!(
+                return Err(Error::shape(format!(
                     "{name}: {rows} rows, but {} prompts",
                     prompts.len()
                 )));
@@ -138,7 +139,7 @@ impl<'a, T: Unit> Sequences<'a, T> {
             && let Some(i) =
                 (0..prompts.len()).find(|&i| prompts.list(i).len() != prompt_len[i] as usize)
         {
-            return Err(Error::invalid(format!(
+            return Err(Error::shape(format!(
                 "request {i}: {} token ids, but a prompt length of {}",
                 prompts.list(i).len(),
                 prompt_len[i]

@@ -43,7 +43,8 @@ impl Profile {
     /// `hit_blocks` is the number of leading blocks that hit, per request.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if it is not one row per request, or a request hits more blocks than were
+    /// [`Error::Shape`] if it is not one row per request; [`Error::Range`] if a request hits more
+    /// blocks than were
     /// seen before it.
     pub fn gaps(&self, hit_blocks: &[u32]) -> Result<Gaps> {
         self.check_rows(hit_blocks)?;
@@ -61,7 +62,7 @@ impl Profile {
                 start = end;
             }
             if start < hit {
-                return Err(Error::invalid(format!(
+                return Err(Error::range(format!(
                     "request {t} hits {hit} blocks, but only {start} of them were seen before"
                 )));
             }
@@ -76,7 +77,8 @@ impl Profile {
     /// often each block was hit.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if `depth` is not one row per request or deeper than a request is.
+    /// [`Error::Shape`] if `depth` is not one row per request; [`Error::Range`] if deeper than a
+    /// request is.
     pub fn block_counts(&self, depth: &[u32]) -> Result<(Vec<u64>, Vec<u64>)> {
         self.check_rows(depth)?;
         let paths = self.forest().heavy_paths();
@@ -86,7 +88,7 @@ impl Profile {
         };
         for (t, &depth) in depth.iter().enumerate() {
             if depth > self.touched()[t] {
-                return Err(Error::invalid(format!(
+                return Err(Error::range(format!(
                     "request {t} has {} blocks, not {depth}",
                     self.touched()[t]
                 )));
@@ -150,12 +152,12 @@ impl Profile {
     /// Distinct blocks touched in each window of requests `bounds[i]..bounds[i + 1]`.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if the bounds descend or lie outside the trace.
+    /// [`Error::Range`] if the bounds descend or lie outside the trace.
     pub fn working_set(&self, bounds: &[u32]) -> Result<Vec<u64>> {
         if bounds.last().is_some_and(|&b| b as usize > self.requests())
             || bounds.windows(2).any(|pair| pair[0] > pair[1])
         {
-            return Err(Error::invalid("bounds have to ascend within the trace"));
+            return Err(Error::range("bounds have to ascend within the trace"));
         }
         let touched = self.touched();
         Ok(bounds
@@ -178,7 +180,7 @@ impl Profile {
         if column.len() == self.requests() {
             return Ok(());
         }
-        Err(Error::invalid(format!(
+        Err(Error::shape(format!(
             "{} rows given, but the trace has {} requests",
             column.len(),
             self.requests()

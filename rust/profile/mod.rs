@@ -64,7 +64,8 @@ impl Profile {
     /// `prompt_len` is the length of each prompt in tokens.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if the forest has no such blocks or `prompt_len` not one row per request;
+    /// [`Error::Range`] if the forest has no such blocks; [`Error::Shape`] if `prompt_len` is not
+    /// one row per request;
     /// [`Error::Interrupted`] if asked to stop.
     pub fn new(
         forest: Arc<Forest>,
@@ -74,7 +75,7 @@ impl Profile {
     ) -> Result<Self> {
         let units = forest.units_per_block(block_size)?;
         if prompt_len.len() != forest.requests() {
-            return Err(Error::invalid(format!(
+            return Err(Error::shape(format!(
                 "prompt_len: {} rows, but {} requests",
                 prompt_len.len(),
                 forest.requests()
@@ -201,28 +202,28 @@ impl Profile {
     /// Checks every invariant of the pieces.
     ///
     /// # Errors
-    /// [`Error::Invalid`] naming the first one that does not hold.
+    /// [`Error::Bug`] naming the first one that does not hold.
     pub fn validate(&self) -> Result<()> {
         let mut new = 0;
         for (t, &touched) in self.touched().iter().enumerate() {
             let (mut start, mut last_use) = (0, t as u32);
             for piece in self.pieces(t) {
                 if piece.end <= start || piece.last_use >= last_use {
-                    return Err(Error::invalid(format!(
+                    return Err(Error::bug(format!(
                         "pieces of request {t} do not get deeper and older"
                     )));
                 }
                 (start, last_use) = (piece.end, piece.last_use);
             }
             if start > touched {
-                return Err(Error::invalid(format!(
+                return Err(Error::bug(format!(
                     "pieces of request {t} are deeper than it is"
                 )));
             }
             new += u64::from(touched - start);
         }
         if new != self.unique_blocks {
-            return Err(Error::invalid(format!(
+            return Err(Error::bug(format!(
                 "{new} blocks were new, but {} are distinct",
                 self.unique_blocks
             )));

@@ -31,7 +31,7 @@ impl Pieces {
             if t % BATCH == 0 {
                 stop.check()?;
                 if pieces.len() > (NONE / 2) as usize {
-                    return Err(Error::invalid("more than 2^31 pieces in one trace"));
+                    return Err(Error::range("more than 2^31 pieces in one trace"));
                 }
             }
             let path = forest.path_of()[forest.last_node()[t] as usize];

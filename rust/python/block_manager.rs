@@ -1,7 +1,7 @@
 //! `BlockManager`.
 
 use numpy::{IntoPyArray, PyArray1};
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyInt, PyList};
 
@@ -317,9 +317,7 @@ impl PyBlockManager {
 
     /// Check every invariant; for tests.
     fn validate(&self) -> PyResult<()> {
-        self.door.validate().map_err(|problem| {
-            PyRuntimeError::new_err(format!("a bug of prefixsim, please report it: {problem}"))
-        })
+        Ok(self.door.validate()?)
     }
 
     /// Ids of the requests that hold slots.

@@ -73,7 +73,7 @@ pub trait Door: Send + Sync {
     fn evict(&mut self, slots: &[Slot]) -> crate::Result<()>;
     fn table(&self, id: &RequestId) -> crate::Result<&[Slot]>;
     fn requests(&self) -> Vec<RequestId>;
-    fn validate(&self) -> Result<(), String>;
+    fn validate(&self) -> crate::Result<()>;
     fn view(&self) -> View;
     fn free_slots(&self) -> Vec<Slot>;
     fn ref_counts(&self) -> Vec<(Slot, u32)>;
@@ -139,7 +139,7 @@ where
         Manager::requests(self).cloned().collect()
     }
 
-    fn validate(&self) -> Result<(), String> {
+    fn validate(&self) -> crate::Result<()> {
         Manager::validate(self)
     }
 

@@ -5,7 +5,7 @@
 // Doc comments here become docstrings in NumPy's style.
 #![allow(clippy::doc_markdown)]
 
-use pyo3::exceptions::{PyKeyboardInterrupt, PyValueError};
+use pyo3::exceptions::{PyKeyboardInterrupt, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 
 use crate::error::Error;
@@ -24,11 +24,19 @@ mod replay;
 mod tokens;
 mod vllm;
 
+/// The one place where errors of the core become exceptions: what the caller can mend is a
+/// `ValueError`, a bug of the core a `RuntimeError`.
 impl From<Error> for PyErr {
     fn from(error: Error) -> Self {
+        let message = error.to_string();
         match error {
-            Error::Interrupted => PyKeyboardInterrupt::new_err("interrupted"),
-            other => PyValueError::new_err(other.to_string()),
+            Error::Shape(_)
+            | Error::Range(_)
+            | Error::NeverFits(_)
+            | Error::Damaged(_)
+            | Error::Row { .. } => PyValueError::new_err(message),
+            Error::Interrupted => PyKeyboardInterrupt::new_err(message),
+            Error::Bug(_) => PyRuntimeError::new_err(message),
         }
     }
 }

@@ -186,18 +186,21 @@ impl JsonlReader {
         for part in parsed {
             self.parsed.append(part);
             if let (false, Some(bad)) = (skip, self.parsed.bad.first()) {
-                return Err(Error::invalid(bad.to_string()));
+                return Err(bad.to_error());
             }
         }
         Ok(())
     }
 }
 
-impl std::fmt::Display for BadRow {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match &self.field {
-            Some(field) => write!(f, "{}: {field}: {}", self.line, self.problem),
-            None => write!(f, "{}: {}", self.line, self.problem),
+impl BadRow {
+    /// The error that this row is, for a reader that does not skip it.
+    #[must_use]
+    pub fn to_error(&self) -> Error {
+        Error::Row {
+            line: self.line,
+            field: self.field.clone(),
+            problem: self.problem.clone(),
         }
     }
 }

@@ -43,7 +43,7 @@ impl Profile {
     /// `capacity` blocks, in the order in which they happen.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if a victim is not there; [`Error::Interrupted`] if asked to stop.
+    /// [`Error::Shape`] if a victim is not there; [`Error::Interrupted`] if asked to stop.
     pub fn lru_evictions(
         &self,
         capacity: u64,
@@ -56,7 +56,7 @@ impl Profile {
         };
         for &victim in victims {
             *watch.watched.get_mut(victim as usize).ok_or_else(|| {
-                Error::invalid(format!(
+                Error::shape(format!(
                     "request {victim}: the trace has {} requests only",
                     self.requests()
                 ))

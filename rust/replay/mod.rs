@@ -54,7 +54,8 @@ impl Profile {
     /// is recorded.
     ///
     /// # Errors
-    /// [`crate::Error::Interrupted`] if asked to stop; [`crate::Error::Invalid`] if `timestamp` is not
+    /// [`crate::Error::Interrupted`] if asked to stop; [`crate::Error::Shape`] if `timestamp` is
+    /// not
     /// one per request.
     pub fn lru(
         &self,

@@ -62,7 +62,7 @@ pub(super) struct Recorder<'a> {
 impl<'a> Recorder<'a> {
     pub fn new(profile: &'a Profile, timestamp: &'a [f64]) -> Result<Self> {
         if timestamp.len() != profile.requests() {
-            return Err(Error::invalid(format!(
+            return Err(Error::shape(format!(
                 "timestamp: {} rows, but {} requests",
                 timestamp.len(),
                 profile.requests()

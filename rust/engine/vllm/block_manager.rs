@@ -80,7 +80,7 @@ where
     /// A cache of `num_blocks` slots, the null block 0 included; `None` for one without a limit.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if the configuration is not usable.
+    /// [`Error::Shape`] or [`Error::Range`] if the configuration is not usable.
     pub fn new(num_blocks: Option<u32>, config: ManagerConfig, chain: C) -> Result<Self> {
         let num_slots = num_blocks.unwrap_or(UNBOUNDED);
         Ok(Self {
@@ -130,7 +130,7 @@ where
     /// Prompt tokens that [`BlockManager::allocate`] would find in the cache.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if there are no tokens.
+    /// [`Error::Shape`] or [`Error::Range`] if there are no tokens.
     pub fn lookup(&mut self, tokens: &[u32], context: &Context) -> Result<u32> {
         let num_tokens = prompt_length(tokens)?;
         let config = self.manager.config();
@@ -173,7 +173,8 @@ where
     /// for the chunk.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if the id is taken, there are no tokens, or the chunk is empty or more
+    /// [`Error::Shape`] or [`Error::Range`] if the id is taken, there are no tokens, or the chunk
+    /// is empty or more
     /// than what the cache does not have.
     pub fn allocate(
         &mut self,
@@ -252,7 +253,8 @@ where
     /// yet). Returns how many, or `None` if there is not enough room.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if the request is unknown, or the chunk is empty or more than what is left.
+    /// [`Error::Shape`] or [`Error::Range`] if the request is unknown, or the chunk is empty or
+    /// more than what is left.
     pub fn extend(&mut self, id: &Id, chunk: Option<u32>) -> Result<Option<u32>> {
         let request = find_mut(&mut self.requests, id)?;
         let left = request.sequence.num_tokens - request.sequence.computed;
@@ -273,7 +275,8 @@ where
     /// The token that an engine samples last is never computed: do not append it.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if the request is unknown, its prompt is not computed, or there is no token.
+    /// [`Error::Shape`] or [`Error::Range`] if the request is unknown, its prompt is not computed,
+    /// or there is no token.
     pub fn append(&mut self, id: &Id, tokens: &[u32]) -> Result<Option<u32>> {
         let request = find_mut(&mut self.requests, id)?;
         let sequence = &mut request.sequence;
@@ -321,7 +324,7 @@ where
     /// Ends a request: its slots are free unless others use them, and stay cached.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if the request is unknown.
+    /// [`Error::Shape`] or [`Error::Range`] if the request is unknown.
     pub fn free(&mut self, id: &Id) -> Result<()> {
         let Some(mut request) = self.requests.remove(id) else {
             return Err(unknown(id));
@@ -339,7 +342,7 @@ where
     /// Forgets the blocks in these slots, in use or not.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if a slot does not exist; then nothing has changed.
+    /// [`Error::Shape`] or [`Error::Range`] if a slot does not exist; then nothing has changed.
     pub fn evict(&mut self, slots: &[Slot]) -> Result<()> {
         self.manager.evict(slots)
     }
@@ -347,7 +350,7 @@ where
     /// The slots of a request, in order.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if the request is unknown.
+    /// [`Error::Shape`] or [`Error::Range`] if the request is unknown.
     pub fn table(&self, id: &Id) -> Result<&[Slot]> {
         self.sequence(id).map(|sequence| &sequence.table[..])
     }
@@ -355,7 +358,7 @@ where
     /// What is known of a request.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if the request is unknown.
+    /// [`Error::Shape`] or [`Error::Range`] if the request is unknown.
     pub fn sequence(&self, id: &Id) -> Result<&Sequence> {
         self.requests
             .get(id)
@@ -366,8 +369,8 @@ where
     /// Checks every invariant.
     ///
     /// # Errors
-    /// What is wrong, if anything is.
-    pub fn validate(&self) -> std::result::Result<(), String> {
+    /// [`crate::Error::Bug`] naming the first one that does not hold.
+    pub fn validate(&self) -> Result<()> {
         self.manager
             .validate(self.requests.values().map(|request| &request.sequence))
     }

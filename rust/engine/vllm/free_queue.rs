@@ -1,6 +1,7 @@
 //! The slots nobody uses, in the order in which they will be taken.
 
 use super::{NULL_SLOT, Slot};
+use crate::error::{Error, Result};
 
 const NIL: u32 = u32::MAX;
 
@@ -176,14 +177,14 @@ impl FreeQueue {
     /// Checks every invariant.
     ///
     /// # Errors
-    /// What is wrong, if anything is.
-    pub fn validate(&self) -> Result<(), String> {
+    /// [`crate::Error::Bug`] naming the first one that does not hold.
+    pub fn validate(&self) -> Result<()> {
         if self.links.len() != link_of(self.fresh) as usize {
-            return Err(format!(
+            return Err(Error::bug(format!(
                 "{} links for {} slots",
                 self.links.len(),
                 self.fresh
-            ));
+            )));
         }
         let mut linked = 0;
         for head in [RECYCLED, RELEASED] {
@@ -191,14 +192,16 @@ impl FreeQueue {
             loop {
                 let next = self.links[at as usize].next;
                 if next == NIL || self.links[next as usize].prev != at {
-                    return Err(format!("free queue: links {at} and {next} disagree"));
+                    return Err(Error::bug(format!(
+                        "free queue: links {at} and {next} disagree"
+                    )));
                 }
                 if next == head {
                     break;
                 }
                 linked += 1;
                 if linked > self.links.len() {
-                    return Err("free queue: a list does not end".into());
+                    return Err(Error::bug("free queue: a list does not end"));
                 }
                 at = next;
             }
@@ -206,11 +209,11 @@ impl FreeQueue {
         let members = self.links[2..].iter().filter(|l| l.prev != NIL).count();
         let expected = linked as u32 + (self.end - self.fresh);
         if members != linked || expected != self.len {
-            return Err(format!(
+            return Err(Error::bug(format!(
                 "free queue: length {}, {linked} linked, {members} marked, {} fresh",
                 self.len,
                 self.end - self.fresh
-            ));
+            )));
         }
         Ok(())
     }

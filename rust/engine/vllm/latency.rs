@@ -92,7 +92,7 @@ pub enum Latency {
 
 impl Latency {
     /// # Errors
-    /// [`Error::Invalid`] if a coefficient is negative or not finite.
+    /// [`Error::Range`] if a coefficient is negative or not finite.
     pub fn validate(&self) -> Result<()> {
         let mut coefficients = Vec::new();
         match self {
@@ -119,7 +119,7 @@ impl Latency {
     /// Duration of a step in nanoseconds, rounded to the nearest.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if it is too large to be a time.
+    /// [`Error::Range`] if it is too large to be a time.
     pub fn of(&self, work: &StepWork) -> Result<u64> {
         let ns = match self {
             Self::Fixed(ns) => return Ok(*ns),

@@ -70,7 +70,8 @@ impl<I: KeyIndex> Manager<I> {
     /// A manager of `num_slots` slots, the null block included.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if the configuration is not usable or there is no slot but the null block.
+    /// [`Error::Shape`] or [`Error::Range`] if the configuration is not usable or there is no slot
+    /// but the null block.
     pub fn new(num_slots: u32, config: ManagerConfig, index: I) -> Result<Self> {
         config.validate()?;
         if !(2..u32::MAX).contains(&num_slots) {
@@ -380,7 +381,7 @@ impl<I: KeyIndex> Manager<I> {
     /// Forgets the blocks in these slots, in use or not.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if a slot does not exist; then nothing has changed.
+    /// [`Error::Shape`] or [`Error::Range`] if a slot does not exist; then nothing has changed.
     pub fn evict(&mut self, slots: &[Slot]) -> Result<()> {
         let num_slots = self.pool.num_slots();
         if let Some(slot) = slots.iter().find(|&&slot| slot >= num_slots) {
@@ -399,30 +400,31 @@ impl<I: KeyIndex> Manager<I> {
     /// every reference.
     ///
     /// # Errors
-    /// What is wrong, if anything is.
-    pub fn validate<'s>(
-        &self,
-        sequences: impl IntoIterator<Item = &'s Sequence>,
-    ) -> std::result::Result<(), String> {
+    /// [`crate::Error::Bug`] naming the first one that does not hold.
+    pub fn validate<'s>(&self, sequences: impl IntoIterator<Item = &'s Sequence>) -> Result<()> {
         self.pool.validate()?;
         let mut refs = std::collections::BTreeMap::<Slot, u32>::new();
         for sequence in sequences {
             if sequence.cached as usize > sequence.table.len() {
-                return Err(format!("{sequence:?}: more blocks cached than held"));
+                return Err(Error::bug(format!(
+                    "{sequence:?}: more blocks cached than held"
+                )));
             }
             let required = self.blocks(u64::from(sequence.computed));
             if sequence.table.len() < required {
-                return Err(format!("{sequence:?}: computed tokens without a slot"));
+                return Err(Error::bug(format!(
+                    "{sequence:?}: computed tokens without a slot"
+                )));
             }
             for &slot in sequence.table.iter().filter(|&&slot| slot != NULL_SLOT) {
                 *refs.entry(slot).or_default() += 1;
             }
         }
         if !refs.into_iter().eq(self.pool.ref_counts()) {
-            return Err("reference counts differ from the block tables".into());
+            return Err(Error::bug("reference counts differ from the block tables"));
         }
         if !self.config.enable_caching && self.pool.num_cached() > 0 {
-            return Err("blocks are cached although caching is off".into());
+            return Err(Error::bug("blocks are cached although caching is off"));
         }
         Ok(())
     }

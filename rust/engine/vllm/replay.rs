@@ -75,7 +75,8 @@ pub struct ReplayOutcome {
 /// Output tokens, where given, are appended as decoding does: one by one, the last never computed.
 ///
 /// # Errors
-/// [`Error::Invalid`] if columns do not fit together, the block size is neither a multiple nor a
+/// [`Error::Shape`] or [`Error::Range`] if columns do not fit together, the block size is neither a
+/// multiple nor a
 /// divisor of the tokens per id, or a request can never fit; [`Error::Interrupted`].
 pub fn replay(
     prompts: &Prompts<'_>,
@@ -216,7 +217,7 @@ fn check_offsets(what: &str, offsets: &[u64], requests: usize, values: usize) ->
     let ascending = offsets.windows(2).all(|pair| pair[0] <= pair[1]);
     let within = offsets.last().is_some_and(|&end| end <= values as u64);
     if offsets.len() != requests + 1 || !ascending || !within {
-        return Err(Error::invalid(format!(
+        return Err(Error::shape(format!(
             "the offsets of the {what} do not fit {requests} requests and {values} values"
         )));
     }
@@ -323,7 +324,7 @@ impl Replay {
     fn make_room(&mut self, request: usize, sequence: &Sequence) -> Result<()> {
         if self.held.is_empty() {
             let block_size = self.manager.config().block_size;
-            return Err(Error::invalid(format!(
+            return Err(Error::never_fits(format!(
                 "request {request}: {} tokens never fit a cache of {} blocks of {block_size} \
                  tokens (the null block not counted), give {} or more with it",
                 sequence.num_tokens,

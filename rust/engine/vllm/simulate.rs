@@ -71,7 +71,8 @@ pub struct Simulation {
 /// Runs the workload to its end.
 ///
 /// # Errors
-/// [`Error::Invalid`] if the configuration is not usable, a request can never be served, or the clock
+/// [`Error::Shape`] or [`Error::Range`] if the configuration is not usable, a request can never be
+/// served, or the clock
 /// overflows; [`Error::Interrupted`].
 pub fn simulate(workload: &Workload, config: &SimulationConfig, stop: &Stop) -> Result<Simulation> {
     check(workload, config)?;
@@ -117,7 +118,7 @@ fn check(workload: &Workload, config: &SimulationConfig) -> Result<()> {
     for request in 0..workload.len() as u32 {
         let prompt = workload.prompt_len(request);
         if prompt >= manager.max_model_len {
-            return Err(Error::invalid(format!(
+            return Err(Error::never_fits(format!(
                 "request {request}: a prompt of {prompt} tokens leaves no token to sample within \
                  max_model_len {}, give more or leave the request out",
                 manager.max_model_len
@@ -127,7 +128,7 @@ fn check(workload: &Workload, config: &SimulationConfig) -> Result<()> {
         let tokens = (prompt + workload.output_len(request)).min(manager.max_model_len) - 1;
         let blocks = tokens.div_ceil(manager.block_size);
         if manager.sliding_window.is_none() && blocks > config.num_blocks.saturating_sub(1) {
-            return Err(Error::invalid(format!(
+            return Err(Error::never_fits(format!(
                 "request {request}: {tokens} tokens need {blocks} blocks of {} tokens and can \
                  never fit {} (the null block not counted), give more blocks",
                 manager.block_size,
@@ -175,9 +176,7 @@ impl Run<'_> {
                 self.one_step()?;
             }
             if self.config.recording.validate {
-                self.scheduler
-                    .validate(self.step + 1)
-                    .map_err(Error::invalid)?;
+                self.scheduler.validate(self.step + 1)?;
             }
         }
     }
@@ -299,7 +298,7 @@ impl Run<'_> {
             self.add_usage(1, 0);
             self.drain_events();
             if self.config.recording.validate {
-                self.scheduler.validate(self.step).map_err(Error::invalid)?;
+                self.scheduler.validate(self.step)?;
             }
         }
         self.step = 0;

@@ -33,7 +33,8 @@ impl Workload {
     /// Output tokens that `prompts` does not have are taken to be unlike any others.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if columns do not fit together, a prompt is empty, or there are more than
+    /// [`Error::Shape`] or [`Error::Range`] if columns do not fit together, a prompt is empty, or
+    /// there are more than
     /// 2^32 - 1 distinct blocks; [`Error::Interrupted`].
     pub fn compile(
         prompts: &Prompts<'_>,

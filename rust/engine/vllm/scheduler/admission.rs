@@ -171,7 +171,7 @@ impl Scheduler<'_> {
 
     pub(super) fn never_fits(&self, request: u32, why: &str) -> Error {
         let pool = self.manager.pool();
-        Error::invalid(format!(
+        Error::never_fits(format!(
             "request {request}: a prompt of {} tokens does not fit {} blocks of {} tokens and {} \
              tokens per step: {why}; give more",
             self.workload.prompt_len(request),

@@ -114,7 +114,7 @@ impl<'w> Scheduler<'w> {
     /// An idle scheduler.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if a limit is zero.
+    /// [`Error::Shape`] or [`Error::Range`] if a limit is zero.
     pub fn new(
         workload: &'w Workload,
         config: SchedulerConfig,
@@ -339,8 +339,8 @@ impl<'w> Scheduler<'w> {
     /// Checks every invariant; `step` is the next step.
     ///
     /// # Errors
-    /// What is wrong, if anything is.
-    pub fn validate(&self, step: u64) -> std::result::Result<(), String> {
+    /// [`crate::Error::Bug`] naming the first one that does not hold.
+    pub fn validate(&self, step: u64) -> Result<()> {
         let mut sequences = Vec::new();
         let mut context = 0;
         for &place in &self.running {
@@ -351,12 +351,18 @@ impl<'w> Scheduler<'w> {
             sequence.num_tokens += steps;
             context += u64::from(sequence.computed);
             if sequence.num_tokens >= active.end {
-                return Err(format!("request {} is finished but runs", active.request));
+                return Err(Error::bug(format!(
+                    "request {} is finished but runs",
+                    active.request
+                )));
             }
             sequences.push(sequence);
         }
         if self.prefilling == 0 && context != self.context {
-            return Err(format!("context is {}, not {context}", self.context));
+            return Err(Error::bug(format!(
+                "context is {}, not {context}",
+                self.context
+            )));
         }
         self.manager.validate(&sequences)
     }
