@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 import prefixsim
-from tests.golden_vllm import read_fuzz, replay_edges, replay_fuzz
+from tests.engines.recorded_operations import read_fuzz, replay_edges, replay_fuzz
 from tests.oracle.block_manager import BlockManager as Oracle
 from tests.oracle.block_manager import Request
 

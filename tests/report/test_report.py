@@ -18,7 +18,7 @@ from prefixsim.errors import InputError
 from prefixsim.explain.lint import lint
 from prefixsim.report.page import report_html, short_labels, write_report
 from prefixsim.trace import Codes, Trace
-from tests.browser import Browser, find
+from tests.report.browser import Browser, find
 
 
 def traffic(seed: int = 3, requests: int = 600, name: str = "chat") -> Trace:

@@ -416,7 +416,7 @@ def test_damaged_metadata_of_a_column(data: Path) -> None:
 
 
 def test_the_documentation_lists_every_format() -> None:
-    page = (Path(__file__).parents[1] / "docs/formats.md").read_text()
+    page = (Path(__file__).parents[2] / "docs/formats.md").read_text()
     rows = [line.split("|") for line in page.splitlines() if line.startswith("| `")]
     table = {row[1].strip(" `"): row[4].strip() for row in rows[1 : len(format_names()) + 1]}
     assert sorted(table) == sorted(format_names())
