@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+DATA = Path(__file__).parent / "data"
+"""Small recordings inside the project."""
+
 _HEALTH = [HealthCheck.too_slow, HealthCheck.data_too_large]
 settings.register_profile("default", deadline=None, suppress_health_check=_HEALTH)
 # The same examples for every change that is judged; runs by hand look at new ones each time.
@@ -24,5 +27,5 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def data() -> Path:
-    """Small golden files inside the project."""
-    return Path(__file__).parent / "data"
+    """Small recordings inside the project."""
+    return DATA

@@ -19,6 +19,7 @@ import pytest
 import prefixsim
 from prefixsim.cli import main
 from tests.commands import COMMAND
+from tests.golden import records
 
 Cli = Callable[..., tuple[int, str, str]]
 
@@ -57,25 +58,19 @@ def chats(tmp_path: Path) -> Path:
     return path
 
 
-def test_mooncake_equals_the_reference(cli: Cli, shared: Path) -> None:
-    records = json.loads((shared / "golden/reference/mooncake_conversation.json").read_text())
+@pytest.mark.parametrize("record", records("reference", "mooncake_conversation.json"))
+def test_golden_reference_mooncake(cli: Cli, shared: Path, record: dict[str, Any]) -> None:
     trace = shared / "data/mooncake/conversation_trace.jsonl.gz"
-    seen = 0
-    for record in records["results"]:
-        if record["percent"] not in (None, 5):
-            continue
-        seen += 1
-        options = ["--engine", "lru", "--block-size", record["block"]]
-        if record["capacity"] is not None:
-            options += ["--num-blocks", record["capacity"]]
-        if not record["vllm_rule"]:
-            options.append("--whole-prompt-hits")
-        if record["partial"] == "keep":
-            options.append("--partial-blocks")
-        code, out, err = cli("replay", trace, "--json", *options)
-        assert (code, err) == (0, "")
-        check_reference(json.loads(out)["summary"], record)
-    assert seen >= 6
+    options = ["--engine", "lru", "--block-size", record["block"]]
+    if record["capacity"] is not None:
+        options += ["--num-blocks", record["capacity"]]
+    if not record["vllm_rule"]:
+        options.append("--whole-prompt-hits")
+    if record["partial"] == "keep":
+        options.append("--partial-blocks")
+    code, out, err = cli("replay", trace, "--json", *options)
+    assert (code, err) == (0, "")
+    check_reference(json.loads(out)["summary"], record)
 
 
 def check_reference(summary: dict[str, Any], record: dict[str, Any]) -> None:

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import gzip
-import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import prefixsim
 from prefixsim._core import BlockManager
-
-
-def read_fuzz(path: Path) -> dict[str, Any]:
-    loaded: dict[str, Any] = json.loads(gzip.decompress(path.read_bytes()))
-    return loaded
 
 
 def state(manager: BlockManager) -> dict[str, Any]:

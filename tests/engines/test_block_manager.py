@@ -13,23 +13,38 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 import prefixsim
-from tests.engines.recorded_operations import read_fuzz, replay_edges, replay_fuzz
+from tests.engines.recorded_operations import replay_edges, replay_fuzz
+from tests.golden import cases, read_json
 from tests.oracle.block_manager import BlockManager as Oracle
 from tests.oracle.block_manager import Request
 
 
 def test_operations_recorded_from_vllm(data: Path) -> None:
-    recorded = read_fuzz(data / "vllm" / "fuzz_ops.json.gz")
+    recorded = read_json(data / "vllm" / "fuzz_ops.json.gz")
     assert len(recorded["seqs"]) == 12
     for sequence in recorded["seqs"]:
         replay_fuzz(sequence, recorded["hash_algo"])
 
 
-def test_all_operations_recorded_from_vllm(shared: Path) -> None:
-    recorded = read_fuzz(shared / "golden" / "vllm" / "fuzz_ops.json.gz")
-    assert len(recorded["seqs"]) == 200
+@pytest.mark.parametrize("path", cases("vllm", "fuzz_ops*.json.gz"))
+def test_golden_vllm_operations(path: Path) -> None:
+    recorded = read_json(path)
+    assert recorded["seqs"]
     operations = sum(replay_fuzz(s, recorded["hash_algo"]) for s in recorded["seqs"])
-    assert operations > 5000
+    assert operations > 20 * len(recorded["seqs"])
+
+
+@pytest.mark.parametrize("path", cases("vllm", "edge_trace*.jsonl"))
+def test_golden_vllm_edge_trace(path: Path) -> None:
+    replay_edges([json.loads(line) for line in path.read_text().splitlines()])
+
+
+def test_a_tampered_operation_fails(data: Path) -> None:
+    recorded = read_json(data / "vllm" / "fuzz_ops.json.gz")
+    _, state = recorded["seqs"][0]["ops"][-1]
+    state["free"].reverse()
+    with pytest.raises(AssertionError):
+        replay_fuzz(recorded["seqs"][0], recorded["hash_algo"])
 
 
 def test_edge_trace_recorded_from_vllm(data: Path) -> None:

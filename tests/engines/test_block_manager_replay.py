@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from prefixsim import _core
 from prefixsim.trace import Ragged
+from tests.golden import cases, read_json
 from tests.oracle.block_manager import BlockManager as Oracle
 from tests.oracle.block_manager import Request
 
@@ -48,16 +49,16 @@ def replay(
     )
 
 
-def test_sequential_run_recorded_from_vllm(shared: Path) -> None:
-    golden = shared / "golden" / "vllm"
-    case = json.loads(gzip.decompress((golden / "cases" / "seq_1000.json.gz").read_bytes()))
-    lines = gzip.decompress((golden / "traces" / case["trace"]).read_bytes()).splitlines()
+@pytest.mark.parametrize("path", cases("vllm", "cases/seq_*.json.gz"))
+def test_golden_vllm_sequential(path: Path) -> None:
+    case = read_json(path)
+    lines = gzip.decompress((path.parents[1] / "traces" / case["trace"]).read_bytes()).splitlines()
     trace = [json.loads(line) for line in lines]
     outcome = replay(
         [r["token_ids"] for r in trace],
         outputs=[r["output_token_ids"] for r in trace],
-        block_size=16,
-        num_blocks=1000,
+        block_size=case["config"]["block_size"],
+        num_blocks=case["config"]["num_gpu_blocks"],
     )
     assert outcome["hit_tokens"].tolist() == [r["hit_tokens"] for r in case["requests"]]
     assert outcome["request_evictions"].tolist() == [r["evictions"] for r in case["requests"]]

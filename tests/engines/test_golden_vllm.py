@@ -15,30 +15,10 @@ import prefixsim
 from prefixsim.engines.vllm.simulate import Simulation, VllmConfig, simulate
 from prefixsim.hardware.latency import Fixed
 from prefixsim.trace import Trace
+from tests.conftest import DATA
+from tests.golden import cases, read_json
 
-CASES = [
-    "closed_k16_1000",
-    "closed_k16_chunk512_700",
-    "closed_k16_nocache_300",
-    "closed_k16_nores_chunk256_200",
-    "closed_k16_preempt_260",
-    "closed_k16_sw128_400",
-    "closed_k16_wm05_260",
-    "open_mooncake1500_dt200_4000",
-    "open_mooncake600_dt300_nochunk_2000",
-    "open_mt_dt10_wm40_160",
-    "open_mt_dt120_preempt_300",
-    "open_mt_dt30_1500",
-    "open_mt_dt60_k4_bs32_600",
-    "open_mt_dt80_chunk256_thr64_700",
-    "open_mt_dt80_sw64_ret128_chunk128_90",
-    "seq_1000",
-]
-SMALL = ["closed_k16_nores_chunk256_200", "closed_k16_sw128_400"]
-
-
-def read(path: Path) -> Any:
-    return json.loads(gzip.decompress(path.read_bytes()))
+SMALL = sorted((DATA / "vllm" / "cases").glob("*.json.gz"))
 
 
 def read_trace(path: Path, limit: int) -> Trace:
@@ -174,18 +154,29 @@ def check_steps(run: Simulation, case: dict[str, Any]) -> None:
     assert run.totals["preemptions"] == totals["preemptions"]
 
 
-@pytest.mark.parametrize("name", SMALL)
-def test_recorded_cases(data: Path, name: str) -> None:
-    golden = data / "vllm"
-    check_case(read(golden / "cases" / f"{name}.json.gz"), golden / "traces")
+def check_recording(path: Path) -> None:
+    check_case(read_json(path), path.parents[1] / "traces")
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_all_recorded_cases(shared: Path, name: str) -> None:
-    golden = shared / "golden" / "vllm"
-    check_case(read(golden / "cases" / f"{name}.json.gz"), golden / "traces")
+@pytest.mark.parametrize("path", cases("vllm", "cases/*.json.gz"))
+def test_golden_vllm_scheduler(path: Path) -> None:
+    check_recording(path)
 
 
-def test_no_recorded_case_is_left_out(shared: Path) -> None:
-    cases = (shared / "golden" / "vllm" / "cases").glob("*.json.gz")
-    assert sorted(path.name.removesuffix(".json.gz") for path in cases) == CASES
+@pytest.mark.parametrize("path", SMALL, ids=lambda path: path.name.split(".")[0])
+def test_small_recordings_inside_the_project(path: Path) -> None:
+    check_recording(path)
+
+
+def test_three_small_recordings_are_inside_the_project() -> None:
+    assert len(SMALL) >= 3
+
+
+@pytest.mark.parametrize("at", ["hit_tokens", "block_ids", "finish_step"])
+def test_a_tampered_recording_fails(at: str) -> None:
+    path = next(path for path in SMALL if "preempt" in path.name)
+    case = read_json(path)
+    row = case["requests"][len(case["requests"]) // 2]
+    row[at] = row[at][::-1] if at == "block_ids" else row[at] + 16
+    with pytest.raises(AssertionError):
+        check_case(case, path.parents[1] / "traces")

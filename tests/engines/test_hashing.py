@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import pickle
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from hypothesis import strategies as st
 
 import prefixsim
 from prefixsim.engines.hashing import HashAlgorithm
+from tests.golden import cases, read_json
 
 VECTOR_FILES = ["hash_vectors_default_seed.json", "hash_vectors_seed0.json"]
 CASES: dict[str, dict[str, Any]] = {
@@ -26,9 +26,8 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", VECTOR_FILES)
-def test_vectors_recorded_from_vllm(data: Path, name: str) -> None:
-    vectors = json.loads((data / "vllm" / name).read_text())
+def check_vectors(path: Path) -> None:
+    vectors = read_json(path)
     assert vectors
     for vector in vectors:
         known = {"block_size": vector["block_size"], "seed": vector["seed"]}
@@ -41,10 +40,14 @@ def test_vectors_recorded_from_vllm(data: Path, name: str) -> None:
         assert given_keys == derived
 
 
-def test_vectors_are_those_of_the_shared_data(shared: Path, data: Path) -> None:
-    for name in VECTOR_FILES:
-        ours = (data / "vllm" / name).read_bytes()
-        assert ours == (shared / "golden" / "vllm" / name).read_bytes()
+@pytest.mark.parametrize("name", VECTOR_FILES)
+def test_vectors_recorded_from_vllm(data: Path, name: str) -> None:
+    check_vectors(data / "vllm" / name)
+
+
+@pytest.mark.parametrize("path", cases("vllm", "hash_vectors*.json"))
+def test_golden_vllm_hash_vectors(path: Path) -> None:
+    check_vectors(path)
 
 
 def distinct(value: Any) -> Any:

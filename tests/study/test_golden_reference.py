@@ -12,14 +12,9 @@ import pytest
 
 from prefixsim import Trace, _core
 from prefixsim.forest import Forest, compile  # noqa: A004
+from tests.golden import records
 
 SHAREGPT = os.environ.get("PREFIXSIM_SHAREGPT")
-
-
-def records(shared: Path, name: str) -> list[dict[str, Any]]:
-    text = (shared / "golden/reference" / name).read_text()
-    found: list[dict[str, Any]] = json.loads(text)["results"]
-    return found
 
 
 def summary(values: Any, weights: Any) -> dict[str, float | None]:
@@ -74,23 +69,28 @@ def check(forest: Forest, record: dict[str, Any]) -> None:
         assert curve.evictions(at).tolist() == [record["evictions"]]
 
 
-def test_every_mooncake_record(shared: Path) -> None:
+@pytest.fixture(scope="module")
+def mooncake(shared: Path) -> dict[bool, Forest]:
+    """Forests of the trace without and with its partial blocks."""
     trace = Trace.read(shared / "data/mooncake/conversation_trace.jsonl.gz")
-    forests = {partial: compile(trace, partial_blocks=partial) for partial in (False, True)}
-    seen = records(shared, "mooncake_conversation.json")
-    assert len(seen) == 30
-    for record in seen:
-        check(forests[record["partial"] == "keep"], record)
+    return {partial: compile(trace, partial_blocks=partial) for partial in (False, True)}
 
 
-@pytest.mark.skipif(SHAREGPT is None, reason="PREFIXSIM_SHAREGPT names no fetched ShareGPT file")
-@pytest.mark.parametrize("join", ["text", "messages"])
-def test_every_sharegpt_record(shared: Path, join: str) -> None:
+@pytest.mark.parametrize("record", records("reference", "mooncake_conversation.json"))
+def test_golden_reference_mooncake(mooncake: dict[bool, Forest], record: dict[str, Any]) -> None:
+    check(mooncake[record["partial"] == "keep"], record)
+
+
+@pytest.fixture(scope="module")
+def sharegpt(shared: Path) -> dict[tuple[str, str | None], Forest]:
+    """Forests of the first 100 conversations by mode and by how messages are joined."""
     from transformers import AutoTokenizer  # noqa: PLC0415
 
-    assert SHAREGPT is not None
+    if SHAREGPT is None:
+        pytest.skip("PREFIXSIM_SHAREGPT names no fetched ShareGPT file")
     encode = AutoTokenizer.from_pretrained(str(shared / "data/tokenizers/gpt2")).encode
-    single, multi = [], []
+    single: list[list[int]] = []
+    multi: dict[str, list[list[int]]] = {"messages": [], "text": []}
     with Path(SHAREGPT).open(encoding="utf-8") as lines:
         for _, line in zip(range(100), lines, strict=False):
             texts: list[str] = []
@@ -101,14 +101,16 @@ def test_every_sharegpt_record(shared: Path, join: str) -> None:
                 tokens = [*tokens, *ids]
                 if message["from"] in {"human", "user"}:
                     single.append(ids)
-                    multi.append(tokens if join == "messages" else encode("".join(texts)))
-    forests = {
-        "single": compile(Trace.from_prompts(single)),
-        "multi": compile(Trace.from_prompts(multi)),
+                    multi["messages"].append(tokens)
+                    multi["text"].append(encode("".join(texts)))
+    forests: dict[tuple[str, str | None], Forest] = {
+        ("multi", join): compile(Trace.from_prompts(prompts)) for join, prompts in multi.items()
     }
-    seen = 0
-    for record in records(shared, "sharegpt_100.json"):
-        if record["join"] in {None, join}:
-            check(forests[record["mode"]], record)
-            seen += 1
-    assert seen > 100
+    return forests | {("single", None): compile(Trace.from_prompts(single))}
+
+
+@pytest.mark.parametrize("record", records("reference", "sharegpt_100.json"))
+def test_golden_reference_sharegpt(
+    sharegpt: dict[tuple[str, str | None], Forest], record: dict[str, Any]
+) -> None:
+    check(sharegpt[record["mode"], record["join"]], record)

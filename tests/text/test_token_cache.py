@@ -18,6 +18,7 @@ from prefixsim.text import text_trace, token_cache
 from prefixsim.text.text_trace import tokenize_trace
 from prefixsim.text.tokenize import ChatTokenizer, Tokens
 from prefixsim.trace import Codes, Ragged
+from prefixsim.traffic import build as building
 
 WORDS = ["the", "cat", "sat", "on", "a", "mat", "and", "then", "went", "home", "until", "morning"]
 
@@ -261,7 +262,7 @@ def test_progress(tmp_path: Path) -> None:
 def test_chat_data_goes_on_where_it_was(
     tokenization: Any, saves: Saves, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prefixsim.traffic.build, "_BATCH_CONVERSATIONS", 5)
+    monkeypatch.setattr(building, "_BATCH_CONVERSATIONS", 5)
     options: dict[str, Any] = {
         "model": "demo",
         "max_conversations": 30,
