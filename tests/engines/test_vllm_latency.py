@@ -11,8 +11,9 @@ import pytest
 
 import prefixsim
 from prefixsim.engines.vllm.simulate import VllmConfig, simulate
-from prefixsim.hardware.gpus import GPUS, Model, kv_blocks, parse_bytes
+from prefixsim.hardware.gpus import GPUS, Model, kv_blocks
 from prefixsim.hardware.latency import COEFFICIENTS, Fixed, Linear, Roofline, parse_latency
+from prefixsim.sizes import parse_bytes
 from prefixsim.trace import Trace
 
 LLAMA_3_8B = {

@@ -6,15 +6,15 @@ Everything here is an estimate from published figures; ``docs/vllm.md`` gives th
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from prefixsim.errors import InputError
 from prefixsim.hardware.kv_bytes import DTYPES, kv_bytes_per_token
+from prefixsim.sizes import parse_bytes
 
-__all__ = ["GPUS", "Gpu", "Model", "kv_blocks", "parse_bytes"]
+__all__ = ["GPUS", "Gpu", "Model", "kv_blocks"]
 
 
 @dataclass(frozen=True)
@@ -52,32 +52,6 @@ GPUS: dict[str, Gpu] = {
     "mi300x": Gpu(1307e12, 5300e9, 192e9),
 }
 """Vendors' data sheets: dense BF16 (FP16 where there is no BF16) and SXM modules if not said."""
-
-_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
-_BINARY = {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
-
-
-def parse_bytes(text: str | int) -> int:
-    """Return a number of bytes from ``40GB`` (10^9), ``40GiB`` (2^30) or a plain number.
-
-    Examples
-    --------
-    >>> parse_bytes("40GB"), parse_bytes("1.5 KiB")
-    (40000000000, 1536)
-    """
-    match = re.fullmatch(r"\s*([0-9.]+)\s*([a-zA-Z]{0,2}?)[bB]?\s*", str(text))
-    units = {**_UNITS, **_BINARY}
-    if match is None or match[2].lower() not in units:
-        msg = f"{text!r} is no number of bytes: write it like 40GB or 40GiB"
-        raise InputError(msg)
-    try:
-        value = int(float(match[1]) * units[match[2].lower()])
-    except ValueError:
-        value = 0
-    if value < 1:
-        msg = f"{text!r} is no positive number of bytes"
-        raise InputError(msg)
-    return value
 
 
 @dataclass(frozen=True)
