@@ -9,7 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from prefixsim._printable import HIDDEN
+
 __all__ = ["dumps", "plain"]
+
+# What JSON need not escape, but a terminal may obey; and lone surrogates.
+_CONTROLS = {code: f"\\u{code:04x}" for code in HIDDEN if code >= 0x20}
 
 
 def plain(value: Any) -> Any:
@@ -31,4 +36,5 @@ def plain(value: Any) -> Any:
 
 def dumps(value: Any) -> str:
     """Serialize to indented, strict JSON that ends with a newline."""
-    return json.dumps(plain(value), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    text = json.dumps(plain(value), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    return text if text.isascii() else text.translate(_CONTROLS)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING, Any, Literal
 
+from prefixsim._printable import printable
+
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
@@ -179,10 +181,10 @@ def plain(tables: Sequence[Table]) -> str:
 
 
 def _plain(table: Table) -> str:
-    lines = [list(row) for row in (table.header, *table.rows)]
+    lines = [[printable(cell) for cell in row] for row in (table.header, *table.rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     notes = ["", *table.notes] if table.notes else [""] * len(lines)
-    text = [table.title] if table.title else []
+    text = [printable(table.title, lines=True)] if table.title else []
     for line, note in zip(lines, notes, strict=True):
         cells = [
             cell.ljust(width) if i < table.words else cell.rjust(width)
@@ -204,7 +206,7 @@ def rich(tables: Sequence[Table]) -> RenderableType:
     drawn: list[RenderableType] = []
     for table in tables:
         if table.title:
-            drawn.append(Text(f"\n{table.title}", style="bold"))
+            drawn.append(Text(f"\n{printable(table.title, lines=True)}", style="bold"))
         out = RichTable(
             box=box.SIMPLE_HEAD,
             show_header=any(table.header),
@@ -212,12 +214,15 @@ def rich(tables: Sequence[Table]) -> RenderableType:
         )
         for i, name in enumerate(table.header):
             out.add_column(
-                Text(name), justify="right" if i >= table.words else "left", no_wrap=i == 0
+                Text(printable(name)),
+                justify="right" if i >= table.words else "left",
+                no_wrap=i == 0,
             )
         if table.notes:
             out.add_column("", style="dim", no_wrap=True)
         for i, row in enumerate(table.rows):
-            out.add_row(*map(Text, row), *([Text(table.notes[i])] if table.notes else []))
+            cells = [Text(printable(cell)) for cell in row]
+            out.add_row(*cells, *([Text(table.notes[i])] if table.notes else []))
         drawn.append(out)
     return Stack(*drawn)
 

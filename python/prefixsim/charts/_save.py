@@ -20,6 +20,8 @@ ChartFormat = Literal["png", "svg", "html", "json"]
 PNG_SCALE = 2.0
 """Pixels of a PNG file per pixel of the chart."""
 
+_LESS_THAN = "\ue000lt\ue001"  # private characters, of no label
+
 
 def save(
     chart: alt.TopLevelMixin,
@@ -50,7 +52,9 @@ def save(
         elif kind == "svg":
             data = vlc.vegalite_to_svg(spec, vl_version=version)
         elif kind == "html":
-            data = vlc.vegalite_to_html(spec, vl_version=version, bundle=True)
+            masked = spec.replace("<", _LESS_THAN)  # a label must not end the page's script
+            data = vlc.vegalite_to_html(masked, vl_version=version, bundle=True)
+            data = data.replace(_LESS_THAN, "\\u003c")
         else:
             data = spec
         atomic_write(target, data)

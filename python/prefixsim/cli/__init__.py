@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from prefixsim import __version__
+from prefixsim._printable import printable
 from prefixsim.errors import PrefixsimError
 from prefixsim.text.remote_code import remote_code
 
@@ -120,7 +121,7 @@ def _describe(error: BaseException) -> tuple[str, int] | None:
 
 def _fail(message: str, code: int) -> int:
     if message:
-        sys.stderr.write(f"prefixsim: {' '.join(message.split())}\n")
+        sys.stderr.write(f"prefixsim: {printable(' '.join(message.split()))}\n")
     return code
 
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from prefixsim._printable import printable
 from prefixsim.errors import InputError
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def reading(path: Path) -> Iterator[Callable[[int], None] | None]:
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(f"reading {path.name}", total=total)
+        task = progress.add_task(f"reading {_marked(path.name)}", total=total)
         yield lambda size: progress.advance(task, size)
 
 
@@ -95,8 +96,15 @@ def working(what: str) -> Iterator[Callable[[str], None]]:
         return
     from rich.console import Console  # noqa: PLC0415
 
-    with Console(stderr=True).status(what) as status:
-        yield status.update
+    with Console(stderr=True).status(_marked(what)) as status:
+        yield lambda now: status.update(_marked(now))
+
+
+def _marked(text: str) -> str:
+    """Return text as rich takes it where it looks for markup."""
+    from rich.markup import escape  # noqa: PLC0415
+
+    return escape(printable(text))
 
 
 def print_tables(tables: Sequence[Table]) -> None:
@@ -124,4 +132,5 @@ def report_skipped(path: Path, meta: dict[str, object]) -> None:
     if isinstance(skipped, dict) and skipped:
         reasons = ", ".join(f"{reason}: {count:,}" for reason, count in skipped.items())
         total = sum(skipped.values())
-        sys.stderr.write(f"prefixsim: {path}: {total:,} rows left out ({reasons})\n")
+        told = printable(f"{path}: {total:,} rows left out ({reasons})")
+        sys.stderr.write(f"prefixsim: {told}\n")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+from prefixsim._printable import printable
 from prefixsim.cli import app
 from prefixsim.cli._remote_code import TrustRemoteCode
 from prefixsim.errors import InputError
@@ -159,7 +160,7 @@ def convert_command(  # noqa: PLR0917 - the parser passes options by name
             trace = step(trace)
         with writer:
             writer.write(trace)
-    sys.stderr.write(f"prefixsim: {output}: {len(trace):,} requests\n")
+    sys.stderr.write(f"prefixsim: {printable(output)}: {len(trace):,} requests\n")
     if sample is not None and transform.largest_tree(trace, head=sample_head) > _LOPSIDED:
         sys.stderr.write(
             "prefixsim: most requests are of one sharing tree; a larger --sample-head than "

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from prefixsim._printable import printable
 from prefixsim.cli import app
 from prefixsim.cli._remote_code import TrustRemoteCode
 from prefixsim.errors import InputError
@@ -195,9 +196,9 @@ def report(built: BuiltTraces, files: list[Path]) -> None:
     )
     print_tables([table])
     for note in notes:
-        typer.echo(note)
+        typer.echo(printable(note))
     for file in files:
-        typer.echo(f"wrote {file}")
+        typer.echo(f"wrote {printable(str(file))}")
 
 
 def _figures(row: dict[str, Any], unit: str) -> list[str]:

@@ -372,8 +372,8 @@ def warm_start(
     """Fill a block manager with what a recording leaves cached, the order of recency kept.
 
     If the manager is smaller than the recorded cache, the most recently used blocks stay. Adapters
-    and cache salts are one salt (``adapter/salt``, see :mod:`prefixsim.trace.salts`); look prompts up
-    with the same.
+    and cache salts are one salt (``adapter/salt``, see :mod:`prefixsim.trace.salts`): look prompts
+    up with the same.
 
     Parameters
     ----------

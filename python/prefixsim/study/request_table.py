@@ -22,6 +22,8 @@ ENDINGS = (".parquet", ".csv", ".jsonl")
 """Endings of file names that :func:`write_requests` takes."""
 
 _BATCH = 65536
+_FORMULA = r"^[=+\-@\t\r]"
+_NUMBER = r"^[+\-]?[0-9]+(\.[0-9]+)?([eE][+\-]?[0-9]+)?$"
 
 
 def _ids(values: Sequence[str] | None, rows: int) -> pa.Array:
@@ -94,9 +96,31 @@ def write_requests(table: pa.Table, path: str | Path) -> None:
         elif path.suffix == ".csv":
             from pyarrow import csv  # noqa: PLC0415
 
-            csv.write_csv(table, temporary, csv.WriteOptions(quoting_style="needed"))
+            safe = without_formulas(table)
+            csv.write_csv(safe, temporary, csv.WriteOptions(quoting_style="needed"))
         else:
             _write_jsonl(table, temporary)
+
+
+def without_formulas(table: pa.Table) -> pa.Table:
+    """Return a table whose texts no spreadsheet takes for formulas.
+
+    A text that begins with ``=``, ``+``, ``-``, ``@``, a tab or a carriage return gets an
+    apostrophe in front, unless it is a number. Only for CSV: other files hold texts as they are.
+    """
+    import pyarrow.compute as pc  # noqa: PLC0415
+
+    for i, field in enumerate(table.schema):
+        if not (pa.types.is_string(field.type) or pa.types.is_large_string(field.type)):
+            continue
+        column = table.column(i)
+        formula = pc.match_substring_regex(column, _FORMULA)
+        number = pc.match_substring_regex(column, _NUMBER)
+        risky = pc.and_not(formula, number)
+        if pc.any(risky).as_py():
+            marked = pc.binary_join_element_wise(pa.scalar("'", field.type), column, "")
+            table = table.set_column(i, field, pc.if_else(risky, marked, column))
+    return table
 
 
 def _write_jsonl(table: pa.Table, path: Path) -> None:
