@@ -25,10 +25,13 @@ def blocks(trace: Trace, size: int) -> list[list[tuple[int, ...]]]:
     return [[tuple(r[: k + size]) for k in range(0, len(r), size)] for r in rows]
 
 
+KEY = bytes(range(32))
+
+
 @given(rows=prompts, size=st.integers(1, 4))
 def test_anonymized_prompts_share_what_they_shared(rows: list[list[int]], size: int) -> None:
     trace = Trace.from_prompts(rows, session=["alice"] * len(rows))
-    hidden = transform.anonymize(trace, block_size=size, key=b"k")
+    hidden = transform.anonymize(trace, block_size=size, key=KEY)
     assert hidden.prompts is not None
     before = [chain for chains in blocks(trace, size) for chain in chains]
     after = hidden.prompts.values.tolist()
@@ -39,8 +42,8 @@ def test_anonymized_prompts_share_what_they_shared(rows: list[list[int]], size: 
     assert hidden.prompt_len.tolist() == trace.prompt_len.tolist()
     assert hidden.session is not None
     assert "alice" not in hidden.session.names
-    again = transform.anonymize(trace, block_size=size, key=b"k")
-    other = transform.anonymize(trace, block_size=size, key=b"l")
+    again = transform.anonymize(trace, block_size=size, key=KEY)
+    other = transform.anonymize(trace, block_size=size, key=KEY[::-1])
     assert again.digest == hidden.digest
     assert not before or other.digest != hidden.digest
 
@@ -51,14 +54,14 @@ def test_anonymizing_a_hashed_trace_regroups_its_ids(tmp_path: Path) -> None:
         '{"timestamp":0,"input_length":1500,"output_length":1,"hash_ids":[1,2,3]}\n'
         '{"timestamp":1,"input_length":1024,"output_length":1,"hash_ids":[1,2]}\n'
     )
-    trace = transform.anonymize(Trace.read(path), block_size=1024, key=b"k")
+    trace = transform.anonymize(Trace.read(path), block_size=1024, key=KEY)
     assert trace.prompts is not None
     assert trace.prompts.lengths.tolist() == [2, 1]
     assert trace.prompts.values[0] == trace.prompts.values[2]
     trace.write(tmp_path / "a.parquet")
     assert Trace.read(tmp_path / "a.parquet").id_block_size == 1024
     with pytest.raises(InputError, match="must be a multiple of 512"):
-        transform.anonymize(Trace.read(path), block_size=16, key=b"k")
+        transform.anonymize(Trace.read(path), block_size=16, key=KEY)
 
 
 @given(rows=prompts, fraction=st.floats(0.01, 1), seed=st.integers(0, 9))

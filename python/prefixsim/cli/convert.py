@@ -86,10 +86,29 @@ def convert_command(  # noqa: PLR0917 - the parser passes options by name
         bool,
         typer.Option(
             "--anonymize",
-            help=f"Keyed hash ids instead of tokens and names; key in ${_KEY_VARIABLE}, else "
-            "random and not kept.",
+            help=f"Keyed hash ids instead of tokens and names; key in ${_KEY_VARIABLE} (64 "
+            "hexadecimal digits), else random and not kept.",
         ),
     ] = False,
+    key_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--anonymize-key-file",
+            metavar="FILE",
+            help="With --anonymize: the key; a new one is made and kept there, for you alone.",
+        ),
+    ] = None,
+    shift_times: Annotated[
+        bool, typer.Option("--shift-times", help="Count times from the first request.")
+    ] = False,
+    coarsen_lengths: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="TOKENS",
+            help="With --anonymize: round lengths up to a multiple; sharing stays exact.",
+        ),
+    ] = None,
     block_size: Annotated[
         int | None,
         typer.Option(min=1, metavar="TOKENS", help="With --anonymize: tokens per hash id."),
@@ -129,9 +148,9 @@ def convert_command(  # noqa: PLR0917 - the parser passes options by name
         steps.append(lambda t: transform.scale_rate(t, rate_scale))
     if content_hashes:
         steps.append(transform.chain_ids)
-    if anonymize:
-        key = os.environ.get(_KEY_VARIABLE, "").encode() or os.urandom(32)
-        steps.append(lambda t: transform.anonymize(t, block_size=_size(t, block_size), key=key))
+    if shift_times:
+        steps.append(transform.shift_times)
+    steps += _anonymizing(anonymize, key_file, block_size, coarsen_lengths)
 
     labels = distinct_names([trace_name(name) for name in inputs], inputs)
     traces = []
@@ -166,6 +185,32 @@ def convert_command(  # noqa: PLR0917 - the parser passes options by name
             "prefixsim: most requests are of one sharing tree; a larger --sample-head than "
             f"{sample_head} tells more trees apart\n"
         )
+
+
+def _anonymizing(
+    wanted: bool, key_file: Path | None, block_size: int | None, lengths: int | None
+) -> list[Callable[[Trace], Trace]]:
+    """Return the steps that make a trace anonymous."""
+    from prefixsim.trace import anonymous, transform  # noqa: PLC0415
+
+    if not wanted:
+        if key_file is not None or lengths is not None:
+            msg = "--anonymize-key-file and --coarsen-lengths go with --anonymize, give it as well"
+            raise InputError(msg)
+        return []
+    told = os.environ.get(_KEY_VARIABLE, "")
+    if key_file is not None:
+        key = anonymous.key_from_file(key_file)
+    elif told:
+        key = anonymous.key_from_text(told, f"${_KEY_VARIABLE}")
+    else:
+        key = anonymous.new_key()
+    steps: list[Callable[[Trace], Trace]] = [
+        lambda t: transform.anonymize(t, block_size=_size(t, block_size), key=key)
+    ]
+    if lengths is not None:
+        steps.append(lambda t: anonymous.coarsen_lengths(t, lengths, key=key))
+    return steps
 
 
 def _check_options(

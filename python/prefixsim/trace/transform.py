@@ -12,6 +12,7 @@ import numpy.typing as npt
 from prefixsim._core import keyed_hashes, tree_keys
 from prefixsim.errors import InputError
 from prefixsim.trace import Codes, Ragged, Strings, Trace
+from prefixsim.trace.anonymous import check_key, new_key
 from prefixsim.trace.salts import salt_name
 
 __all__ = [
@@ -24,9 +25,12 @@ __all__ = [
     "merge",
     "sample_trees",
     "scale_rate",
+    "shift_times",
     "slice_requests",
     "slice_time",
 ]
+
+_LARGEST_BLOCK = 2**32 - 1
 
 
 def concat(traces: Sequence[Trace]) -> Trace:
@@ -211,6 +215,12 @@ def _tree_keys(trace: Trace, head: int, seed: int) -> npt.NDArray[np.uint64]:
     return keys
 
 
+def shift_times(trace: Trace) -> Trace:
+    """Count times from the first request, and forget when that was."""
+    start = trace.timestamp[0] if len(trace) else 0.0
+    return trace.replace(timestamp=trace.timestamp - start, meta=_without(trace.meta, "epoch_s"))
+
+
 def add_salt(trace: Trace, salt: str) -> Trace:
     """Isolate a trace: its requests share nothing with those of another salt."""
     if trace.salt is None:
@@ -219,7 +229,7 @@ def add_salt(trace: Trace, salt: str) -> Trace:
     return trace.replace(salt=Codes(trace.salt.codes, names))
 
 
-def anonymize(trace: Trace, *, block_size: int = 16, key: bytes) -> Trace:
+def anonymize(trace: Trace, *, block_size: int = 16, key: bytes | None = None) -> Trace:
     """Replace prompts by chained keyed hashes, and names by numbers.
 
     Who shares what with whom, lengths and times stay; token ids, text and names go. Prefixes equal
@@ -230,11 +240,18 @@ def anonymize(trace: Trace, *, block_size: int = 16, key: bytes) -> Trace:
     trace : Trace
     block_size : int, optional
         Tokens per hash id; for a hashed trace a multiple of its own.
-    key : bytes
-        Secret. Hash ids are the first 8 bytes of a SHA-256 chain keyed with it.
+    key : bytes, optional
+        Secret, at least 32 random bytes. Hash ids are the first 8 bytes of a SHA-256 chain keyed
+        with it. Default: random, and not kept.
+
+    Raises
+    ------
+    InputError
+        If the key is weak, the block size does not fit, or the trace has no ids.
     """
+    key = new_key() if key is None else check_key(key)
     ids = _ids(trace, "anonymized")
-    if block_size < 1 or block_size % trace.id_block_size:
+    if block_size < 1 or block_size % trace.id_block_size or block_size > _LARGEST_BLOCK:
         msg = (
             f"block size {block_size}: must be a multiple of {trace.id_block_size}, "
             "the tokens per id of this trace"
