@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from prefixsim._core import __version__
 
 if TYPE_CHECKING:
-    from prefixsim._core import Allocation, BlockManager
+    from prefixsim._core import Allocation, BlockManager, RadixCache, RadixMatch
     from prefixsim.engines.hashing import hash_blocks, published_hash
     from prefixsim.errors import InputError, PrefixsimError
     from prefixsim.forest import Forest, compile  # noqa: A004
@@ -26,6 +26,8 @@ __all__ = [
     "Forest",
     "InputError",
     "PrefixsimError",
+    "RadixCache",
+    "RadixMatch",
     "Result",
     "Trace",
     "Workload",
@@ -48,6 +50,8 @@ _HOMES = {
     "Forest": "forest",
     "InputError": "errors",
     "PrefixsimError": "errors",
+    "RadixCache": "_core",
+    "RadixMatch": "_core",
     "Result": "study.result",
     "Trace": "trace",
     "Workload": "traffic.synthetic",

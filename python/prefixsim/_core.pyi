@@ -10,6 +10,8 @@ _Tokens: TypeAlias = Sequence[int] | npt.NDArray[np.integer]
 _RequestId: TypeAlias = str | int
 _MultiModal: TypeAlias = Sequence[tuple[str, int, int]]
 _Algorithm: TypeAlias = Literal["xxh3", "sha256_cbor", "sha256", "xxhash_cbor", "xxhash"]
+_SglangVersion: TypeAlias = Literal["unified-0.5.23", "radix-0.5.23", "radix-0.5.16", "radix-0.5.9"]
+_RadixPolicy: TypeAlias = Literal["lru", "lfu", "fifo", "mru", "filo", "priority", "slru", "tlru"]
 
 class _CacheStats(TypedDict):
     requests: int
@@ -34,6 +36,8 @@ __all__ = [
     "Forest",
     "JsonlReader",
     "Profile",
+    "RadixCache",
+    "RadixMatch",
     "VllmWorkload",
     "__version__",
     "compile_forest",
@@ -305,6 +309,88 @@ class BlockManager:
     def evictions(self) -> int: ...
     @property
     def stats(self) -> _CacheStats: ...
+
+class _RadixNode(TypedDict):
+    node: int
+    parent: int | None
+    tokens: npt.NDArray[np.uint32]
+    extra_key: str | None
+    cache_salt: str | None
+    lock: int
+    hits: int
+    priority: int
+    accessed: int
+    created: int
+
+@final
+class RadixMatch:
+    @property
+    def tokens(self) -> int: ...
+    @property
+    def node(self) -> int: ...
+
+@final
+class RadixCache:
+    def __new__(
+        cls,
+        capacity_tokens: int | None,
+        page_size: int = 1,
+        *,
+        version: _SglangVersion = "unified-0.5.23",
+        policy: _RadixPolicy = "lru",
+        protected_threshold: int = 2,
+        threshold: int = 0,
+        next_prompt_estimate: int = 0,
+        record_evictions: bool = False,
+    ) -> RadixCache: ...
+    def match(
+        self, tokens: _Tokens, *, extra_key: str | None = None, cache_salt: str | None = None
+    ) -> RadixMatch: ...
+    def insert(
+        self,
+        tokens: _Tokens,
+        *,
+        extra_key: str | None = None,
+        cache_salt: str | None = None,
+        priority: int = 0,
+        chunked: bool = False,
+    ) -> RadixMatch | None: ...
+    def evict(self, tokens: int) -> int: ...
+    def lock(self, node: int) -> None: ...
+    def unlock(self, node: int) -> None: ...
+    def admit(
+        self,
+        request_id: _RequestId,
+        tokens: _Tokens,
+        *,
+        extra_key: str | None = None,
+        cache_salt: str | None = None,
+        priority: int = 0,
+    ) -> int: ...
+    def extend(self, request_id: _RequestId, upto: int | None = None) -> bool: ...
+    def append(self, request_id: _RequestId, tokens: int | _Tokens) -> bool: ...
+    def finish(self, request_id: _RequestId) -> None: ...
+    def retract(self, request_id: _RequestId) -> None: ...
+    def reset(self) -> bool: ...
+    def take_evictions(self) -> list[tuple[int, list[int]]]: ...
+    def nodes(self) -> list[_RadixNode]: ...
+    def validate(self) -> None: ...
+    @property
+    def requests(self) -> list[_RequestId]: ...
+    @property
+    def capacity_tokens(self) -> int | None: ...
+    @property
+    def page_size(self) -> int: ...
+    @property
+    def free_tokens(self) -> int | None: ...
+    @property
+    def evictable_tokens(self) -> int: ...
+    @property
+    def protected_tokens(self) -> int: ...
+    @property
+    def evicted_tokens(self) -> int: ...
+    @property
+    def evictions(self) -> int: ...
 
 @final
 class VllmWorkload:

@@ -1,3 +1,4 @@
 //! Engines: the rules by which inference servers decide hits, allocation and eviction.
 
+pub mod sglang;
 pub mod vllm;

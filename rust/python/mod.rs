@@ -19,6 +19,7 @@ mod hash;
 mod ids;
 mod interrupt;
 mod profile;
+mod radix_cache;
 mod read;
 mod replay;
 mod tokens;
@@ -59,6 +60,8 @@ mod _core {
     use super::ids::{json_lists, keyed_hashes, tree_keys};
     #[pymodule_export]
     use super::profile::{Curve, Profile, sweep, weighted_summary};
+    #[pymodule_export]
+    use super::radix_cache::{PyRadixCache, RadixMatch};
     #[pymodule_export]
     use super::read::JsonlReader;
     #[pymodule_export]
