@@ -1,64 +1,29 @@
-"""The figures of replays as tables, and tables as plain text, for terminals and as HTML."""
+"""Tables of text: as plain text, for terminals and as HTML."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from prefixsim._printable import printable
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from prefixsim.study.metrics import Group
-    from prefixsim.study.result import Result
-
 __all__ = [
-    "Figure",
+    "Kind",
     "Table",
-    "comparison_tables",
-    "group_table",
     "html",
     "plain",
     "ratio",
     "rich",
-    "summary_tables",
     "written",
 ]
 
 Kind = Literal["count", "rate", "fraction", "number", "seconds", "latency"]
-_STATISTICS = ("mean", "median", "min", "max")
 _NOTHING = "-"
-_WIDEST_NAMES = 60  # characters of all names together, from which columns are lettered
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One row: what it is called, where it is in a summary, how it is written."""
-
-    label: str
-    key: str
-    kind: Kind
-    note: str = ""
-
-
-_FIGURES = (
-    Figure("total requests", "requests", "count"),
-    Figure("total blocks", "total_blocks", "count", "full blocks of all prompts"),
-    Figure("blocks allocated", "blocks_allocated", "count", "computed: not found in the cache"),
-    Figure("blocks reused", "blocks_reused", "count", "found in the cache"),
-    Figure("unique blocks", "unique_blocks", "count", "distinct full blocks"),
-    Figure("block reuse rate", "block_reuse_rate", "rate", "blocks reused / total blocks"),
-    Figure("token hit rate", "token_hit_rate", "rate", "hit tokens / prompt tokens"),
-    Figure("prefill tokens saved", "prefill_saved_share", "rate", "1 - computed / prompt tokens"),
-)
-_DISTRIBUTIONS = (
-    Figure("sharing fraction", "sharing_fraction", "fraction", "per request"),
-    Figure("block hit count", "block_hit_count", "number", "per unique block"),
-    Figure("reuse gap (s)", "reuse_gap_s", "seconds", "per reused block"),
-)
 
 
 @dataclass(frozen=True)
@@ -87,92 +52,12 @@ def written(value: float | None, kind: Kind) -> str:
     return f"{value:,.2f}"
 
 
-def summary_tables(result: Result) -> list[Table]:
-    """Return the two tables of one replay."""
-    summary = result.summary
-    return [
-        Table(
-            f"{result.trace.name}: {result.description}",
-            ["", ""],
-            [[f.label, written(summary[f.key], f.kind)] for f in _FIGURES],
-            [f.note for f in _FIGURES],
-        ),
-        Table(
-            "",
-            ["", *_STATISTICS],
-            [
-                [f.label, *(written(summary[f.key][s], f.kind) for s in _STATISTICS)]
-                for f in _DISTRIBUTIONS
-            ],
-            [f.note for f in _DISTRIBUTIONS],
-        ),
-    ]
-
-
-def comparison_tables(results: Sequence[Result], names: Sequence[str]) -> list[Table]:
-    """Return one table of several replays, each compared with the first."""
-    first = results[0].summary
-    others = [result.summary for result in results[1:]]
-    rows, notes = [], []
-    for figure, statistic in _flat():
-        base = _figure(first, figure, statistic)
-        cells = [written(base, figure.kind)]
-        for summary in others:
-            value = _figure(summary, figure, statistic)
-            cells += [written(value, figure.kind), ratio(value, base)]
-        rows.append([f"{figure.label} {statistic}".strip(), *cells])
-        notes.append(figure.note if statistic in ("", _STATISTICS[0]) else "")
-    title = f"ratio to {names[0]}"
-    if sum(map(len, names)) > _WIDEST_NAMES:
-        letters = [_letter(i) for i in range(len(names))]
-        title = "\n".join(f"{a}: {name}" for a, name in zip(letters, names, strict=True))
-        title, names = f"{title}\nratio to {letters[0]}", letters
-    header = ["", names[0]]
-    for name in names[1:]:
-        header += [name, "ratio"]
-    configs = list(dict.fromkeys(result.description for result in results))
-    about = configs[0] if len(configs) == 1 else "side by side"
-    return [Table(f"{about}\n{title}", header, rows, notes)]
-
-
-def _letter(i: int) -> str:
-    """Return A to Z, then 27, 28..."""
-    return chr(ord("A") + i) if i < 26 else str(i + 1)
-
-
-def _flat() -> list[tuple[Figure, str]]:
-    scalars = [(figure, "") for figure in _FIGURES]
-    return scalars + [(figure, s) for figure in _DISTRIBUTIONS for s in _STATISTICS]
-
-
-def _figure(summary: Mapping[str, Any], figure: Figure, statistic: str) -> float | None:
-    value = summary[figure.key]
-    return value[statistic] if statistic else value  # type: ignore[no-any-return]
-
-
 def ratio(value: float | None, base: float | None) -> str:
     """Write how many times ``base`` a value is."""
     if value is None or not base:
         return _NOTHING
     times = value / base
     return f"{times:,.0f}x" if times >= 100 else f"{times:.3g}x"
-
-
-def group_table(by: str, groups: Sequence[Group], most: int) -> Table:
-    """Return hit rates by a label, at most ``most`` of them."""
-    rows = [
-        [
-            group.name or "(none)",
-            written(group.requests, "count"),
-            written(group.prompt_tokens, "count"),
-            written(group.hit_tokens, "count"),
-            written(group.token_hit_rate, "rate"),
-        ]
-        for group in groups[:most]
-    ]
-    left = f", the {most} with the most prompt tokens of {len(groups):,}"
-    title = f"token hit rate by {by}{left if len(groups) > most else ''}"
-    return Table(title, [by, "requests", "prompt tokens", "hit tokens", "token hit rate"], rows, [])
 
 
 def plain(tables: Sequence[Table]) -> str:

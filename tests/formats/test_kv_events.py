@@ -17,7 +17,9 @@ from prefixsim import BlockManager, InputError, Trace, hash_blocks, published_ha
 from prefixsim.cli import main
 from prefixsim.engines.vllm.simulate import VllmConfig, simulate
 from prefixsim.formats import read_trace, sniff_format
-from prefixsim.formats.recording import KvEvent, Recording, warm_start
+from prefixsim.formats.kv_events import read_recording
+from prefixsim.formats.recording import KvEvent, Recording
+from prefixsim.study.warm_start import warm_start
 from prefixsim.trace import Codes
 from tests.strategies import Small, small_traces
 
@@ -104,7 +106,7 @@ def test_hashes_may_be_bytes_and_ranks_are_apart(tmp_path: Path) -> None:
     assert trace.prompt_len.tolist() == [4, 8, 4]
     assert trace.category is not None and [trace.category[i] for i in range(3)] == ["0", "0", "1"]
     assert trace.meta["rows_skipped"] == {UNKNOWN: 1}
-    recording = Recording.read(path)
+    recording = read_recording(path)
     with pytest.raises(InputError, match="ranks 0, 1, choose one"):
         recording.cached()
     assert [c.tokens.tolist() for c in recording.cached(1)[0]] == [[1, 2, 3, 4]]
@@ -141,7 +143,7 @@ def test_other_media_and_groups_are_not_looked_at(tmp_path: Path) -> None:
         removed(1, medium="CPU"),
         stored([3], 1, [3] * 4, group_idx=1),
     ]
-    recording = Recording.read(write_jsonl(tmp_path / "r", [{"ts": 0, "events": events}]))
+    recording = read_recording(write_jsonl(tmp_path / "r", [{"ts": 0, "events": events}]))
     assert recording.counts["medium CPU"] == 2
     assert recording.counts["other cache groups"] == 1
     assert [c.tokens.tolist() for c in recording.cached()[0]] == [[1] * 4]
@@ -338,7 +340,7 @@ def test_events_of_the_vllm_engine(tmp_path: Path) -> None:
     run = simulate(trace, config, record_events=True, record_steps=True)
     path = tmp_path / "events.jsonl"
     count = run.write_kv_events(path)
-    recording = Recording.read(path)
+    recording = read_recording(path)
     assert recording.counts["events"] == count > 100
     assert recording.counts["blocks_removed"] > 0
     assert not recording.left_out

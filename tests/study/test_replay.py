@@ -328,7 +328,7 @@ def test_engines_are_listed_when_unknown() -> None:
 def test_a_registered_engine_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     from prefixsim import engines  # noqa: PLC0415
 
-    monkeypatch.setitem(engines.ENGINES, "half", "tests.test_replay:half")
+    monkeypatch.setitem(engines.ENGINES, "half", "tests.study.test_replay:half")
     result = prefixsim.replay(chats(), engine="half", share=0.5)
     whole = prefixsim.replay(chats())
     assert result.outcome.hit_blocks.tolist() == (whole.outcome.hit_blocks // 2).tolist()

@@ -209,9 +209,9 @@ def replay_command(  # noqa: PLR0917 - the parser passes options by name
     engine = vllm.engine_for(engine, options, kv_events, steps_out)
 
     from prefixsim.formats import read_trace  # noqa: PLC0415
+    from prefixsim.formats.summary_file import origin_of  # noqa: PLC0415
     from prefixsim.study.replay import replay  # noqa: PLC0415
     from prefixsim.study.result import results_json, save_results  # noqa: PLC0415
-    from prefixsim.traffic.counts import origin_of  # noqa: PLC0415
 
     def run(trace: Trace | Forest, enable_caching: bool) -> Result:
         return replay(
@@ -272,7 +272,7 @@ def _print(results: list[Result], by: str | None) -> None:
     from prefixsim.cli._terminal import print_tables  # noqa: PLC0415
     from prefixsim.report.serving import serving_table  # noqa: PLC0415
     from prefixsim.study.result import labels  # noqa: PLC0415
-    from prefixsim.table import (  # noqa: PLC0415
+    from prefixsim.study.tables import (  # noqa: PLC0415
         comparison_tables,
         group_table,
         summary_tables,

@@ -23,7 +23,15 @@ from prefixsim.formats.recording import EventType, KvEvent, Recording
 from prefixsim.trace import Trace
 from prefixsim.trace.salts import salt_name
 
-__all__ = ["FORMAT", "MsgpackRows", "is_message", "is_msgpack", "parse_message", "read_rows"]
+__all__ = [
+    "FORMAT",
+    "MsgpackRows",
+    "is_message",
+    "is_msgpack",
+    "parse_message",
+    "read_recording",
+    "read_rows",
+]
 
 _ARRAYS: dict[str, tuple[str, ...]] = {
     "BlockStored": (
@@ -275,9 +283,24 @@ def read_rows(path: Path, options: ReadOptions) -> JsonRows | MsgpackRows:
     return rows
 
 
+def read_recording(path: str | Path, *, skip_bad_rows: bool = False) -> Recording:
+    """Read a recording, msgpack or JSON Lines.
+
+    Raises
+    ------
+    InputError
+        ``file:line: field: problem``; lines are messages in msgpack.
+    """
+    return _recording(read_rows(Path(path), ReadOptions(skip_bad_rows=skip_bad_rows)), path)
+
+
+def _recording(rows: JsonRows | MsgpackRows, path: str | Path) -> Recording:
+    return Recording((event for row in rows.rows for event in row), str(path))
+
+
 def _read(path: Path, options: ReadOptions) -> Trace:
     rows = read_rows(path, options)
-    recording = Recording((event for row in rows.rows for event in row), str(path))
+    recording = _recording(rows, path)
     lost = recording.left_out
     if not len(recording):
         facts = "; ".join(f"{reason}: {count:,} events" for reason, count in lost.items())

@@ -1,6 +1,6 @@
 """prefixsim's own columnar files: Parquet, and Arrow IPC that is memory-mapped.
 
-Both hold the schema of :mod:`prefixsim.formats.native`.
+Both hold the schema of :mod:`prefixsim.trace.arrow`.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ import pyarrow as pa
 from prefixsim._files import atomic_path
 from prefixsim.errors import InputError
 from prefixsim.formats._registry import Format, ReadOptions, Source
-from prefixsim.formats.native import from_batches, to_arrow
 from prefixsim.trace import Trace
+from prefixsim.trace.arrow import from_batches, to_arrow
 
 __all__ = ["ARROW", "PARQUET"]
 

@@ -1,4 +1,4 @@
-"""KV-event recordings of a server: the requests they imply, and the cache they leave behind.
+"""What KV events of a server imply: its requests, and the cache they leave behind.
 
 vLLM publishes what happens to its cache (``vllm/distributed/kv_events.py``): ``BlockStored`` with
 the tokens of the blocks and the hash of the block before them, ``BlockRemoved``, and
@@ -12,12 +12,10 @@ block (all was cached already), and tokens of partial blocks.
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,17 +23,11 @@ import numpy.typing as npt
 from prefixsim.errors import InputError
 from prefixsim.trace import Codes, Ragged, Trace
 
-if TYPE_CHECKING:
-    from prefixsim._core import BlockManager
-
 __all__ = [
     "SAME_REQUEST_S",
     "CachedChain",
     "KvEvent",
     "Recording",
-    "WarmStart",
-    "prepend_cached",
-    "warm_start",
 ]
 
 EventType = Literal["BlockStored", "BlockRemoved", "AllBlocksCleared"]
@@ -153,21 +145,6 @@ class Recording:
             self._add(event)
         blocks = np.concatenate([_NO_TOKENS, *self._tokens])
         self._blocks = blocks.reshape(-1, max(self.block_size, 1))
-
-    @classmethod
-    def read(cls, path: str | Path, *, skip_bad_rows: bool = False) -> Recording:
-        """Read a recording, msgpack or JSON Lines.
-
-        Raises
-        ------
-        InputError
-            ``file:line: field: problem``; lines are messages in msgpack.
-        """
-        from prefixsim.formats._registry import ReadOptions  # noqa: PLC0415
-        from prefixsim.formats.kv_events import read_rows  # noqa: PLC0415
-
-        rows = read_rows(Path(path), ReadOptions(skip_bad_rows=skip_bad_rows))
-        return cls((event for row in rows.rows for event in row), str(path))
 
     def _add(self, event: KvEvent) -> None:
         self.counts["events"] += 1
@@ -342,115 +319,3 @@ class Recording:
         ]
         present = sum(c > 0 and r == chosen for c, r in zip(self._copies, self._rank, strict=True))
         return chains, present - int(reachable.sum())
-
-
-@dataclass(frozen=True)
-class WarmStart:
-    """What :func:`warm_start` did.
-
-    Attributes
-    ----------
-    chains : int
-        Chains allocated and freed.
-    blocks : int
-        Blocks that the manager has cached now.
-    unreachable : int
-        Recorded blocks that no prompt can find, which were left out.
-    no_room : int
-        Chains for which there was no room beside the requests that hold blocks.
-    """
-
-    chains: int
-    blocks: int
-    unreachable: int
-    no_room: int
-
-
-def warm_start(
-    manager: BlockManager, recording: Recording | str | Path, *, rank: int | None = None
-) -> WarmStart:
-    """Fill a block manager with what a recording leaves cached, the order of recency kept.
-
-    If the manager is smaller than the recorded cache, the most recently used blocks stay. Adapters
-    and cache salts are one salt (``adapter/salt``, see :mod:`prefixsim.trace.salts`): look prompts
-    up with the same.
-
-    Parameters
-    ----------
-    manager : BlockManager
-    recording : Recording or path
-    rank : int, optional
-        The data-parallel rank, if the recording has several.
-
-    Examples
-    --------
-    >>> from prefixsim import BlockManager
-    >>> event = KvEvent("BlockStored", 1, 0.0, None, (7, 8), None, np.arange(8, dtype="u4"), 4)
-    >>> manager = BlockManager(10, block_size=4)
-    >>> warm_start(manager, Recording([event])).blocks
-    2
-    >>> manager.lookup([*range(8), 9])
-    8
-    """
-    if not isinstance(recording, Recording):
-        recording = Recording.read(recording)
-    chains, unreachable = recording.cached(rank)
-    usable = math.inf if manager.num_blocks is None else manager.num_blocks - 1
-    done = no_room = 0
-    for i, (salt, tokens) in enumerate(chains):
-        fitting = tokens[: int(min(len(tokens), usable * manager.block_size))]
-        name = f"warm start {i}"
-        if manager.allocate(name, fitting, salt=salt or None) is None:
-            no_room += 1
-            continue
-        manager.free(name)
-        done += 1
-    return WarmStart(done, manager.num_cached, unreachable, no_room)
-
-
-def prepend_cached(
-    trace: Trace, recording: Recording | str | Path, *, most_tokens: int | None = None
-) -> tuple[Trace, int]:
-    """Put the recorded cache before a trace, as requests named ``warm-start:0`` and so on.
-
-    Parameters
-    ----------
-    trace : Trace
-        Of token ids.
-    recording : Recording or path
-    most_tokens : int, optional
-        Longer chains are cut: what a cache can hold.
-
-    Returns
-    -------
-    trace : Trace
-    count : int
-        How many requests were put before it.
-    """
-    from prefixsim.trace.transform import concat  # noqa: PLC0415
-
-    if trace.kind != "tokens":
-        msg = f"{trace.name}: holds {trace.kind}, a recording of KV events warms up token ids only"
-        raise InputError(msg)
-    if not isinstance(recording, Recording):
-        recording = Recording.read(recording)
-    chains, _ = recording.cached()
-    if not chains:
-        return trace, 0
-    count = len(chains)
-    prompts = Ragged.from_lists([chain.tokens[:most_tokens] for chain in chains])
-    nothing = np.zeros(count, dtype=np.uint32)
-    ids = trace.request_id or [str(row) for row in range(len(trace))]
-    warm = Trace(
-        timestamp=np.full(count, trace.timestamp[0] if len(trace) else 0.0),
-        prompt_len=prompts.lengths.astype(np.uint32),
-        output_len=nothing,
-        prompts=prompts,
-        outputs=None if trace.outputs is None else Ragged.from_lists([[]] * count),
-        request_id=[f"warm-start:{i}" for i in range(count)],
-        turn=None if trace.turn is None else nothing,
-        salt=Codes.from_strings([chain.salt for chain in chains]),
-    )
-    joined = concat([warm, trace.replace(request_id=ids)])
-    meta = {**trace.meta, "warm_start": recording.name}
-    return joined.replace(name=trace.name, format=trace.format, meta=meta), count

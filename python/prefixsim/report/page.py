@@ -21,7 +21,8 @@ from prefixsim.report import distributions as dist
 from prefixsim.report.capacities import block_sizes, hit_curve
 from prefixsim.report.figures import Figure, Run, capacity_words
 from prefixsim.report.losses import waterfall_bars
-from prefixsim.table import Table, comparison_tables, group_table, written
+from prefixsim.study.tables import comparison_tables, group_table
+from prefixsim.table import Table, written
 
 if TYPE_CHECKING:
     from prefixsim.explain.lint import Lint

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from prefixsim.errors import InputError
-from prefixsim.table import Figure, Table, ratio, written
+from prefixsim.study.tables import SummaryRow
+from prefixsim.table import Table, ratio, written
 
 if TYPE_CHECKING:
     from prefixsim.study.result import Result
@@ -14,31 +15,31 @@ if TYPE_CHECKING:
 __all__ = ["COMPARED", "comparison", "figure", "serving_table"]
 
 _FIGURES = (
-    Figure("token hit rate", "token_hit_rate", "rate", "hit tokens / prompt tokens"),
-    Figure("preemptions", "preemptions", "count", "requests thrown out and started again"),
-    Figure("steps", "steps", "count"),
-    Figure("duration (s)", "duration_s", "seconds", "first arrival to last token"),
-    Figure("output tokens per s", "output_tokens_per_s", "number"),
-    Figure("peak cache usage", "peak_cache_usage", "rate", "blocks in use / usable blocks"),
-    Figure("mean cache usage", "mean_cache_usage", "rate", "over time"),
+    SummaryRow("token hit rate", "token_hit_rate", "rate", "hit tokens / prompt tokens"),
+    SummaryRow("preemptions", "preemptions", "count", "requests thrown out and started again"),
+    SummaryRow("steps", "steps", "count"),
+    SummaryRow("duration (s)", "duration_s", "seconds", "first arrival to last token"),
+    SummaryRow("output tokens per s", "output_tokens_per_s", "number"),
+    SummaryRow("peak cache usage", "peak_cache_usage", "rate", "blocks in use / usable blocks"),
+    SummaryRow("mean cache usage", "mean_cache_usage", "rate", "over time"),
 )
 _TIMES = (
-    Figure("queueing (s)", "queue_s", "latency", "arrival to first step"),
-    Figure("TTFT (s)", "ttft_s", "latency", "arrival to first token"),
-    Figure("TPOT (s)", "tpot_s", "latency", "per token after the first"),
-    Figure("end to end (s)", "e2e_s", "latency", "arrival to last token"),
+    SummaryRow("queueing (s)", "queue_s", "latency", "arrival to first step"),
+    SummaryRow("TTFT (s)", "ttft_s", "latency", "arrival to first token"),
+    SummaryRow("TPOT (s)", "tpot_s", "latency", "per token after the first"),
+    SummaryRow("end to end (s)", "e2e_s", "latency", "arrival to last token"),
 )
 _STATISTICS = ("median", "p90", "p99")
 
 COMPARED = (
-    Figure("token hit rate", "token_hit_rate", "rate"),
-    Figure("TTFT p50", "ttft_s.median", "latency"),
-    Figure("TTFT p99", "ttft_s.p99", "latency"),
-    Figure("TPOT p50", "tpot_s.median", "latency"),
-    Figure("e2e p50", "e2e_s.median", "latency"),
-    Figure("output tokens/s", "output_tokens_per_s", "number"),
-    Figure("preemptions", "preemptions", "count"),
-    Figure("peak cache usage", "peak_cache_usage", "rate"),
+    SummaryRow("token hit rate", "token_hit_rate", "rate"),
+    SummaryRow("TTFT p50", "ttft_s.median", "latency"),
+    SummaryRow("TTFT p99", "ttft_s.p99", "latency"),
+    SummaryRow("TPOT p50", "tpot_s.median", "latency"),
+    SummaryRow("e2e p50", "e2e_s.median", "latency"),
+    SummaryRow("output tokens/s", "output_tokens_per_s", "number"),
+    SummaryRow("preemptions", "preemptions", "count"),
+    SummaryRow("peak cache usage", "peak_cache_usage", "rate"),
 )
 """Columns of a comparison."""
 
@@ -69,8 +70,8 @@ def serving_table(results: Sequence[Result], names: Sequence[str]) -> Table:
     return Table("serving", header, rows, notes)
 
 
-def _value(result: Result, figure: Figure, statistic: str) -> float | None:
-    value = result.summary.get(figure.key)
+def _value(result: Result, row: SummaryRow, statistic: str) -> float | None:
+    value = result.summary.get(row.key)
     if statistic and value is not None:
         return value[statistic]  # type: ignore[no-any-return]
     return value

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from prefixsim.stats import Distribution, distribution
 from prefixsim.trace import Trace
 
 __all__ = ["describe"]
-
-_QUANTILES = {"min": 0, "median": 50, "p90": 90, "p99": 99, "max": 100}
 
 
 def describe(trace: Trace, *, block_size: int | None = None) -> dict[str, Any]:
@@ -71,11 +70,12 @@ def describe(trace: Trace, *, block_size: int | None = None) -> dict[str, Any]:
     return facts
 
 
-def _spread(values: npt.NDArray[Any]) -> dict[str, float]:
+def _spread(values: npt.NDArray[Any]) -> Distribution:
+    """Summarize values in the order mean, median, p90, p99 between the extremes."""
     if not len(values):
         return {}
-    spread = {name: float(np.percentile(values, q)) for name, q in _QUANTILES.items()}
-    return {"mean": float(values.mean()), **spread}
+    summary = distribution(values)
+    return {name: summary[name] for name in ("mean", "min", "median", "p90", "p99", "max")}
 
 
 def _sharing(trace: Trace, block_size: int | None) -> dict[str, Any]:

@@ -13,18 +13,15 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from prefixsim._core import weighted_summary
 from prefixsim.engines.outcome import Outcome, Weighted
+from prefixsim.stats import Distribution, distribution
 from prefixsim.trace import Codes, Trace
 
 if TYPE_CHECKING:
     from prefixsim._core import Profile
     from prefixsim.forest import Forest
 
-__all__ = ["Distribution", "Group", "Metrics", "OverTime", "first_measured"]
-
-Distribution = dict[str, float | None]
-"""``mean``, ``median``, ``min``, ``max``, ``p90`` and ``p99``; ``None`` if there is no value."""
+__all__ = ["Group", "Metrics", "OverTime", "first_measured"]
 
 MAX_GROUPS = 20
 """Groups listed by :meth:`Metrics.summary`; the rest are added up in one."""
@@ -278,13 +275,8 @@ class Metrics:
         }
 
 
-def distribution(values: npt.NDArray[np.float64]) -> Distribution:
-    """Summarize values that each count once."""
-    return weighted_summary(values, np.ones(len(values), dtype=np.uint64))
-
-
 def _weighted(column: Weighted) -> Distribution:
-    return weighted_summary(column.values, column.weights)
+    return distribution(column.values, column.weights)
 
 
 def _listed(groups: list[Group]) -> dict[str, Any]:

@@ -158,7 +158,7 @@ def _measured(forest: Forest, run: Engine, settings: Settings, warmup: float) ->
 def _with_recorded(
     trace: Trace, recording: str | Path, num_blocks: int | None, block_size: int | None
 ) -> tuple[Trace, int]:
-    from prefixsim.formats.recording import prepend_cached  # noqa: PLC0415
+    from prefixsim.study.warm_start import prepend_cached  # noqa: PLC0415
 
     size = block_size_for(trace, block_size)
     usable = None if num_blocks is None else max(num_blocks - 1, 1) * size

@@ -13,6 +13,8 @@ from prefixsim import _json
 from prefixsim._files import atomic_write
 from prefixsim.engines.outcome import Outcome
 from prefixsim.study.metrics import Metrics
+from prefixsim.study.tables import summary_tables
+from prefixsim.table import html
 from prefixsim.trace import Trace
 from prefixsim.trace.provenance import provenance, trace_facts
 
@@ -222,8 +224,6 @@ class Result:
         )
 
     def _repr_html_(self) -> str:
-        from prefixsim.table import html, summary_tables  # noqa: PLC0415
-
         return html(summary_tables(self))
 
 

@@ -347,7 +347,7 @@ class Trace:
 
     def to_arrow(self) -> pa.Table:
         """Return the trace as an Arrow table with the native schema."""
-        from prefixsim.formats.native import to_arrow  # noqa: PLC0415
+        from prefixsim.trace.arrow import to_arrow  # noqa: PLC0415
 
         return to_arrow(self)
 

@@ -22,11 +22,13 @@ from prefixsim import __version__
 from prefixsim._files import atomic_write
 from prefixsim.chat import ChatReader, Conversation
 from prefixsim.errors import InputError
+from prefixsim.formats.summary_file import SUMMARY_FILE
+from prefixsim.stats import distribution_of_counts
 from prefixsim.text.templates import Template, user_turns
 from prefixsim.text.tokenize import DEFAULT_MODEL, ChatTokenizer, Tokenization, Tokens
 from prefixsim.trace import Trace
 from prefixsim.traffic.arrivals import ArrivalClock, Arrivals
-from prefixsim.traffic.counts import SUMMARY_FILE, ConversationCounts, KindCounts, distribution
+from prefixsim.traffic.counts import ConversationCounts, KindCounts
 from prefixsim.traffic.sessions import Session, SessionEncoder, TextSession
 from prefixsim.traffic.trace_writers import Memory, Sink, Turn, Writer
 
@@ -367,7 +369,7 @@ class _Run:
                 "first_bad_rows": self.reader.first_skipped,
                 "kept": self.counts.kept(),
                 "repaired": dict(self.reader.repairs),
-                "turns_per_conversation": distribution(self.counts.turns),
+                "turns_per_conversation": distribution_of_counts(self.counts.turns),
             },
             "encoding": {
                 "method": self.encoder.method,

@@ -21,7 +21,7 @@ from prefixsim.engines.outcome import Outcome
 from prefixsim.errors import InputError
 from prefixsim.hardware.gpus import Model, kv_blocks
 from prefixsim.hardware.latency import Fixed, Latency, parse_latency
-from prefixsim.study.metrics import distribution
+from prefixsim.stats import distribution
 
 if TYPE_CHECKING:
     import pyarrow as pa
