@@ -9,7 +9,7 @@ from prefixsim._core import __version__
 if TYPE_CHECKING:
     from prefixsim._core import Allocation, BlockManager, RadixCache, RadixMatch
     from prefixsim.engines.hashing import hash_blocks, published_hash
-    from prefixsim.errors import InputError, PrefixsimError
+    from prefixsim.errors import InputError, MissingExtraError, PrefixsimError
     from prefixsim.forest import Forest, compile  # noqa: A004
     from prefixsim.study.curves import curve
     from prefixsim.study.replay import replay
@@ -25,6 +25,7 @@ __all__ = [
     "BuiltTraces",
     "Forest",
     "InputError",
+    "MissingExtraError",
     "PrefixsimError",
     "RadixCache",
     "RadixMatch",
@@ -49,6 +50,7 @@ _HOMES = {
     "BuiltTraces": "traffic.build",
     "Forest": "forest",
     "InputError": "errors",
+    "MissingExtraError": "errors",
     "PrefixsimError": "errors",
     "RadixCache": "_core",
     "RadixMatch": "_core",

@@ -17,7 +17,6 @@ __all__ = ["atomic_path", "atomic_write", "check_writable", "open_bytes"]
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
-_ZSTD_BLOCK = 1 << 17
 
 
 @contextmanager
@@ -114,43 +113,20 @@ def open_bytes(path: str | Path) -> IO[bytes]:
 
 
 class _Zstandard(io.RawIOBase):
-    """Zstandard frames as a stream that notices when the file is cut off."""
+    """Zstandard frames as a stream; raises :class:`OSError` where a file is damaged or cut off."""
 
     def __init__(self, below: IO[bytes]) -> None:
-        from zstandard import ZstdDecompressor, ZstdError  # noqa: PLC0415
+        import pyarrow as pa  # noqa: PLC0415
 
-        self._below = below
-        self._decompressor = ZstdDecompressor()
-        self._error = ZstdError
-        self._frame = self._decompressor.decompressobj()
-        self._inside = False
-        self._ready = b""
+        self._stream = pa.CompressedInputStream(pa.PythonFile(below, mode="r"), "zstd")
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
-        while not self._ready:
-            if self._frame.eof:
-                compressed = self._frame.unused_data or self._below.read(_ZSTD_BLOCK)
-                self._frame = self._decompressor.decompressobj()
-                self._inside = False
-            else:
-                compressed = self._below.read(_ZSTD_BLOCK)
-            if not compressed:
-                if self._inside:
-                    msg = "compressed file ended before the end of its last frame"
-                    raise EOFError(msg)
-                return 0
-            self._inside = True
-            try:
-                self._ready = self._frame.decompress(compressed)
-            except self._error as error:
-                raise OSError(str(error)) from None
-        size = min(len(buffer), len(self._ready))
-        buffer[:size] = self._ready[:size]
-        self._ready = self._ready[size:]
-        return size
+        data = self._stream.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
 
 
 class _Decompressed(io.BufferedReader):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["InputError", "PrefixsimError"]
+__all__ = ["InputError", "MissingExtraError", "PrefixsimError"]
 
 
 class PrefixsimError(Exception):
@@ -14,4 +14,11 @@ class InputError(PrefixsimError, ValueError):
 
     The message is one line, ``file:line: what is wrong, what to do`` where a file is
     concerned. The command line prints it and exits with code 2.
+    """
+
+
+class MissingExtraError(PrefixsimError, ImportError):
+    """An optional dependency that the call needs is not installed.
+
+    The message is one line with the command that adds it.
     """

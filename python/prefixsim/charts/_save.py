@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from prefixsim._extras import require
 from prefixsim._files import atomic_write
 from prefixsim._json import plain
 
@@ -38,9 +39,8 @@ def save(
     formats : sequence of {"png", "svg", "html", "json"}, optional
         ``html`` is interactive and needs no network; ``json`` is the Vega-Lite specification.
     """
-    import altair as alt  # noqa: PLC0415
-    import vl_convert as vlc  # noqa: PLC0415
-
+    alt = require("altair", extra="report")
+    vlc = require("vl_convert", extra="report")
     spec = json.dumps(plain(chart.to_dict()))
     version = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
     written = []

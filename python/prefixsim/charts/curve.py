@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from prefixsim._extras import require
 from prefixsim.charts import theme
 
 if TYPE_CHECKING:
@@ -26,8 +27,7 @@ def label(curve: Curve) -> str:
 
 def draw(curves: Curves, axis: Axis, bytes_per_token: float | None) -> Any:
     """Draw token hit rates over a logarithmic capacity; see :meth:`Curves.plot`."""
-    import altair as alt  # noqa: PLC0415
-
+    alt = require("altair", extra="report")
     labels = [label(curve) for curve in curves]
     rows = [row for curve in curves for row in _rows(curve, axis, bytes_per_token)]
     color = alt.Color(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from prefixsim._extras import require
 from prefixsim.charts import theme
 from prefixsim.charts._data import cumulative, histogram, quantile, survival
 from prefixsim.engines.outcome import Weighted
@@ -52,9 +53,7 @@ Runs = Sequence[Replayed]
 
 
 def _alt() -> Any:
-    import altair as alt  # noqa: PLC0415
-
-    return alt
+    return require("altair", extra="report")
 
 
 def _chart(rows: list[dict[str, Any]]) -> Any:

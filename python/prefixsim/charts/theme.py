@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from prefixsim._extras import require
+
 if TYPE_CHECKING:
     import altair as alt
 
@@ -98,8 +100,7 @@ def config() -> dict[str, Any]:
 
 def titled(chart: alt.TopLevelMixin, title: str, *subtitle: str) -> Any:
     """Put a title and subtitle lines over a chart."""
-    import altair as alt  # noqa: PLC0415
-
+    alt = require("altair", extra="report")
     return chart.properties(title=alt.Title(title, subtitle=list(subtitle)))
 
 

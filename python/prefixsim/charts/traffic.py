@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from prefixsim._extras import require
 from prefixsim.charts import theme
 
 __all__ = ["prompt_lengths", "turns_per_conversation"]
@@ -17,8 +18,7 @@ _MOST_BARS = 30
 
 def turns_per_conversation(turns: Counter[int], title: str) -> Any:
     """Draw the share of conversations by number of turns; the last bar holds the tail."""
-    import altair as alt  # noqa: PLC0415
-
+    alt = require("altair", extra="report")
     total = turns.total()
     last = min(max(turns), _MOST_BARS)
     rows = []
@@ -48,8 +48,7 @@ def turns_per_conversation(turns: Counter[int], title: str) -> Any:
 
 def prompt_lengths(lengths: Mapping[str, Counter[int]], unit: str, title: str) -> Any:
     """Draw the cumulative distribution of prompt lengths of several traces on a log axis."""
-    import altair as alt  # noqa: PLC0415
-
+    alt = require("altair", extra="report")
     rows: list[dict[str, Any]] = []
     for name, counts in lengths.items():
         values = np.array(sorted(counts))

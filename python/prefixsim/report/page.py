@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prefixsim import __version__
+from prefixsim._extras import require
 from prefixsim._files import atomic_write
 from prefixsim._json import plain
 from prefixsim.errors import InputError
@@ -189,8 +190,7 @@ def _page(title: str, subtitle: str, body: str, specs: dict[str, Any]) -> str:
 @cache
 def _vega() -> str:
     """Return Vega, Vega-Lite and Vega-Embed as one script."""
-    import vl_convert as vlc  # noqa: PLC0415
-
+    vlc = require("vl_convert", extra="report")
     bundle: str = vlc.javascript_bundle("window.vegaEmbed = vegaEmbed;")
     return bundle.replace("</script", "<\\/script")
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from prefixsim import _json
+from prefixsim._extras import require
 from prefixsim._files import atomic_write
 from prefixsim.engines.outcome import Outcome
 from prefixsim.study.metrics import Metrics
@@ -145,7 +146,8 @@ class Result:
         return _json.dumps(self.to_dict())
 
     def to_pandas(self) -> pd.DataFrame:
-        """Return :attr:`requests` as a pandas data frame."""
+        """Return :attr:`requests` as a pandas data frame; needs ``pip install pandas``."""
+        require("pandas", extra=None)
         return self.requests.to_pandas()
 
     def again(self, trace: Trace | Forest | None = None, **changes: Any) -> Result:

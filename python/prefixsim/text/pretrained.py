@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from prefixsim._extras import require
 from prefixsim.errors import InputError
 from prefixsim.text.remote_code import remote_code_allowed
 
@@ -52,10 +53,9 @@ def load_tokenizer(model: str) -> Any:
 
 def _from_folder(folder: Path) -> Any:
     with _quiet():
-        from transformers import AutoTokenizer  # noqa: PLC0415
-
+        loader = require("transformers", extra="text").AutoTokenizer
         try:
-            return _pretrained(AutoTokenizer, str(folder), local_files_only=True)
+            return _pretrained(loader, str(folder), local_files_only=True)
         except InputError:
             raise
         except Exception as error:
@@ -66,17 +66,16 @@ def _from_folder(folder: Path) -> Any:
 
 def _from_hub(model: str) -> Any:
     with _quiet():
-        from transformers import AutoTokenizer  # noqa: PLC0415
-
+        loader = require("transformers", extra="text").AutoTokenizer
         try:  # downloaded earlier: no network needed
-            return _pretrained(AutoTokenizer, model, local_files_only=True)
+            return _pretrained(loader, model, local_files_only=True)
         except InputError:
             raise
         except Exception:
             pass
         _probe_hub(model)
         try:
-            return _pretrained(AutoTokenizer, model)
+            return _pretrained(loader, model)
         except InputError:
             raise
         except Exception as error:
