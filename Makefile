@@ -1,11 +1,16 @@
 # Everything runs in .venv, which the first target that needs it creates.
 PYTHON ?= python3
 VENV := .venv
+ifeq ($(OS),Windows_NT)
+SHELL := bash
+BIN := $(VENV)/Scripts
+else
 BIN := $(VENV)/bin
+endif
 RUST_SOURCES := Cargo.toml Cargo.lock $(shell find rust -name '*.rs')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-rust test-python lint format bench wheel clean
+.PHONY: help demo test test-rust test-python lint lint-workflows format bench docs crate wheel sdist check-wheel clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -49,8 +54,34 @@ format: $(VENV)/.deps ## rewrite sources in the house style
 bench: $(VENV)/.built ## speed and memory, with baselines in the same run
 	$(BIN)/python -m pytest benches -q --benchmark-columns=min,median,rounds
 
-wheel: $(VENV)/.deps ## an abi3 wheel in dist/ for Python >= 3.11
-	$(BIN)/maturin build --release --out dist
+docs: $(VENV)/.built ## the documentation's pages in site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+lint-workflows: $(VENV)/.deps ## the definitions of continuous integration
+	$(BIN)/actionlint
+
+crate: ## the Rust crate: its files, a build of exactly those, its documentation
+	cargo package --list --allow-dirty
+	cargo package --quiet --allow-dirty
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --quiet
+
+# On Linux the wheel is linked against glibc 2.17 (by Zig) and named for it, whatever runs here.
+$(VENV)/.build: $(VENV)/.deps
+	$(BIN)/python -m pip install --quiet --group build
+	touch $@
+
+ifeq ($(shell uname -s),Linux)
+OLDEST := --zig --compatibility manylinux2014
+endif
+
+wheel: $(VENV)/.build ## an abi3 wheel in dist/ for Python >= 3.11
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/maturin build --release --locked $(OLDEST) --out dist
+
+sdist: $(VENV)/.build ## a source distribution in dist/
+	$(BIN)/maturin sdist --out dist
+
+check-wheel: ## install the wheel in dist/ in a fresh environment, run the quick start and the demo
+	$(PYTHON) tools/check_wheel.py dist/*.whl
 
 clean: ## remove what the targets above made
-	rm -rf $(VENV) target dist demo-output
+	rm -rf $(VENV) target dist demo-output site

@@ -125,7 +125,7 @@ def without_formulas(table: pa.Table) -> pa.Table:
 
 def _write_jsonl(table: pa.Table, path: Path) -> None:
     encode = json.JSONEncoder(allow_nan=False, ensure_ascii=False).encode
-    with path.open("w", encoding="utf-8") as out:
+    with path.open("w", encoding="utf-8", newline="\n") as out:
         for batch in table.to_batches(_BATCH):
             out.writelines(encode(_finite(row)) + "\n" for row in batch.to_pylist())
 

@@ -364,7 +364,10 @@ class Simulation:
         from prefixsim._files import atomic_path  # noqa: PLC0415
 
         count = 0
-        with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as out:
+        with (
+            atomic_path(path) as temporary,
+            temporary.open("w", encoding="utf-8", newline="\n") as out,
+        ):
             for batch in self.kv_events():
                 count += len(batch["events"])
                 out.write(json.dumps(batch, separators=(",", ":")) + "\n")

@@ -48,7 +48,7 @@ def train(folder: Path = FOLDER) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     spec = json.loads(tokenizer.to_str())
     text = json.dumps(spec, ensure_ascii=False, separators=(",", ":"))
-    (folder / "tokenizer.json").write_text(text + "\n", encoding="utf-8")
+    (folder / "tokenizer.json").write_text(text + "\n", encoding="utf-8", newline="\n")
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "eos_token": "<|end|>",
