@@ -10,7 +10,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 import prefixsim
 from prefixsim.forest import Forest
-from prefixsim.report.page import report_html
+from prefixsim.reports.page import report_html
 from prefixsim.study.result import Result
 
 REQUESTS = 1_000_000

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 import prefixsim
 from prefixsim.cli import main
 from prefixsim.errors import InputError
-from prefixsim.explain.request import RequestExplanation, explain_request, find_request
-from prefixsim.explain.waterfall import ALONG, CLASSES
-from prefixsim.report.draw import bar, curve, line_of
+from prefixsim.explanations.request import RequestExplanation, explain_request, find_request
+from prefixsim.explanations.waterfall import ALONG, CLASSES
+from prefixsim.reports.draw import bar, curve, line_of
 from prefixsim.trace import Trace
 from tests.oracle.forest import Block, requests_of
 from tests.oracle.waterfall import common
@@ -301,7 +301,7 @@ def test_notebooks_show_tables() -> None:
     explained = explain_request(fall, 1)
     assert isinstance(explained, RequestExplanation)
     assert "<table" in explained._repr_html_()
-    from prefixsim.explain.lint import lint  # noqa: PLC0415
+    from prefixsim.explanations.lint import lint  # noqa: PLC0415
 
     assert "nothing found" in lint(prefixsim.compile(trace))._repr_html_()
 

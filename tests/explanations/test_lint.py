@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import prefixsim
-from prefixsim.explain._resync import gaps_between
-from prefixsim.explain.lint import Lint, lint
+from prefixsim.explanations._resync import gaps_between
+from prefixsim.explanations.lint import Lint, lint
 from prefixsim.trace import Ragged, Trace
 
 

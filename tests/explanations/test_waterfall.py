@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import prefixsim
 from prefixsim.errors import InputError
-from prefixsim.explain.waterfall import ALONG, CLASSES, Waterfall, usable_blocks, waterfall
+from prefixsim.explanations.waterfall import ALONG, CLASSES, Waterfall, usable_blocks, waterfall
 from prefixsim.trace import Ragged, Trace
 from tests.oracle.forest import clairvoyant, lru, requests_of
 from tests.oracle.waterfall import classes_of

@@ -15,10 +15,10 @@ import pytest
 import prefixsim
 from prefixsim.cli import main
 from prefixsim.errors import InputError
-from prefixsim.explain.lint import lint
-from prefixsim.report.page import report_html, short_labels, write_report
+from prefixsim.explanations.lint import lint
+from prefixsim.reports.page import report_html, short_labels, write_report
 from prefixsim.trace import Codes, Trace
-from tests.report.browser import Browser, find
+from tests.reports.browser import Browser, find
 
 
 def traffic(seed: int = 3, requests: int = 600, name: str = "chat") -> Trace:

@@ -128,7 +128,7 @@ def compare_command(  # noqa: PLR0917 - the parser passes options by name
         working,
     )
     from prefixsim.formats import read_trace  # noqa: PLC0415
-    from prefixsim.report.serving import comparison  # noqa: PLC0415
+    from prefixsim.reports.serving import comparison  # noqa: PLC0415
     from prefixsim.study.replay import block_size_for  # noqa: PLC0415
 
     columns = {

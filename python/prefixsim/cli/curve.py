@@ -165,7 +165,7 @@ def _draw(curves: Curves) -> None:
     from rich.text import Text  # noqa: PLC0415
 
     from prefixsim.charts.curve import label  # noqa: PLC0415
-    from prefixsim.report.draw import curve as drawn  # noqa: PLC0415
+    from prefixsim.reports.draw import curve as drawn  # noqa: PLC0415
 
     console = Console()
     width = max(20, min(96, console.width - 10))

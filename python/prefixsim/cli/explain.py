@@ -15,8 +15,8 @@ from prefixsim.cli._remote_code import TrustRemoteCode
 from prefixsim.errors import InputError
 
 if TYPE_CHECKING:
-    from prefixsim.explain import Waterfall
-    from prefixsim.explain.request import RequestExplanation
+    from prefixsim.explanations import Waterfall
+    from prefixsim.explanations.request import RequestExplanation
 
 COLOURS = {
     "hit": "blue",
@@ -168,7 +168,7 @@ def explain_command(  # noqa: PLR0917 - the parser passes options by name
 
 
 def _one(fall: Waterfall, request: str, model: str | None) -> RequestExplanation:
-    from prefixsim.explain.request import explain_request, find_request  # noqa: PLC0415
+    from prefixsim.explanations.request import explain_request, find_request  # noqa: PLC0415
 
     decode = None
     if model is not None:
@@ -183,7 +183,7 @@ def _one(fall: Waterfall, request: str, model: str | None) -> RequestExplanation
 
 def _print_waterfall(fall: Waterfall, count: int) -> None:
     from prefixsim.cli._terminal import print_tables  # noqa: PLC0415
-    from prefixsim.explain.tables import top_tables, waterfall_tables  # noqa: PLC0415
+    from prefixsim.explanations.tables import top_tables, waterfall_tables  # noqa: PLC0415
 
     if sys.stdout.isatty():
         _draw(fall)
@@ -195,8 +195,8 @@ def _draw(fall: Waterfall) -> None:
     from rich.console import Console  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    from prefixsim.explain.tables import label  # noqa: PLC0415
-    from prefixsim.report.draw import bar  # noqa: PLC0415
+    from prefixsim.explanations.tables import label  # noqa: PLC0415
+    from prefixsim.reports.draw import bar  # noqa: PLC0415
 
     console = Console()
     width = max(10, min(72, console.width - 24))
@@ -215,8 +215,8 @@ def _draw(fall: Waterfall) -> None:
 
 def _print_request(explained: RequestExplanation) -> None:
     from prefixsim.cli._terminal import print_tables  # noqa: PLC0415
-    from prefixsim.explain.tables import label, request_tables  # noqa: PLC0415
-    from prefixsim.report.draw import line_of  # noqa: PLC0415
+    from prefixsim.explanations.tables import label, request_tables  # noqa: PLC0415
+    from prefixsim.reports.draw import line_of  # noqa: PLC0415
 
     blocks = explained.blocks()
     lines = line_of(blocks, LETTERS)

@@ -270,7 +270,7 @@ def replay_command(  # noqa: PLR0917 - the parser passes options by name
 
 def _print(results: list[Result], by: str | None) -> None:
     from prefixsim.cli._terminal import print_tables  # noqa: PLC0415
-    from prefixsim.report.serving import serving_table  # noqa: PLC0415
+    from prefixsim.reports.serving import serving_table  # noqa: PLC0415
     from prefixsim.study.result import labels  # noqa: PLC0415
     from prefixsim.study.tables import (  # noqa: PLC0415
         comparison_tables,

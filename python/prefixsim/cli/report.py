@@ -15,7 +15,7 @@ from prefixsim.cli._remote_code import TrustRemoteCode
 from prefixsim.errors import InputError
 
 if TYPE_CHECKING:
-    from prefixsim.explain.lint import Lint
+    from prefixsim.explanations.lint import Lint
     from prefixsim.forest import Forest
     from prefixsim.study.result import Result
     from prefixsim.trace import Trace
@@ -95,7 +95,7 @@ def report_command(  # noqa: PLR0917 - the parser passes options by name
     from prefixsim._files import check_writable  # noqa: PLC0415
     from prefixsim.cli._terminal import reading, working  # noqa: PLC0415
     from prefixsim.formats import read_trace  # noqa: PLC0415
-    from prefixsim.report.page import write_report  # noqa: PLC0415
+    from prefixsim.reports.page import write_report  # noqa: PLC0415
 
     check_writable(output)
     options = vllm.given(
@@ -128,7 +128,7 @@ def report_command(  # noqa: PLR0917 - the parser passes options by name
         with working(f"looking at the prompts of {columns.name}"):
             decode = _decoder(source, model) or decode
             if decode is not None and source.trace.kind == "tokens":
-                from prefixsim.explain.lint import lint  # noqa: PLC0415
+                from prefixsim.explanations.lint import lint  # noqa: PLC0415
 
                 found.append(lint(source, decode))
     with working(f"writing {output}"):

@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from prefixsim.errors import InputError
-from prefixsim.explain._kinds import ADVICE, Kind, kind_of, slot_of
-from prefixsim.explain._resync import ENOUGH, Gap, gaps_between
-from prefixsim.explain.top import name_of
+from prefixsim.explanations._kinds import ADVICE, Kind, kind_of, slot_of
+from prefixsim.explanations._resync import ENOUGH, Gap, gaps_between
+from prefixsim.explanations.top import name_of
 
 if TYPE_CHECKING:
     from prefixsim.forest import Forest
@@ -139,7 +139,7 @@ class Lint:
         }
 
     def _repr_html_(self) -> str:
-        from prefixsim.explain.tables import lint_tables  # noqa: PLC0415
+        from prefixsim.explanations.tables import lint_tables  # noqa: PLC0415
         from prefixsim.table import html  # noqa: PLC0415
 
         return html(lint_tables(self))

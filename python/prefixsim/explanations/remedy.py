@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from prefixsim.explain.waterfall import usable_blocks
+from prefixsim.explanations.waterfall import usable_blocks
 
 if TYPE_CHECKING:
-    from prefixsim.explain.waterfall import Waterfall
+    from prefixsim.explanations.waterfall import Waterfall
 
 __all__ = ["Remedy", "remedies"]
 

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from prefixsim.errors import InputError
-from prefixsim.explain.top import name_of
-from prefixsim.explain.waterfall import ALONG, usable_blocks
+from prefixsim.explanations.top import name_of
+from prefixsim.explanations.waterfall import ALONG, usable_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from prefixsim._core import Profile
-    from prefixsim.explain.waterfall import Waterfall
+    from prefixsim.explanations.waterfall import Waterfall
     from prefixsim.forest import Forest
     from prefixsim.trace import Trace
 
@@ -141,7 +141,7 @@ class RequestExplanation:
         return found
 
     def _repr_html_(self) -> str:
-        from prefixsim.explain.tables import request_tables  # noqa: PLC0415
+        from prefixsim.explanations.tables import request_tables  # noqa: PLC0415
         from prefixsim.table import html  # noqa: PLC0415
 
         return html(request_tables(self))

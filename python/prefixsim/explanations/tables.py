@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from prefixsim.explain.top import name_of
-from prefixsim.explain.waterfall import CLASSES, MEANINGS
+from prefixsim.explanations.top import name_of
+from prefixsim.explanations.waterfall import CLASSES, MEANINGS
 from prefixsim.table import Table, written
 
 if TYPE_CHECKING:
-    from prefixsim.explain.lint import Lint
-    from prefixsim.explain.request import RequestExplanation, Stretch
-    from prefixsim.explain.waterfall import Waterfall
+    from prefixsim.explanations.lint import Lint
+    from prefixsim.explanations.request import RequestExplanation, Stretch
+    from prefixsim.explanations.waterfall import Waterfall
     from prefixsim.trace import Trace
 
 __all__ = [

@@ -10,7 +10,7 @@ import numpy as np
 from prefixsim.trace import Codes
 
 if TYPE_CHECKING:
-    from prefixsim.explain.waterfall import Waterfall
+    from prefixsim.explanations.waterfall import Waterfall
     from prefixsim.trace import Trace
 
 __all__ = ["Loser", "Top", "name_of", "top"]

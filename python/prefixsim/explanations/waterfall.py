@@ -19,8 +19,8 @@ from prefixsim.errors import InputError
 from prefixsim.forest import compile as compile_trace
 
 if TYPE_CHECKING:
-    from prefixsim.explain.remedy import Remedy
-    from prefixsim.explain.top import Top
+    from prefixsim.explanations.remedy import Remedy
+    from prefixsim.explanations.top import Top
     from prefixsim.forest import Forest
     from prefixsim.study.result import Result
     from prefixsim.trace import Trace
@@ -157,15 +157,15 @@ class Waterfall:
         return self.totals["evicted"] - self.evicted_capacity
 
     def top(self, name: str, count: int = 10) -> Top:
-        """Return who loses most in a class; see :func:`prefixsim.explain.top.top`."""
-        from prefixsim.explain.top import top  # noqa: PLC0415
+        """Return who loses most in a class; see :func:`prefixsim.explanations.top.top`."""
+        from prefixsim.explanations.top import top  # noqa: PLC0415
 
         return top(self, name, count)
 
     @cached_property
     def remedies(self) -> list[Remedy]:
-        """What would recover the losses, each replayed; see :mod:`prefixsim.explain.remedy`."""
-        from prefixsim.explain.remedy import remedies  # noqa: PLC0415
+        """What would recover the losses, each replayed; see :mod:`prefixsim.explanations.remedy`."""
+        from prefixsim.explanations.remedy import remedies  # noqa: PLC0415
 
         return remedies(self)
 
@@ -196,7 +196,7 @@ class Waterfall:
         }
 
     def _repr_html_(self) -> str:
-        from prefixsim.explain.tables import waterfall_tables  # noqa: PLC0415
+        from prefixsim.explanations.tables import waterfall_tables  # noqa: PLC0415
         from prefixsim.table import html  # noqa: PLC0415
 
         return html(waterfall_tables(self))

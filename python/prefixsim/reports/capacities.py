@@ -9,7 +9,7 @@ import numpy as np
 
 from prefixsim import _core
 from prefixsim.charts.theme import INK, SI
-from prefixsim.report.figures import (
+from prefixsim.reports.figures import (
     LOG_AXIS,
     Figure,
     Line,

@@ -10,7 +10,7 @@ import numpy as np
 from prefixsim.charts._data import cumulative, histogram, survival
 from prefixsim.charts.theme import SI
 from prefixsim.engines.outcome import Weighted
-from prefixsim.report.figures import (
+from prefixsim.reports.figures import (
     LOG_AXIS,
     Figure,
     Line,

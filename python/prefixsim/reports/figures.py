@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from prefixsim.charts.theme import GREY, PALETTE
-from prefixsim.explain.waterfall import Waterfall, usable_blocks
+from prefixsim.explanations.waterfall import Waterfall, usable_blocks
 from prefixsim.table import Table, written
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from prefixsim.charts.theme import INK
-from prefixsim.explain.tables import label
-from prefixsim.explain.waterfall import CLASSES, MEANINGS, Waterfall
-from prefixsim.report.figures import Figure, Run, Spec, of
+from prefixsim.explanations.tables import label
+from prefixsim.explanations.waterfall import CLASSES, MEANINGS, Waterfall
+from prefixsim.reports.figures import Figure, Run, Spec, of
 from prefixsim.table import Table, written
 
 __all__ = ["waterfall_bars"]

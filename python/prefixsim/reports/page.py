@@ -16,17 +16,17 @@ from prefixsim._extras import require
 from prefixsim._files import atomic_write
 from prefixsim._json import plain
 from prefixsim.errors import InputError
-from prefixsim.explain.tables import label, lint_tables, remedy_tables, top_tables
-from prefixsim.explain.waterfall import CLASSES, MEANINGS
-from prefixsim.report import distributions as dist
-from prefixsim.report.capacities import block_sizes, hit_curve
-from prefixsim.report.figures import Figure, Run, capacity_words
-from prefixsim.report.losses import waterfall_bars
+from prefixsim.explanations.tables import label, lint_tables, remedy_tables, top_tables
+from prefixsim.explanations.waterfall import CLASSES, MEANINGS
+from prefixsim.reports import distributions as dist
+from prefixsim.reports.capacities import block_sizes, hit_curve
+from prefixsim.reports.figures import Figure, Run, capacity_words
+from prefixsim.reports.losses import waterfall_bars
 from prefixsim.study.tables import comparison_tables, group_table
 from prefixsim.table import Table, written
 
 if TYPE_CHECKING:
-    from prefixsim.explain.lint import Lint
+    from prefixsim.explanations.lint import Lint
     from prefixsim.study.result import Result
 
 __all__ = ["MOST_RUNS", "report_html", "write_report"]
@@ -166,7 +166,7 @@ def _figures(runs: Sequence[Run]) -> Iterator[Figure | None]:
 
 
 def _page(title: str, subtitle: str, body: str, specs: dict[str, Any]) -> str:
-    assets = files("prefixsim.report") / "assets"
+    assets = files("prefixsim.reports") / "assets"
     text = {
         name: (assets / name).read_text(encoding="utf-8")
         for name in ("page.html", "page.css", "page.js")
@@ -324,7 +324,7 @@ def _prefixes(runs: Sequence[Run], decode: Decode | None) -> str:
 
 
 def _says(run: Run, request: int, tokens: int, decode: Decode | None) -> str:
-    from prefixsim.explain.top import name_of  # noqa: PLC0415
+    from prefixsim.explanations.top import name_of  # noqa: PLC0415
 
     if decode is None or run.result.trace.kind != "tokens":
         return f"first in request {name_of(run.result.trace, request)}"

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from prefixsim.charts.replay import Replayed
-    from prefixsim.explain import Waterfall
+    from prefixsim.explanations import Waterfall
     from prefixsim.forest import Forest
 
 __all__ = [
@@ -177,8 +177,8 @@ class Result:
         )
 
     def waterfall(self) -> Waterfall:
-        """Tell why each prompt token was hit or lost; see :func:`prefixsim.explain.waterfall`."""
-        from prefixsim.explain import waterfall  # noqa: PLC0415
+        """Tell why each prompt token was hit or lost; see :func:`prefixsim.explanations.waterfall`."""
+        from prefixsim.explanations import waterfall  # noqa: PLC0415
 
         return waterfall(self)
 
