@@ -13,7 +13,7 @@ import prefixsim
 from prefixsim import charts
 from prefixsim._extras import require
 from prefixsim.cli import main
-from prefixsim.report import page
+from prefixsim.reports import page
 from prefixsim.text.pretrained import load_tokenizer
 
 
