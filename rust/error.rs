@@ -3,9 +3,9 @@
 /// What can go wrong in the core. Every message says what is wrong and what to do about it.
 ///
 /// ```
-/// use prefixsim::{Error, forest::Column};
+/// use prefixsim::{Error, trace::Csr};
 ///
-/// let refused = Column::new(&[0, 9], &[1_u32, 2]);
+/// let refused = Csr::new(&[0, 9], &[1_u32, 2]);
 /// assert!(matches!(refused, Err(Error::Shape(_))));
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

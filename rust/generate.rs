@@ -9,6 +9,7 @@ use rayon::prelude::*;
 
 use crate::error::{Error, Result};
 use crate::stop::Stop;
+use crate::trace::Id;
 
 /// What a generated list holds at position `p` of the 64-bit integers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,24 +43,6 @@ fn mix(position: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// A value of a generated list.
-pub trait Value: Default + Copy + Send {
-    /// Keeps the low bits.
-    fn from_bits(bits: u64) -> Self;
-}
-
-impl Value for u32 {
-    fn from_bits(bits: u64) -> Self {
-        bits as Self
-    }
-}
-
-impl Value for u64 {
-    fn from_bits(bits: u64) -> Self {
-        bits
-    }
-}
-
 /// Ranges handled between two looks at the stop flag, and by one thread at a time.
 const GROUP: usize = 4096;
 
@@ -75,7 +58,7 @@ const GROUP: usize = 4096;
 ///
 /// # Errors
 /// If `starts` and `lengths` differ in length, or on a stop.
-pub fn expand<T: Value>(
+pub fn expand<T: Id>(
     starts: &[u64],
     lengths: &[u64],
     content: Content,
@@ -106,7 +89,7 @@ pub fn expand<T: Value>(
                 let (range, after) = group.split_at_mut(length as usize);
                 group = after;
                 for (value, position) in range.iter_mut().zip(0u64..) {
-                    *value = T::from_bits(content.at(start.wrapping_add(position)));
+                    *value = T::from_low_bits(content.at(start.wrapping_add(position)));
                 }
             }
             Ok(())

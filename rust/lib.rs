@@ -3,6 +3,7 @@
 //! A tour, in the order the data flows:
 //!
 //! * [`read`] and [`mod@write`]: trace files into columns and back;
+//! * [`trace`]: its columns, borrowed;
 //! * [`transform`]: changes to traces that look at every id;
 //! * [`forest`]: all sequences of a trace in one radix tree, compiled once;
 //! * [`profile`]: a forest at one block size, and who used which blocks last;
@@ -28,6 +29,7 @@ pub mod read;
 pub mod replay;
 pub mod stats;
 pub mod stop;
+pub mod trace;
 pub mod transform;
 pub mod write;
 

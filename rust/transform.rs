@@ -5,25 +5,7 @@ use sha2::{Digest, Sha256};
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::error::{Error, Result};
-use crate::forest::Column;
-
-/// An id of either width, as bytes for hashing.
-pub trait IdBytes: Copy + Sync {
-    /// Little-endian bytes of one id, widened to 64 bits.
-    fn bytes(self) -> [u8; 8];
-}
-
-impl IdBytes for u32 {
-    fn bytes(self) -> [u8; 8] {
-        u64::from(self).to_le_bytes()
-    }
-}
-
-impl IdBytes for u64 {
-    fn bytes(self) -> [u8; 8] {
-        self.to_le_bytes()
-    }
-}
+use crate::trace::{Csr, Id};
 
 /// Replaces the ids of each request by chained keyed hashes, one per `chunk` ids, the last of which
 /// may stand for fewer.
@@ -34,7 +16,7 @@ impl IdBytes for u64 {
 ///
 /// # Errors
 /// [`Error::Range`] if `chunk` is 0; [`Error::Shape`] if `offsets` are no offsets of `ids`.
-pub fn keyed_hashes<T: IdBytes>(
+pub fn keyed_hashes<T: Id>(
     offsets: &[u64],
     ids: &[T],
     chunk: usize,
@@ -43,7 +25,7 @@ pub fn keyed_hashes<T: IdBytes>(
     if chunk == 0 {
         return Err(Error::range("block_size must be at least 1"));
     }
-    let rows = Column::new(offsets, ids)?;
+    let rows = Csr::new(offsets, ids)?;
     let hashed: Vec<Vec<u64>> = (0..rows.len())
         .into_par_iter()
         .map(|i| keyed_chain(rows.list(i), chunk, key))
@@ -57,7 +39,7 @@ pub fn keyed_hashes<T: IdBytes>(
     Ok((ends, values))
 }
 
-fn keyed_chain<T: IdBytes>(row: &[T], chunk: usize, key: &[u8]) -> Vec<u64> {
+fn keyed_chain<T: Id>(row: &[T], chunk: usize, key: &[u8]) -> Vec<u64> {
     let mut parent = Vec::new();
     row.chunks(chunk)
         .map(|ids| {
@@ -66,7 +48,7 @@ fn keyed_chain<T: IdBytes>(row: &[T], chunk: usize, key: &[u8]) -> Vec<u64> {
             hasher.update(key);
             hasher.update(&parent);
             for &id in ids {
-                hasher.update(id.bytes());
+                hasher.update(id.widen().to_le_bytes());
             }
             let digest = hasher.finalize();
             parent = digest.to_vec();
@@ -83,21 +65,16 @@ fn keyed_chain<T: IdBytes>(row: &[T], chunk: usize, key: &[u8]) -> Vec<u64> {
 /// sharing tree have one key.
 ///
 /// # Errors
-/// [`Error::Shape`] if `offsets` are no offsets of `ids`, see [`Column::new`].
-pub fn tree_keys<T: IdBytes>(
-    offsets: &[u64],
-    ids: &[T],
-    head: usize,
-    seed: u64,
-) -> Result<Vec<u64>> {
-    let rows = Column::new(offsets, ids)?;
+/// [`Error::Shape`] if `offsets` are no offsets of `ids`, see [`Csr::new`].
+pub fn tree_keys<T: Id>(offsets: &[u64], ids: &[T], head: usize, seed: u64) -> Result<Vec<u64>> {
+    let rows = Csr::new(offsets, ids)?;
     Ok((0..rows.len())
         .into_par_iter()
         .map(|i| {
             let row = rows.list(i);
             let mut hasher = Xxh3::with_seed(seed);
             for &id in &row[..row.len().min(head)] {
-                hasher.update(&id.bytes());
+                hasher.update(&id.widen().to_le_bytes());
             }
             hasher.digest()
         })

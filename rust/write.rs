@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use crate::error::Result;
-use crate::forest::Column;
+use crate::trace::{Csr, Id};
 
 /// Each list of a CSR column as a JSON array, without spaces.
 ///
@@ -14,26 +14,23 @@ use crate::forest::Column;
 /// ```
 ///
 /// # Errors
-/// [`crate::Error::Shape`] if `offsets` are no offsets of `values`, see [`Column::new`].
-pub fn json_lists<T: Into<u64> + Copy + Sync>(
-    offsets: &[u64],
-    values: &[T],
-) -> Result<Vec<Vec<u8>>> {
-    let lists = Column::new(offsets, values)?;
+/// [`crate::Error::Shape`] if `offsets` are no offsets of `values`, see [`Csr::new`].
+pub fn json_lists<T: Id>(offsets: &[u64], values: &[T]) -> Result<Vec<Vec<u8>>> {
+    let lists = Csr::new(offsets, values)?;
     Ok((0..lists.len())
         .into_par_iter()
         .map(|i| json_list(lists.list(i)))
         .collect())
 }
 
-fn json_list<T: Into<u64> + Copy>(values: &[T]) -> Vec<u8> {
+fn json_list<T: Id>(values: &[T]) -> Vec<u8> {
     let mut text = Vec::with_capacity(2 + values.len() * 8);
     text.push(b'[');
     for (position, &value) in values.iter().enumerate() {
         if position > 0 {
             text.push(b',');
         }
-        push_decimal(&mut text, value.into());
+        push_decimal(&mut text, value.widen());
     }
     text.push(b']');
     text

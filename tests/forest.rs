@@ -3,9 +3,9 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use prefixsim::forest::{Column, Forest, Sequences};
 use prefixsim::replay::{Job, Policy, sweep};
-use prefixsim::{Error, Profile, Stop};
+use prefixsim::trace::{Csr, Trace};
+use prefixsim::{Error, Forest, Profile, Stop};
 use proptest::prelude::*;
 
 /// Prompts over two tokens: continuations, beginnings and repetitions of earlier ones, or new.
@@ -54,9 +54,14 @@ impl Case {
     }
 
     fn forest(&self, salt: Option<&[u32]>, session: Option<&[u32]>) -> Forest {
-        let prompts = Column::new(&self.offsets, &self.tokens).unwrap();
-        let sequences = Sequences::new(prompts, None, &self.lengths, 1, false).unwrap();
-        Forest::compile(&sequences, salt, session, &Stop::default()).unwrap()
+        let mut trace = Trace::new(Csr::new(&self.offsets, &self.tokens).unwrap());
+        if let Some(codes) = salt {
+            trace = trace.salt(codes).unwrap();
+        }
+        if let Some(codes) = session {
+            trace = trace.session(codes).unwrap();
+        }
+        Forest::compile(&trace, &Stop::default()).unwrap()
     }
 
     fn profile(&self, block_size: u32) -> Profile {
@@ -167,21 +172,13 @@ fn everything_stops_when_asked() {
         capacity: Some(2),
     };
     assert_eq!(sweep(&[job], &case.lengths, true, &stop).err(), stopped);
-    let column = Column::new(&case.offsets, &case.tokens).unwrap();
-    let sequences = Sequences::new(column, None, &case.lengths, 1, false).unwrap();
-    assert_eq!(
-        Forest::compile(&sequences, None, None, &stop).err(),
-        stopped
-    );
+    let trace = Trace::new(Csr::new(&case.offsets, &case.tokens).unwrap());
+    assert_eq!(Forest::compile(&trace, &stop).err(), stopped);
 }
 
 #[test]
 fn damaged_columns_are_refused() {
-    let refused = |offsets: &[u64]| {
-        Column::new(offsets, &[1u32, 2])
-            .err()
-            .map(|e| e.to_string())
-    };
+    let refused = |offsets: &[u64]| Csr::new(offsets, &[1u32, 2]).err().map(|e| e.to_string());
     assert!(refused(&[]).unwrap().contains("empty"));
     assert!(refused(&[0, 3]).unwrap().contains("there are 2 values"));
     assert!(

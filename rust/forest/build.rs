@@ -12,15 +12,17 @@
 //! hundreds of turns is thereby crossed in one step. No hash is ever trusted: every match is a
 //! comparison of the units themselves.
 
+use std::borrow::Cow;
+
 use rayon::prelude::*;
 
 use super::Forest;
 use super::draft::{Draft, Place};
 use super::number::number;
-use super::units::{Sequences, Unit};
 use crate::error::{Error, Result};
 use crate::forest::NONE;
 use crate::stop::Stop;
+use crate::trace::{Id, Trace};
 
 /// Requests that look for their prefixes at the same time.
 const BATCH: usize = 8192;
@@ -37,44 +39,25 @@ struct Entrant {
 impl Forest {
     /// Compiles the sequences of a trace.
     ///
-    /// `salt` holds an isolation code per request: sequences under different codes share nothing.
-    /// `session` holds a conversation code per request; it makes compiling faster and never changes
-    /// what the forest says.
-    ///
     /// # Errors
-    /// [`Error::Shape`] if columns have different lengths; [`Error::Range`] if the trace has 2^30
-    /// or more requests;
-    /// [`Error::Interrupted`] if asked to stop.
-    pub fn compile<T: Unit>(
-        sequences: &Sequences<'_, T>,
-        salt: Option<&[u32]>,
-        session: Option<&[u32]>,
-        stop: &Stop,
-    ) -> Result<Self> {
-        let requests = sequences.requests();
-        for (name, column) in [("salt", salt), ("session", session)] {
-            if let Some(codes) = column
-                && codes.len() != requests
-            {
-                return Err(Error::shape(format!(
-                    "{name}: {} rows, but {requests} prompts",
-                    codes.len()
-                )));
-            }
-        }
+    /// [`Error::Range`] if the trace has 2^30 or more requests; [`Error::Interrupted`] if asked to
+    /// stop.
+    pub fn compile<T: Id>(trace: &Trace<'_, T>, stop: &Stop) -> Result<Self> {
+        let requests = trace.requests();
         if requests >= 1 << 30 {
             return Err(Error::range("2^30 requests or more in one trace"));
         }
-        let root = |request: usize| salt.map_or(0, |codes| codes[request]);
-        let mut draft = Draft::new(sequences, salt.map_or(1, codes));
-        let mut latest = vec![NONE; session.map_or(0, codes) as usize];
+        let (salt, session) = (trace.salts().map(dense), trace.sessions().map(dense));
+        let root = |request: usize| salt.as_ref().map_or(0, |(codes, _)| codes[request]);
+        let mut draft = Draft::new(trace, salt.as_ref().map_or(1, |&(_, codes)| codes));
+        let mut latest = vec![NONE; session.as_ref().map_or(0, |&(_, codes)| codes) as usize];
         let mut prompt_node = vec![0; requests];
         let mut batch = Vec::with_capacity(BATCH);
         for start in (0..requests).step_by(BATCH) {
             stop.check()?;
             batch.clear();
             batch.extend((start..requests.min(start + BATCH)).map(|request| {
-                let earlier = session.map_or(NONE, |codes| {
+                let earlier = session.as_ref().map_or(NONE, |(codes, _)| {
                     std::mem::replace(&mut latest[codes[request] as usize], request as u32)
                 });
                 let usable = earlier != NONE && root(earlier as usize) == root(request);
@@ -102,20 +85,35 @@ impl Forest {
     }
 }
 
-/// How many codes a column of codes knows.
-fn codes(column: &[u32]) -> u32 {
-    column.iter().max().map_or(1, |&code| code + 1)
+/// The codes of a column, and a bound above all of them that is no larger than the number of rows:
+/// where the caller's codes go beyond it, they are numbered anew in the same order.
+fn dense(column: &[u32]) -> (Cow<'_, [u32]>, u32) {
+    let rows = column.len() as u32;
+    match column.iter().max() {
+        None => (column.into(), 1),
+        Some(&last) if last < rows => (column.into(), last + 1),
+        Some(_) => {
+            let mut known = column.to_vec();
+            known.sort_unstable();
+            known.dedup();
+            let codes = column
+                .iter()
+                .map(|code| known.partition_point(|other| other < code) as u32)
+                .collect();
+            (Cow::Owned(codes), known.len() as u32)
+        }
+    }
 }
 
 impl Entrant {
     /// Finds the longest prefix of `request` that is known before the batch.
-    fn look<T: Unit>(&mut self, draft: &Draft<'_, T>, request: usize, root: u32) {
+    fn look<T: Id>(&mut self, draft: &Draft<'_, T>, request: usize, root: u32) {
         let mut turn = None;
         if self.earlier != NONE {
             let earlier = self.earlier as usize;
-            let units = draft.sequences().common(request, earlier, 0);
+            let units = draft.trace().common(request, earlier, 0);
             let place = draft.on(self.earlier, units as u32, root);
-            if units == draft.sequences().len(earlier) {
+            if units == draft.trace().len(earlier) {
                 self.place = place;
                 return;
             }

@@ -2,9 +2,10 @@
 
 use rayon::prelude::*;
 
-use super::{Column, Forest};
+use super::Forest;
 use crate::error::Result;
 use crate::stop::Stop;
+use crate::trace::Csr;
 
 impl Forest {
     /// The ids that follow more than one prefix, each once, ascending.
@@ -17,7 +18,7 @@ impl Forest {
     ///
     /// # Panics
     /// If `prompts` is not the column the forest was compiled from.
-    pub fn unchained_ids(&self, prompts: &Column<'_, u64>, stop: &Stop) -> Result<Vec<u64>> {
+    pub fn unchained_ids(&self, prompts: &Csr<'_, u64>, stop: &Stop) -> Result<Vec<u64>> {
         let mut unchained = Vec::new();
         let mut ids: Vec<u64> = Vec::new();
         // Preorder: the nodes of one root are neighbours. Roots are their own parents.
@@ -52,17 +53,19 @@ fn take_repeated(ids: &mut Vec<u64>, repeated: &mut Vec<u64>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::forest::Sequences;
+    use crate::trace::Trace;
 
     fn unchained(rows: &[&[u64]], salt: Option<&[u32]>) -> Vec<u64> {
         let offsets: Vec<u64> = (0..=rows.len())
             .map(|n| rows[..n].iter().map(|row| row.len() as u64).sum())
             .collect();
         let values = rows.concat();
-        let lengths: Vec<u32> = rows.iter().map(|row| row.len() as u32).collect();
-        let prompts = Column::new(&offsets, &values).unwrap();
-        let sequences = Sequences::new(prompts, None, &lengths, 1, false).unwrap();
-        let forest = Forest::compile(&sequences, salt, None, &Stop::default()).unwrap();
+        let prompts = Csr::new(&offsets, &values).unwrap();
+        let mut trace = Trace::new(prompts);
+        if let Some(codes) = salt {
+            trace = trace.salt(codes).unwrap();
+        }
+        let forest = Forest::compile(&trace, &Stop::default()).unwrap();
         forest.unchained_ids(&prompts, &Stop::default()).unwrap()
     }
 

@@ -4,7 +4,7 @@ use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
 use super::NONE;
-use super::units::{Sequences, Unit};
+use crate::trace::{Id, Trace};
 
 /// In place of an only child: there are several, in the table.
 pub(super) const SEVERAL: u32 = NONE - 1;
@@ -19,7 +19,7 @@ pub(super) struct Node {
     pub end: u32,
     /// A request whose sequence passes through it.
     pub guide: u32,
-    /// [`Unit::fold`] of its first unit.
+    /// [`Id::fold`] of its first unit.
     pub first: u32,
     /// Its only child, [`NONE`] or [`SEVERAL`].
     pub child: u32,
@@ -55,7 +55,7 @@ impl Place {
 
 /// A tree that grows.
 pub(super) struct Draft<'a, T> {
-    sequences: &'a Sequences<'a, T>,
+    trace: &'a Trace<'a, T>,
     nodes: Vec<Node>,
     roots: u32,
     /// The children of nodes that have several, by parent and first unit.
@@ -75,8 +75,8 @@ fn hash_of(parent: u32, first: u32) -> u64 {
     (mixed ^ (mixed >> 29)).wrapping_mul(0xBF58_476D_1CE4_E5B9)
 }
 
-impl<'a, T: Unit> Draft<'a, T> {
-    pub fn new(sequences: &'a Sequences<'a, T>, roots: u32) -> Self {
+impl<'a, T: Id> Draft<'a, T> {
+    pub fn new(trace: &'a Trace<'a, T>, roots: u32) -> Self {
         let root = |parent| Node {
             parent,
             start: 0,
@@ -86,16 +86,16 @@ impl<'a, T: Unit> Draft<'a, T> {
             child: NONE,
         };
         Self {
-            sequences,
+            trace,
             nodes: (0..roots).map(root).collect(),
             roots,
             children: HashTable::new(),
-            last: Vec::with_capacity(sequences.requests()),
+            last: Vec::with_capacity(trace.requests()),
         }
     }
 
-    pub fn sequences(&self) -> &'a Sequences<'a, T> {
-        self.sequences
+    pub fn trace(&self) -> &'a Trace<'a, T> {
+        self.trace
     }
 
     /// Numbers of the roots: 0 and up.
@@ -120,16 +120,16 @@ impl<'a, T: Unit> Draft<'a, T> {
 
     /// Goes down from the end of `node`, which is on the path of `request`, as far as it goes.
     pub fn walk(&self, request: usize, node: u32) -> Place {
-        let length = self.sequences.len(request);
+        let length = self.trace.len(request);
         let mut place = Place::at(node, self.nodes[node as usize].end);
         let mut hops = 0;
         while (place.units as usize) < length
-            && let unit = self.sequences.get(request, place.units as usize)
+            && let unit = self.trace.id(request, place.units as usize)
             && let Some(child) = self.child(place.node, unit)
         {
             let guide = self.nodes[child as usize].guide as usize;
             let from = place.units as usize + 1;
-            place.units = self.sequences.common(request, guide, from) as u32;
+            place.units = self.trace.common(request, guide, from) as u32;
             place.node = self.between(child, self.last[guide], place.units);
             if hops < ENTRIES {
                 place.entries[hops] = child;
@@ -145,7 +145,7 @@ impl<'a, T: Unit> Draft<'a, T> {
     /// Inserts the sequence of the next request, which is known to lead to `place`; returns the node
     /// where its prompt ends.
     pub fn insert(&mut self, request: usize, root: u32, place: &Place) -> u32 {
-        let length = self.sequences.len(request);
+        let length = self.trace.len(request);
         let mut node = self.take(request, root, place);
         // Others may have come since the place was found.
         let further = self.walk(request, node);
@@ -154,7 +154,7 @@ impl<'a, T: Unit> Draft<'a, T> {
         }
         let depth = self.nodes[node as usize].end as usize;
         if depth < length {
-            let first = self.sequences.get(request, depth).fold();
+            let first = self.trace.id(request, depth).fold();
             node = self.push(Node {
                 parent: node,
                 start: depth as u32,
@@ -166,7 +166,7 @@ impl<'a, T: Unit> Draft<'a, T> {
             self.link(node);
         }
         self.last.push(node);
-        let prompt = self.sequences.prompt(request).len();
+        let prompt = self.trace.prompt(request).len();
         if prompt < length {
             return self.cut(node, root, prompt as u32);
         }
@@ -238,7 +238,7 @@ impl<'a, T: Unit> Draft<'a, T> {
         } else {
             above.child = upper;
         }
-        let first = self.sequences.get(lower.guide as usize, depth as usize);
+        let first = self.trace.id(lower.guide as usize, depth as usize);
         let lower = &mut self.nodes[node as usize];
         (lower.parent, lower.start, lower.first) = (upper, depth, first.fold());
         upper
@@ -287,7 +287,7 @@ impl<'a, T: Unit> Draft<'a, T> {
             } = self.nodes[child as usize];
             parent == node
                 && first == fold
-                && (T::FOLD_IS_EXACT || self.sequences.get(guide as usize, end as usize) == unit)
+                && (T::FOLD_IS_EXACT || self.trace.id(guide as usize, end as usize) == unit)
         };
         match child {
             NONE => None,

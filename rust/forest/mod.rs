@@ -12,11 +12,9 @@ mod losses;
 mod number;
 mod prefixes;
 mod session;
-mod units;
 
 pub use losses::SegmentLosses;
 pub use prefixes::SharedPrefixes;
-pub use units::{Column, Sequences, Unit, common_prefix};
 
 use crate::error::{Error, Result};
 
@@ -29,11 +27,10 @@ pub const NONE: u32 = u32::MAX;
 /// parent's heavy path. A root is its own parent and has depth 0.
 ///
 /// ```
-/// use prefixsim::{Stop, forest::{Column, Forest, Sequences}};
+/// use prefixsim::{Forest, Stop, trace::{Csr, Trace}};
 ///
-/// let prompts = Column::new(&[0, 3, 7], &[1u32, 2, 3, 1, 2, 3, 4])?;
-/// let sequences = Sequences::new(prompts, None, &[3, 4], 1, false)?;
-/// let forest = Forest::compile(&sequences, None, None, &Stop::default())?;
+/// let prompts = Csr::new(&[0, 3, 7], &[1u32, 2, 3, 1, 2, 3, 4])?;
+/// let forest = Forest::compile(&Trace::new(prompts), &Stop::default())?;
 /// assert_eq!(forest.nodes(), 3); // the root, 1 2 3, and 4 below it
 /// assert_eq!(forest.unique_blocks(2)?, 2);
 /// # Ok::<(), prefixsim::Error>(())

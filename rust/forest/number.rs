@@ -9,8 +9,8 @@
 
 use super::Forest;
 use super::draft::{Draft, Node, SEVERAL};
-use super::units::Unit;
 use crate::forest::NONE;
+use crate::trace::Id;
 
 /// Nodes in some preorder.
 struct Flat {
@@ -95,8 +95,8 @@ impl Flat {
 }
 
 /// Numbers the nodes of a draft and makes the forest of it.
-pub(super) fn number<T: Unit>(draft: Draft<'_, T>, mut prompt_node: Vec<u32>) -> Forest {
-    let sequences = draft.sequences();
+pub(super) fn number<T: Id>(draft: Draft<'_, T>, mut prompt_node: Vec<u32>) -> Forest {
+    let trace = draft.trace();
     let roots = draft.roots();
     let (mut nodes, children, mut last) = draft.finish();
     let flat = Flat::of(&mut nodes, children, roots);
@@ -125,13 +125,13 @@ pub(super) fn number<T: Unit>(draft: Draft<'_, T>, mut prompt_node: Vec<u32>) ->
     };
     renumber(&mut parent);
     renumber(&mut prompt_node);
-    let outputs = sequences.has_outputs();
+    let outputs = trace.has_outputs();
     if outputs {
         renumber(&mut last);
     }
     Forest::assemble(
-        sequences.unit(),
-        sequences.partial_blocks(),
+        trace.tokens_per_id(),
+        trace.partial_blocks(),
         parent,
         end,
         representative,

@@ -7,16 +7,17 @@
 //! curve or the clairvoyant reference is in the pieces; the tree is not looked at again.
 
 mod counts;
+mod next_uses;
 mod pieces;
 
 use std::sync::{Arc, OnceLock};
 
 pub use counts::Gaps;
+pub(crate) use next_uses::NextUses;
 use pieces::Pieces;
 
 use crate::error::{Error, Result};
 use crate::forest::Forest;
-use crate::replay::NextUses;
 use crate::stop::Stop;
 
 /// Requests between two looks at the stop flag.
@@ -35,11 +36,10 @@ pub struct Piece {
 ///
 /// ```
 /// use std::sync::Arc;
-/// use prefixsim::{Profile, Stop, forest::{Column, Forest, Sequences}};
+/// use prefixsim::{Forest, Profile, Stop, trace::{Csr, Trace}};
 ///
-/// let prompts = Column::new(&[0, 3, 7], &[1u32, 2, 3, 1, 2, 3, 4])?;
-/// let sequences = Sequences::new(prompts, None, &[3, 4], 1, false)?;
-/// let forest = Arc::new(Forest::compile(&sequences, None, None, &Stop::default())?);
+/// let prompts = Csr::new(&[0, 3, 7], &[1u32, 2, 3, 1, 2, 3, 4])?;
+/// let forest = Arc::new(Forest::compile(&Trace::new(prompts), &Stop::default())?);
 /// let profile = Profile::new(forest, 2, &[3, 4], &Stop::default())?;
 /// assert_eq!(profile.full_blocks(), [1, 2]);
 /// assert_eq!(profile.pieces(1)[0].last_use, 0);

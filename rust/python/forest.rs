@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1};
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use super::ids::Ids;
 use super::interrupt::interruptible;
 use super::profile::Profile;
 
-use crate::forest::{Column, Forest as Core, Sequences};
+use crate::forest::Forest as Core;
+use crate::trace::{Csr, Id, Trace};
 
 /// A column of `u32`, borrowed from `NumPy`.
 pub type Indices<'py> = PyReadonlyArray1<'py, u32>;
@@ -27,7 +29,7 @@ pub struct Forest(Arc<Core>);
 pub fn compile_forest(
     py: Python<'_>,
     offsets: PyReadonlyArray1<'_, u64>,
-    ids: Bound<'_, PyAny>,
+    ids: Ids<'_>,
     prompt_len: Indices<'_>,
     unit: u32,
     salt: Option<Indices<'_>>,
@@ -36,28 +38,60 @@ pub fn compile_forest(
     output_ids: Option<Indices<'_>>,
     partial_blocks: bool,
 ) -> PyResult<Forest> {
-    let offsets = offsets.as_slice()?;
-    let prompt_len = prompt_len.as_slice()?;
-    let salt = salt.as_ref().map(|s| s.as_slice()).transpose()?;
-    let session = session.as_ref().map(|s| s.as_slice()).transpose()?;
-    let outputs = match (&output_offsets, &output_ids) {
-        (Some(offsets), Some(ids)) => Some(Column::new(offsets.as_slice()?, ids.as_slice()?)?),
-        _ => None,
+    let columns = Columns {
+        offsets: offsets.as_slice()?,
+        tokens_per_id: unit,
+        prompt_len: prompt_len.as_slice()?,
+        partial_blocks,
+        salt: salt.as_ref().map(|s| s.as_slice()).transpose()?,
+        session: session.as_ref().map(|s| s.as_slice()).transpose()?,
     };
-    let forest = if let Ok(tokens) = ids.extract::<Indices<'_>>() {
-        let prompts = Column::new(offsets, tokens.as_slice()?)?;
-        let sequences = Sequences::new(prompts, outputs, prompt_len, unit, partial_blocks)?;
-        interruptible(py, |stop| Core::compile(&sequences, salt, session, stop))?
-    } else if let Ok(hashes) = ids.extract::<PyReadonlyArray1<'_, u64>>() {
-        let prompts = Column::new(offsets, hashes.as_slice()?)?;
-        let sequences = Sequences::new(prompts, None, prompt_len, unit, partial_blocks)?;
-        interruptible(py, |stop| Core::compile(&sequences, salt, session, stop))?
-    } else {
-        return Err(PyTypeError::new_err(
-            "ids: one-dimensional array of uint32 or uint64 needed",
-        ));
+    let forest = match &ids {
+        Ids::Tokens(tokens) => {
+            let mut trace = columns.trace(tokens.as_slice()?)?;
+            if let (Some(offsets), Some(ids)) = (&output_offsets, &output_ids) {
+                trace = trace.outputs(Csr::new(offsets.as_slice()?, ids.as_slice()?)?)?;
+            }
+            interruptible(py, |stop| Core::compile(&trace, stop))?
+        }
+        Ids::Hashes(_) if output_ids.is_some() => {
+            return Err(PyValueError::new_err(
+                "output_ids: outputs need prompts of token ids (uint32)",
+            ));
+        }
+        Ids::Hashes(hashes) => {
+            let trace = columns.trace(hashes.as_slice()?)?;
+            interruptible(py, |stop| Core::compile(&trace, stop))?
+        }
     };
     Ok(Forest(Arc::new(forest)))
+}
+
+/// The columns of a trace that do not depend on the width of its ids.
+struct Columns<'a> {
+    offsets: &'a [u64],
+    tokens_per_id: u32,
+    prompt_len: &'a [u32],
+    partial_blocks: bool,
+    salt: Option<&'a [u32]>,
+    session: Option<&'a [u32]>,
+}
+
+impl<'a> Columns<'a> {
+    fn trace<T: Id>(&self, ids: &'a [T]) -> crate::Result<Trace<'a, T>> {
+        let prompts = Csr::new(self.offsets, ids)?;
+        let mut trace = Trace::new(prompts).prompt_len(self.tokens_per_id, self.prompt_len)?;
+        if self.partial_blocks {
+            trace = trace.keep_partial_blocks();
+        }
+        if let Some(codes) = self.salt {
+            trace = trace.salt(codes)?;
+        }
+        if let Some(codes) = self.session {
+            trace = trace.session(codes)?;
+        }
+        Ok(trace)
+    }
 }
 
 #[pymethods]
@@ -184,7 +218,7 @@ impl Forest {
         offsets: PyReadonlyArray1<'py, u64>,
         ids: PyReadonlyArray1<'py, u64>,
     ) -> PyResult<Bound<'py, PyArray1<u64>>> {
-        let prompts = Column::new(offsets.as_slice()?, ids.as_slice()?)?;
+        let prompts = Csr::new(offsets.as_slice()?, ids.as_slice()?)?;
         let unchained = interruptible(py, |stop| self.0.unchained_ids(&prompts, stop))?;
         Ok(unchained.into_pyarray(py))
     }

@@ -7,7 +7,8 @@ use pyo3::types::PyDict;
 
 use super::forest::Indices;
 use super::interrupt::interruptible;
-use crate::replay::{Eviction, Job, Outcome, Policy, Residency, Weighted};
+use crate::replay::{Eviction, Job, Outcome, Policy};
+use crate::stats::{Residency, Weighted};
 
 /// A forest at one block size.
 #[pyclass(frozen, module = "prefixsim._core")]

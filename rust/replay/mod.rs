@@ -6,13 +6,12 @@ mod lru;
 mod residency;
 mod sweep;
 
-pub(crate) use clairvoyant::NextUses;
 pub use evicted::Eviction;
-pub use residency::{Residency, Weighted};
 pub use sweep::{Job, Policy, Totals, sweep};
 
 use crate::error::Result;
 use crate::profile::Profile;
+use crate::stats::Residency;
 use crate::stop::Stop;
 
 /// What a replay did, per request and in total.

@@ -8,37 +8,7 @@ use super::Observer;
 use crate::error::{Error, Result};
 use crate::forest::NONE;
 use crate::profile::Profile;
-
-/// Values, each as often as its weight says.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Weighted {
-    /// The values, in no particular order.
-    pub values: Vec<f64>,
-    /// How often each occurs.
-    pub weights: Vec<u64>,
-}
-
-impl Weighted {
-    pub(crate) fn add(&mut self, value: f64, weight: u32) {
-        if self.values.last() == Some(&value)
-            && let Some(last) = self.weights.last_mut()
-        {
-            *last += u64::from(weight);
-        } else {
-            self.values.push(value);
-            self.weights.push(u64::from(weight));
-        }
-    }
-}
-
-/// Times of evicted blocks, one value per eviction.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Residency {
-    /// Seconds from allocation to eviction.
-    pub lifetime: Weighted,
-    /// Seconds from the last use to eviction.
-    pub idle: Weighted,
-}
+use crate::stats::Residency;
 
 /// Blocks of a path up to `end`, from the end of the entry below, that came with `request`.
 #[derive(Clone, Copy)]

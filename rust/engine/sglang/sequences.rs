@@ -2,7 +2,7 @@
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::forest::common_prefix;
+use crate::trace::common_prefix;
 
 /// Token sequences, each under a number and in a namespace. A node of the tree stores no tokens, only
 /// which sequence passes through it and between which depths.

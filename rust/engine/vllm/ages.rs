@@ -4,7 +4,7 @@
 //! is taken, and is used when a lookup finds it.
 
 use super::Slot;
-use crate::replay::Residency;
+use crate::stats::Residency;
 
 /// Times of the slots of one pool, in seconds.
 #[derive(Debug, Clone, Default)]

@@ -3,7 +3,7 @@
 use super::ages::Ages;
 use super::{FreeQueue, KeyIndex, NULL_SLOT, Slot};
 use crate::error::{Error, Result};
-use crate::replay::Residency;
+use crate::stats::Residency;
 
 /// No duplicate: the slot holds no hashed block.
 const NIL: Slot = NULL_SLOT;

@@ -4,7 +4,7 @@ use super::block_pool::PoolEvent;
 use super::{BlockPool, KeyIndex, NULL_SLOT, Slot};
 use super::{ManagerConfig, Retention, SlidingWindow};
 use crate::error::{Error, Result};
-use crate::replay::Residency;
+use crate::stats::Residency;
 
 /// What the manager knows of one request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

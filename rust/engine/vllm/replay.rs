@@ -11,7 +11,7 @@ use super::block_manager::UNBOUNDED;
 use super::{Manager, ManagerConfig, Sequence, TableIndex};
 use crate::error::{Error, Result};
 use crate::hash::{Chain, Context, Xxh3Chain, Xxh3Key, chain_blocks};
-use crate::replay::Residency;
+use crate::stats::Residency;
 use crate::stop::Stop;
 
 /// Requests between two looks at the stop flag.
