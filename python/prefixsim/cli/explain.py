@@ -183,7 +183,7 @@ def _one(fall: Waterfall, request: str, model: str | None) -> RequestExplanation
 
 def _print_waterfall(fall: Waterfall, count: int) -> None:
     from prefixsim.cli._terminal import print_tables  # noqa: PLC0415
-    from prefixsim.explanations.tables import top_tables, waterfall_tables  # noqa: PLC0415
+    from prefixsim.explanations.waterfall import top_tables, waterfall_tables  # noqa: PLC0415
 
     if sys.stdout.isatty():
         _draw(fall)
@@ -195,7 +195,7 @@ def _draw(fall: Waterfall) -> None:
     from rich.console import Console  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    from prefixsim.explanations.tables import label  # noqa: PLC0415
+    from prefixsim.explanations.classes import label  # noqa: PLC0415
     from prefixsim.reports.draw import bar  # noqa: PLC0415
 
     console = Console()
@@ -215,7 +215,8 @@ def _draw(fall: Waterfall) -> None:
 
 def _print_request(explained: RequestExplanation) -> None:
     from prefixsim.cli._terminal import print_tables  # noqa: PLC0415
-    from prefixsim.explanations.tables import label, request_tables  # noqa: PLC0415
+    from prefixsim.explanations.classes import label  # noqa: PLC0415
+    from prefixsim.explanations.request import request_tables  # noqa: PLC0415
     from prefixsim.reports.draw import line_of  # noqa: PLC0415
 
     blocks = explained.blocks()

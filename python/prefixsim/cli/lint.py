@@ -42,8 +42,7 @@ def lint_command(  # noqa: PLR0917 - the parser passes options by name
 ) -> None:
     """Find what in the prompts keeps prefixes from being shared: times, ids, order, whitespace."""
     from prefixsim.cli._terminal import print_tables, reading, working  # noqa: PLC0415
-    from prefixsim.explanations.lint import lint  # noqa: PLC0415
-    from prefixsim.explanations.tables import lint_tables  # noqa: PLC0415
+    from prefixsim.explanations.lint import lint, lint_tables  # noqa: PLC0415
     from prefixsim.forest import compile as compile_trace  # noqa: PLC0415
     from prefixsim.formats import read_trace  # noqa: PLC0415
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,12 +19,11 @@ from prefixsim.errors import InputError
 from prefixsim.explanations._kinds import ADVICE, Kind, kind_of, slot_of
 from prefixsim.explanations._resync import ENOUGH, Gap, gaps_between
 from prefixsim.explanations.top import name_of
+from prefixsim.forest import Forest
+from prefixsim.table import Table, html, written
+from prefixsim.trace import Trace
 
-if TYPE_CHECKING:
-    from prefixsim.forest import Forest
-    from prefixsim.trace import Trace
-
-__all__ = ["Example", "Finding", "Lint", "lint"]
+__all__ = ["Example", "Finding", "Lint", "lint", "lint_tables"]
 
 MAX_REQUESTS = 20_000
 """Requests looked at; of a longer trace, every so many."""
@@ -139,9 +138,6 @@ class Lint:
         }
 
     def _repr_html_(self) -> str:
-        from prefixsim.explanations.tables import lint_tables  # noqa: PLC0415
-        from prefixsim.table import html  # noqa: PLC0415
-
         return html(lint_tables(self))
 
 
@@ -322,3 +318,36 @@ def _described(
             slot = slot_of(lead)
     names = (name_of(trace, row), name_of(trace, other))
     return (kind, slot), Example(*names, a, before, mine, yours, after)
+
+
+def lint_tables(lint: Lint) -> list[Table]:
+    """Return what a lint found, and its examples."""
+    if not lint.findings:
+        verdict = (
+            f"nothing found in {lint.looked_at:,} requests" if lint.looked_at else "not looked at"
+        )
+        return [Table(f"prompt lint: {verdict}", [""], [[note] for note in lint.notes])]
+    rows, notes = [], []
+    for f in lint.findings:
+        hourly = "-" if f.tokens_per_hour is None else written(f.tokens_per_hour, "count")
+        rows.append(
+            [f.kind, f"…{f.slot}", written(f.requests, "count"), written(f.tokens, "count"), hourly,
+             written(f.share, "rate")]
+        )  # fmt: skip
+        notes.append(f.advice)
+    header = ["kind", "behind", "requests", "tokens lost", "per hour", "of the prompts"]
+    title = f"prompt lint: {len(lint.findings)} findings in {lint.looked_at:,} requests"
+    tables = [Table("; ".join([title, *lint.notes]), header, rows, notes, words=2)]
+    examples = [
+        [f.kind, example.request, example.other, f"{example.at:,}", _shortened(example.here),
+         _shortened(example.there)]
+        for f in lint.findings
+        for example in f.examples
+    ]  # fmt: skip
+    header = ["example", "request", "earlier", "at token", "has", "the earlier has"]
+    return [*tables, Table("", header, examples, words=6)]
+
+
+def _shortened(text: str, most: int = 40) -> str:
+    shown = repr(text)
+    return shown if len(shown) <= most else f"{shown[:most]}…"

@@ -6,14 +6,11 @@ Nothing here is an estimate. Remedies of different classes overlap, so their gai
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from prefixsim.explanations.waterfall import usable_blocks
-
-if TYPE_CHECKING:
-    from prefixsim.explanations.waterfall import Waterfall
+from prefixsim.explanations.losses import Losses, usable_blocks
 
 __all__ = ["Remedy", "remedies"]
 
@@ -55,45 +52,45 @@ class Remedy:
         }
 
 
-def remedies(waterfall: Waterfall) -> list[Remedy]:
+def remedies(losses: Losses) -> list[Remedy]:
     """Replay with what could recover each class that lost something."""
-    lost = {name for name, tokens in waterfall.totals.items() if tokens and name != "hit"}
-    trials = _Trials(waterfall)
+    lost = {name for name, tokens in losses.totals.items() if tokens and name != "hit"}
+    trials = _Trials(losses)
     found: list[Remedy] = []
-    if "cold" in lost and _outputs_left_out(waterfall):
+    if "cold" in lost and _outputs_left_out(losses):
         found.append(trials.run(("cold",), "cache the outputs too", {"cache_outputs": True}))
     if "isolated" in lost:
         found.append(trials.run(("isolated",), "share between salts", {"salt": None}))
     if lost & {"rounding", "last_token"}:
-        found += _block_sizes(waterfall, trials)
+        found += _block_sizes(losses, trials)
     if lost & {"in_flight", "preempted"}:
         found.append(trials.in_order(("in_flight", "preempted")))
     if "evicted" in lost:
-        found += _capacities(waterfall, trials)
-        policy = waterfall.evicted_policy
-        hit = waterfall.totals["hit"] + policy
+        found += _capacities(losses, trials)
+        policy = losses.evicted_policy
+        hit = losses.totals["hit"] + policy
         found.append(
             Remedy(("evicted",), "the best possible policy", {"policy": "clairvoyant"}, hit, policy)
         )
     return found
 
 
-def _outputs_left_out(waterfall: Waterfall) -> bool:
-    trace = waterfall.trace
+def _outputs_left_out(losses: Losses) -> bool:
+    trace = losses.trace
     return (
         trace.kind == "tokens"
         and trace.outputs is not None
-        and not waterfall.result.config["cache_outputs"]
+        and not losses.result.config["cache_outputs"]
     )
 
 
 class _Trials:
     """Replays of one trace with one thing changed at a time."""
 
-    def __init__(self, waterfall: Waterfall) -> None:
-        self._result = waterfall.result
-        self._before = waterfall.totals["hit"]
-        self._start = waterfall.start
+    def __init__(self, losses: Losses) -> None:
+        self._result = losses.result
+        self._before = losses.totals["hit"]
+        self._start = losses.start
 
     def run(self, classes: tuple[str, ...], change: str, settings: dict[str, Any]) -> Remedy:
         trace = self._result.trace
@@ -118,9 +115,9 @@ class _Trials:
         return Remedy(classes, change, {"engine": "lru"}, total, total - self._before)
 
 
-def _block_sizes(waterfall: Waterfall, trials: _Trials) -> list[Remedy]:
+def _block_sizes(losses: Losses, trials: _Trials) -> list[Remedy]:
     """Smaller blocks, the cache as large in tokens as before."""
-    config, unit = waterfall.result.config, waterfall.trace.id_block_size
+    config, unit = losses.result.config, losses.trace.id_block_size
     size: int = config["block_size"]
     if config["partial_blocks"]:
         return []
@@ -142,9 +139,9 @@ def _block_sizes(waterfall: Waterfall, trials: _Trials) -> list[Remedy]:
     return found
 
 
-def _capacities(waterfall: Waterfall, trials: _Trials) -> list[Remedy]:
+def _capacities(losses: Losses, trials: _Trials) -> list[Remedy]:
     """More blocks: those that bring back half, 90 % and all of the evicted, for the ideal cache."""
-    result, config = waterfall.result, waterfall.result.config
+    result, config = losses.result, losses.result.config
     blocks: int | None = config["num_blocks"]
     if blocks is None:
         return []

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from prefixsim._core import Profile
 from prefixsim.errors import InputError
+from prefixsim.explanations.classes import ALONG, MEANINGS, label
+from prefixsim.explanations.losses import usable_blocks
 from prefixsim.explanations.top import name_of
-from prefixsim.explanations.waterfall import ALONG, usable_blocks
+from prefixsim.explanations.waterfall import Waterfall
+from prefixsim.forest import Forest
+from prefixsim.table import Table, html, written
+from prefixsim.trace import Trace
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from prefixsim._core import Profile
-    from prefixsim.explanations.waterfall import Waterfall
-    from prefixsim.forest import Forest
-    from prefixsim.trace import Trace
-
-__all__ = ["Divergence", "RequestExplanation", "Stretch", "explain_request", "find_request"]
+__all__ = [
+    "Divergence",
+    "RequestExplanation",
+    "Stretch",
+    "explain_request",
+    "find_request",
+    "request_tables",
+]
 
 CONTEXT = 16
 """Tokens shown before the place where two prompts part, and twice as many after it."""
@@ -141,9 +147,6 @@ class RequestExplanation:
         return found
 
     def _repr_html_(self) -> str:
-        from prefixsim.explanations.tables import request_tables  # noqa: PLC0415
-        from prefixsim.table import html  # noqa: PLC0415
-
         return html(request_tables(self))
 
 
@@ -289,3 +292,48 @@ def _sequence(forest: Forest, row: int) -> Any:
     if not forest.outputs or trace.outputs is None:
         return prompt
     return np.concatenate([prompt, trace.outputs[row]])
+
+
+def request_tables(explanation: RequestExplanation) -> list[Table]:
+    """Return the stretches of one request, and where it parts from others."""
+    trace, row = explanation.trace, explanation.row
+    rows = [
+        [f"{s.start:,}-{s.end:,}", label(s.name), written(s.end - s.start, "count")]
+        for s in explanation.stretches
+    ]
+    fates = [_fate(trace, s) for s in explanation.stretches]
+    session = ""
+    if trace.session is not None:
+        session = f", session {trace.session.names[trace.session.codes[row]]}"
+    title = (
+        f"request {name_of(trace, row)} at {trace.timestamp[row]:,.3f} s{session}: "
+        f"{trace.prompt_len[row]:,} prompt tokens in blocks of {explanation.block_size}"
+    )
+    tables = [Table(title, ["tokens", "class", "count"], rows, fates, words=2)]
+    d = explanation.divergence
+    if d is not None:
+        lines = [["at token", f"{d.at:,}"], ["from request", name_of(trace, d.other)]]
+        if d.here is not None:
+            lines += [
+                ["in common", f"…{d.before!r}"],
+                ["this prompt", f"{d.here!r}…"],
+                ["the earlier one", f"{d.there!r}…"],
+            ]
+        tables.append(
+            Table("where it parts from the closest earlier request", ["", ""], lines, words=2)
+        )
+    return tables
+
+
+def _fate(trace: Trace, stretch: Stretch) -> str:
+    if stretch.source is None:
+        return MEANINGS["cold"]
+    fate = (
+        f"last used by {name_of(trace, stretch.source)} at {trace.timestamp[stretch.source]:,.3f} s"
+    )
+    if stretch.evicted_by is not None:
+        by, at = name_of(trace, stretch.evicted_by), trace.timestamp[stretch.evicted_by]
+        fate += f", evicted for {by} at {at:,.3f} s"
+    if stretch.never_kept:
+        fate += ", never kept: longer than the cache"
+    return fate

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from prefixsim.trace import Codes
-
-if TYPE_CHECKING:
-    from prefixsim.explanations.waterfall import Waterfall
-    from prefixsim.trace import Trace
+from prefixsim.explanations.losses import Losses
+from prefixsim.trace import Codes, Trace
 
 __all__ = ["Loser", "Top", "name_of", "top"]
 
@@ -75,25 +72,25 @@ def name_of(trace: Trace, request: int) -> str:
     return str(request) if trace.request_id is None else trace.request_id[request]
 
 
-def top(waterfall: Waterfall, name: str, count: int = 10) -> Top:
+def top(losses: Losses, name: str, count: int = 10) -> Top:
     """Return who loses most in a class.
 
     Parameters
     ----------
-    waterfall : Waterfall
+    losses : Losses
     name : str
         The class.
     count : int, optional
         Rows of each list.
     """
-    trace = waterfall.trace
-    start, end = waterfall.stretch(name)
+    trace = losses.trace
+    start, end = losses.stretch(name)
     lost = (end - start).astype(np.int64)
     order = np.argsort(-lost, kind="stable")[:count]
     requests = [
         Loser(name_of(trace, int(i)), int(lost[i]), 1, int(i)) for i in order if lost[i] > 0
     ]
-    found = waterfall.open_forest._core.segment_losses(start, end, count)
+    found = losses.open_forest._core.segment_losses(start, end, count)
     columns = ("start", "end", "tokens", "requests", "example")
     prefixes = [
         Loser(f"tokens {a:,}-{b:,} of {name_of(trace, example)}", tokens, n, example)

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from prefixsim.charts.theme import GREY, PALETTE
-from prefixsim.explanations.waterfall import Waterfall, usable_blocks
+from prefixsim.explanations.losses import usable_blocks
+from prefixsim.explanations.waterfall import Waterfall
 from prefixsim.table import Table, written
 
 if TYPE_CHECKING:

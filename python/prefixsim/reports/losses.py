@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from prefixsim.charts.theme import INK
-from prefixsim.explanations.tables import label
-from prefixsim.explanations.waterfall import CLASSES, MEANINGS, Waterfall
+from prefixsim.explanations.classes import CLASSES, MEANINGS, label
+from prefixsim.explanations.waterfall import Waterfall
 from prefixsim.reports.figures import Figure, Run, Spec, of
 from prefixsim.table import Table, written
 

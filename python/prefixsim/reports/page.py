@@ -16,8 +16,9 @@ from prefixsim._extras import require
 from prefixsim._files import atomic_write
 from prefixsim._json import plain
 from prefixsim.errors import InputError
-from prefixsim.explanations.tables import label, lint_tables, remedy_tables, top_tables
-from prefixsim.explanations.waterfall import CLASSES, MEANINGS
+from prefixsim.explanations.classes import CLASSES, MEANINGS, label
+from prefixsim.explanations.lint import lint_tables
+from prefixsim.explanations.waterfall import remedy_tables, top_tables
 from prefixsim.reports import distributions as dist
 from prefixsim.reports.capacities import block_sizes, hit_curve
 from prefixsim.reports.figures import Figure, Run, capacity_words

@@ -177,7 +177,7 @@ class Result:
         )
 
     def waterfall(self) -> Waterfall:
-        """Tell why each prompt token was hit or lost; see :func:`prefixsim.explanations.waterfall`."""
+        """Tell why each prompt token was hit or lost; see :func:`prefixsim.explain`."""
         from prefixsim.explanations import waterfall  # noqa: PLC0415
 
         return waterfall(self)

@@ -1,0 +1,210 @@
+"""Each prompt token of a replay in exactly one class.
+
+Along a prompt the classes are stretches, in the order of :class:`LossClass`. Their borders are
+lengths that the forest and the outcome give exactly, so the classes add up by construction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from prefixsim.errors import InputError
+from prefixsim.explanations.classes import ALONG, CLASSES
+from prefixsim.forest import Forest
+from prefixsim.forest import compile as compile_trace
+from prefixsim.study.result import Result
+from prefixsim.trace import Trace
+
+__all__ = ["Losses", "class_edges", "usable_blocks"]
+
+U32 = npt.NDArray[np.uint32]
+
+PREEMPTED = "preempted_tokens"
+"""Column of an outcome, for engines that know it; see :func:`class_edges`."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Losses:
+    """Each prompt token of a replay in one class.
+
+    Attributes
+    ----------
+    result : Result
+        The replay that is explained.
+    edges : ndarray of uint32, shape (requests, 9)
+        Class ``ALONG[k]`` of request ``i`` are the tokens ``edges[i, k]:edges[i, k + 1]`` of its
+        prompt; warm-up included.
+    open_forest : Forest
+        Of the same trace without salts, in the finest blocks its ids allow.
+    """
+
+    result: Result
+    edges: npt.NDArray[np.uint32]
+    open_forest: Forest
+
+    @property
+    def trace(self) -> Trace:
+        """The trace that was replayed."""
+        return self.result.trace
+
+    @property
+    def start(self) -> int:
+        """The first request that counts; those before warm the cache up."""
+        return self.result.metrics.start
+
+    def __len__(self) -> int:
+        return len(self.edges)
+
+    def tokens(self, name: str) -> U32:
+        """Return the tokens of a class, per request of the trace."""
+        k = ALONG.index(name)
+        return self.edges[:, k + 1] - self.edges[:, k]
+
+    def stretch(self, name: str) -> tuple[U32, U32]:
+        """Return where a class starts and ends in each prompt; nowhere in warm-up."""
+        k = ALONG.index(name)
+        start, end = self.edges[:, k].copy(), self.edges[:, k + 1].copy()
+        start[: self.start] = end[: self.start] = 0
+        return start, end
+
+    @cached_property
+    def prompt_tokens(self) -> int:
+        """Prompt tokens of the requests that count."""
+        return int(self.trace.prompt_len[self.start :].sum(dtype=np.uint64))
+
+    @cached_property
+    def totals(self) -> dict[str, int]:
+        """Tokens of each class over the requests that count, by name, in the order of reports."""
+        edges = self.edges[self.start :]
+        sums = edges.sum(axis=0, dtype=np.uint64).astype(object)
+        tokens = dict(zip(ALONG, np.diff(sums), strict=True))
+        return {name: int(tokens[name]) for name in CLASSES}
+
+    @cached_property
+    def evicted_capacity(self) -> int:
+        """Evicted tokens that no policy could have kept in this capacity.
+
+        What the clairvoyant policy loses at the same capacity against an infinite cache; over all
+        requests that count, it cannot be told for a single one.
+        """
+        evicted = self.totals["evicted"]
+        blocks = usable_blocks(self.result.config)
+        if not evicted or blocks is None:
+            return 0
+        metrics, config = self.result.metrics, self.result.config
+        rule = config["last_token_rule"]
+        best = metrics.profile.clairvoyant(blocks, last_token_rule=rule)["hit_blocks"]
+        most = metrics.profile.lru(None, last_token_rule=rule)["hit_blocks"]
+        size = metrics.block_size
+        lost = _in_tokens(most, size, self.trace) - _in_tokens(best, size, self.trace)
+        return min(evicted, int(lost[self.start :].sum(dtype=np.uint64)))
+
+    @property
+    def evicted_policy(self) -> int:
+        """Evicted tokens that the clairvoyant policy would still have had in this capacity."""
+        return self.totals["evicted"] - self.evicted_capacity
+
+
+def usable_blocks(config: Mapping[str, Any]) -> int | None:
+    """Return how many blocks a replay's cache can hold; ``None``: as many as there are.
+
+    Engines after vLLM count one block more, the null block, which is never used.
+    """
+    blocks: int | None = config["num_blocks"]
+    if blocks is None or config["engine"] == "lru":
+        return blocks
+    return max(1, blocks - 1)
+
+
+def _in_tokens(blocks: U32, block_size: int, trace: Trace) -> U32:
+    """Tokens of leading blocks; a kept partial block holds only the tokens there are."""
+    reached = blocks.astype(np.uint64) * np.uint64(block_size)
+    tokens: U32 = np.minimum(reached, trace.prompt_len).astype(np.uint32)
+    return tokens
+
+
+def class_edges(result: Result) -> tuple[U32, Forest]:
+    """Return where the classes lie in each prompt.
+
+    Returns
+    -------
+    edges : ndarray of uint32, shape (requests, 9)
+        Class ``ALONG[k]`` of request ``i`` are the tokens ``edges[i, k]:edges[i, k + 1]``.
+    open_forest : Forest
+        Of the same trace without salts, in the finest blocks its ids allow.
+
+    Raises
+    ------
+    InputError
+        If prefix caching was off, or the outcome hits tokens that no earlier request had.
+    """
+    metrics, config, trace = result.metrics, result.config, result.trace
+    if not config["enable_caching"]:
+        msg = f"{trace.name}: prefix caching is off, so every token is computed for that reason"
+        raise InputError(msg)
+    size, prompt = metrics.block_size, trace.prompt_len
+    own = _shared(_finest(metrics.forest), trace)
+    open_forest = _open(metrics.forest)
+    anyone = own if open_forest is metrics.forest else _shared(open_forest, trace)
+    profile = metrics.profile
+    reusable = _in_tokens(profile.reusable_blocks, size, trace)
+    ceiling = reusable
+    if config["last_token_rule"]:
+        most = np.where(prompt > 0, prompt - np.uint32(1), prompt) // np.uint32(size)
+        ceiling = np.minimum(reusable, most * np.uint32(size))
+    outcome = result.outcome
+    hit = outcome.hit_tokens
+    available = np.minimum(ceiling, _available(result, ceiling)).astype(np.uint32)
+    available = np.maximum(available, hit)
+    again = np.minimum(outcome.columns.get(PREEMPTED, np.uint32(0)), hit).astype(np.uint32)
+    nothing = np.zeros_like(prompt)
+    edges = np.stack(
+        [nothing, hit - again, hit, available, ceiling, reusable, own, anyone, prompt], axis=1
+    )
+    if np.any(edges[:, 1:] < edges[:, :-1]):
+        bad = int(np.flatnonzero(np.any(edges[:, 1:] < edges[:, :-1], axis=1))[0])
+        msg = (
+            f"{trace.name}: request {bad} hits {int(hit[bad])} tokens, but an infinite cache has "
+            f"only {int(ceiling[bad])} of them; does the engine cache outputs?"
+        )
+        raise InputError(msg)
+    return edges, open_forest
+
+
+def _available(result: Result, ceiling: U32) -> U32:
+    """Tokens that an infinite cache of the same kind would have served at the same time."""
+    columns = result.outcome.columns
+    if "admit_step" not in columns:
+        return ceiling
+    if result.config["num_blocks"] is None:
+        return result.outcome.hit_tokens
+    return result.again(num_blocks=None).outcome.hit_tokens
+
+
+def _finest(forest: Forest) -> Forest:
+    """Return a forest that knows all ids of the trace: the last may stand for fewer tokens."""
+    if forest.trace.kind == "hashes" and not forest.partial_blocks:
+        return compile_trace(forest.trace, partial_blocks=True)
+    return forest
+
+
+def _open(forest: Forest) -> Forest:
+    """Return a forest that knows all ids and no salts; the same one if it is that."""
+    trace = forest.trace
+    salted = trace.salt is not None and len(np.unique(trace.salt.codes)) > 1
+    if not salted:
+        return _finest(forest)
+    kept = trace.kind == "hashes"
+    return compile_trace(trace.replace(salt=None), outputs=forest.outputs, partial_blocks=kept)
+
+
+def _shared(forest: Forest, trace: Trace) -> U32:
+    """Tokens that each prompt has in common with any earlier request, from the start."""
+    unit = trace.id_block_size
+    return _in_tokens(forest.profile(unit).reusable_blocks, unit, trace)
