@@ -278,3 +278,22 @@ def test_first_hundred_sharegpt_conversations(shared: Path, tokenization: Any, j
         share = hits * record["block"] / np.maximum(1, trace.prompt_len)
         assert share.mean() == pytest.approx(record["sharing"]["mean"], abs=1e-9)
         assert np.median(share) == pytest.approx(record["sharing"]["median"], abs=1e-9)
+
+
+def test_first_turns_alone_make_the_single_turn_trace(tmp_path: Path) -> None:
+    every = build(max_conversations=30)
+    first = build(max_conversations=30, turns="first", output_dir=tmp_path)
+    assert first.summary["config"]["turns"] == "first"
+    assert every.summary["config"]["turns"] == "every"
+    assert first.single.turn is not None and every.single.turn is not None
+    kept = np.flatnonzero(every.single.turn == 0)
+    assert 0 < len(kept) < len(every.single)
+    assert first.single.digest == every.single.take(kept).digest
+    assert first.multi.digest == every.multi.digest
+    counts = [first.summary["traces"][kind]["requests"] for kind in ("single_turn", "multi_turn")]
+    assert counts == [30, len(every.multi)]
+
+
+def test_turns_are_checked() -> None:
+    with pytest.raises(InputError, match="unknown turns 'last', choose one of every, first"):
+        build(turns="last")

@@ -53,8 +53,8 @@ def save(
             data = vlc.vegalite_to_svg(spec, vl_version=version)
         elif kind == "html":
             masked = spec.replace("<", _LESS_THAN)  # a label must not end the page's script
-            data = vlc.vegalite_to_html(masked, vl_version=version, bundle=True)
-            data = data.replace(_LESS_THAN, "\\u003c")
+            page: str = vlc.vegalite_to_html(masked, vl_version=version, bundle=True)
+            data = page.replace(_LESS_THAN, "\\u003c")
         else:
             data = spec
         atomic_write(target, data)

@@ -32,9 +32,10 @@ from prefixsim.traffic.counts import ConversationCounts, KindCounts
 from prefixsim.traffic.sessions import Session, SessionEncoder, TextSession
 from prefixsim.traffic.trace_writers import Memory, Sink, Turn, Writer
 
-__all__ = ["BuiltTraces", "OutputFormat", "build_traces"]
+__all__ = ["BuiltTraces", "OutputFormat", "SingleTurns", "build_traces"]
 
 OutputFormat = Literal["jsonl", "parquet"]
+SingleTurns = Literal["every", "first"]
 KINDS = ("single_turn", "multi_turn")
 
 _BATCH_CONVERSATIONS = 512
@@ -92,6 +93,7 @@ def build_traces(
     think_time: float = 10.0,
     time_per_token: float = 0.02,
     sequential: bool = False,
+    turns: SingleTurns = "every",
     seed: int = 0,
     data_format: str | None = None,
     skip_bad_rows: bool = False,
@@ -104,7 +106,8 @@ def build_traces(
 
     Every user message is one request. Its single-turn prompt is that message alone; its multi-turn
     prompt is everything in the conversation up to and including it, system messages and a leading
-    assistant message too.
+    assistant message too. With ``turns="first"`` the single-turn trace holds only the first request
+    of each conversation; the multi-turn trace, and all times, stay as they are.
 
     Parameters
     ----------
@@ -125,6 +128,8 @@ def build_traces(
         arrival times depend on, are then estimates of one token for four bytes.
     arrival_rate, think_time, time_per_token, sequential, seed
         See :class:`prefixsim.traffic.arrivals.Arrivals`.
+    turns : {"every", "first"}
+        The user turns of a conversation that are requests of the single-turn trace.
     data_format : {"sharegpt", "openai", "wildchat"}, optional
     skip_bad_rows : bool
     output_format : {"jsonl", "parquet"}
@@ -152,7 +157,7 @@ def build_traces(
     True
     """
     arrivals = Arrivals(arrival_rate, think_time, time_per_token, sequential, seed)
-    _check_options(block_size, max_conversations, output_format)
+    _check_options(block_size, max_conversations, output_format, turns)
     limit = max_conversations or None
     reader = _open_data(data, data_format, skip_bad_rows, limit, seed)
     tokenizer = ChatTokenizer(model, cache_dir) if not text or template == "chat" else None
@@ -167,9 +172,10 @@ def build_traces(
         "text": text,
         "max_conversations": limit,
         "arrivals": arrivals.config(),
+        "turns": turns,
         "block_size": block_size,
     }
-    run = _Run(reader, encoder, ArrivalClock(arrivals), text=text, progress=progress)
+    run = _Run(reader, encoder, ArrivalClock(arrivals), text=text, turns=turns, progress=progress)
     folder = None if output_dir is None else Path(output_dir)
     files: dict[str, Path] = {}
     with ExitStack() as stack:
@@ -222,7 +228,9 @@ def _sharing_ceiling(
     }
 
 
-def _check_options(block_size: int, max_conversations: int | None, output_format: str) -> None:
+def _check_options(
+    block_size: int, max_conversations: int | None, output_format: str, turns: str
+) -> None:
     if block_size < 1:
         msg = f"block size {block_size} is not usable, give a number of tokens above 0"
         raise InputError(msg)
@@ -231,6 +239,9 @@ def _check_options(block_size: int, max_conversations: int | None, output_format
         raise InputError(msg)
     if output_format not in get_args(OutputFormat):
         msg = f"unknown output format '{output_format}', choose one of jsonl, parquet"
+        raise InputError(msg)
+    if turns not in get_args(SingleTurns):
+        msg = f"unknown turns '{turns}', choose one of every, first"
         raise InputError(msg)
 
 
@@ -260,12 +271,14 @@ class _Run:
         clock: ArrivalClock,
         *,
         text: bool,
+        turns: SingleTurns,
         progress: Callable[[int, tuple[int, int] | None], None] | None,
     ) -> None:
         self.reader = reader
         self.encoder = encoder
         self.clock = clock
         self.text = text
+        self.turns = turns
         self.progress = progress
         self.counts = ConversationCounts()
 
@@ -288,10 +301,11 @@ class _Run:
             msg = f"{self.reader.name}: no conversation has a user message ({facts})"
             raise InputError(msg)
 
-    @staticmethod
-    def _emit(turn: Turn, sinks: Sequence[Sink]) -> None:
-        for sink, prompt in zip(sinks, turn.prompts, strict=True):
-            sink.add(turn, prompt)
+    def _emit(self, turn: Turn, sinks: Sequence[Sink]) -> None:
+        single, multi = zip(sinks, turn.prompts, strict=True)
+        if self.turns == "every" or turn.turn == 0:
+            single[0].add(turn, single[1])
+        multi[0].add(turn, multi[1])
 
     def _sessions(self) -> Iterator[Session] | Iterator[TextSession]:
         for batch in self._batches():
