@@ -11,6 +11,7 @@
 //! * [`curve`]: the LRU cache at every capacity, in one pass;
 //! * [`hash`]: chained hashes of full blocks;
 //! * [`engine`]: the rules by which servers decide hits, allocation and eviction;
+//! * [`serving`]: what simulated servers share: a clock, arrivals, latency, what is recorded;
 //! * [`generate`]: columns of synthetic workloads;
 //! * [`stats`]: summaries of weighted values;
 //! * [`error`] and [`stop`]: the one error type, and the flag that ends a long computation.
@@ -27,6 +28,7 @@ pub mod profile;
 mod python;
 pub mod read;
 pub mod replay;
+pub mod serving;
 pub mod stats;
 pub mod stop;
 pub mod trace;

@@ -6,10 +6,9 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyInt, PyString};
 
-use crate::engine::vllm::{
-    Allocation, BlockManager, CacheStats, KeyIndex, ManagerConfig, PoolEvent, Slot, TableIndex,
-};
+use crate::engine::vllm::{Allocation, BlockManager, KeyIndex, ManagerConfig, Slot, TableIndex};
 use crate::hash::{Chain, Context};
+use crate::serving::{CacheEvent, CacheStats};
 
 /// Requests go by `int` or `str`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -174,9 +173,9 @@ where
         let events = Manager::take_events(self);
         let bytes = |key: &C::Key| self.chain().bytes(key).into_owned();
         let convert = |event| match event {
-            PoolEvent::Stored { keys, .. } => ("BlockStored", keys.iter().map(bytes).collect()),
-            PoolEvent::Removed { key, .. } => ("BlockRemoved", vec![bytes(&key)]),
-            PoolEvent::Cleared => ("AllBlocksCleared", Vec::new()),
+            CacheEvent::Stored { keys, .. } => ("BlockStored", keys.iter().map(bytes).collect()),
+            CacheEvent::Removed { key, .. } => ("BlockRemoved", vec![bytes(&key)]),
+            CacheEvent::Cleared => ("AllBlocksCleared", Vec::new()),
         };
         events.into_iter().map(convert).collect()
     }

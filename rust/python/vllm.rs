@@ -10,9 +10,9 @@ use super::hash::positive;
 use super::interrupt::interruptible;
 use crate::engine::vllm::replay::{Ids, Prompts};
 use crate::engine::vllm::{
-    Arrivals, Latency, Linear, ManagerConfig, Recording, SchedulerConfig, Simulation,
-    SimulationConfig, Workload, simulate,
+    ManagerConfig, Recording, SchedulerConfig, Simulation, SimulationConfig, Workload, simulate,
 };
+use crate::serving::{Arrivals, CacheStats, Latency, Linear};
 
 /// A trace compiled for the vLLM engine: every full block as a number, derived once.
 ///
@@ -194,7 +194,7 @@ impl VllmWorkload {
     }
 
     fn __len__(&self) -> usize {
-        self.0.len()
+        self.0.requests().len()
     }
 
     /// Number of distinct full blocks, outputs included.
@@ -205,8 +205,11 @@ impl VllmWorkload {
 
     /// First request, and position in it, of each block.
     fn origins<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let (requests, blocks): (Vec<u32>, Vec<u32>) = self.0.origins().into_iter().unzip();
-        let pair = (requests.into_pyarray(py), blocks.into_pyarray(py));
+        let origins = self.0.origins();
+        let pair = (
+            origins.request.into_pyarray(py),
+            origins.position.into_pyarray(py),
+        );
         Ok(pair.into_pyobject(py)?.into_any())
     }
 
@@ -226,11 +229,15 @@ impl VllmWorkload {
 fn to_dict(py: Python<'_>, simulation: Simulation) -> PyResult<Bound<'_, PyDict>> {
     let Simulation {
         requests: r,
-        steps: s,
-        events: e,
-        totals,
-        free_queue,
+        server,
     } = simulation;
+    let (s, e, totals) = (server.steps, server.events, server.totals);
+    let stats = |s: CacheStats| [s.requests, s.queries, s.hits];
+    let resumes: Vec<(u32, u64, u32)> = server
+        .readmissions
+        .iter()
+        .map(|again| (again.request, again.step, again.hit_tokens))
+        .collect();
     let requests = PyDict::new(py);
     requests.set_item("hit_tokens", r.hit_tokens.into_pyarray(py))?;
     requests.set_item("computed_tokens", r.computed_tokens.into_pyarray(py))?;
@@ -261,8 +268,8 @@ fn to_dict(py: Python<'_>, simulation: Simulation) -> PyResult<Bound<'_, PyDict>
     let sums = PyDict::new(py);
     sums.set_item("steps", totals.steps)?;
     sums.set_item("final_clock_ns", totals.final_clock_ns)?;
-    sums.set_item("stats", totals.stats)?;
-    sums.set_item("stats_preempted", totals.stats_preempted)?;
+    sums.set_item("stats", stats(totals.stats))?;
+    sums.set_item("stats_preempted", stats(totals.stats_preempted))?;
     sums.set_item("preemptions", totals.preemptions)?;
     sums.set_item("evictions", totals.evictions)?;
     sums.set_item("scheduled_tokens", totals.scheduled_tokens)?;
@@ -273,12 +280,12 @@ fn to_dict(py: Python<'_>, simulation: Simulation) -> PyResult<Bound<'_, PyDict>
     sums.set_item("cached_end", totals.cached_end)?;
     let dict = PyDict::new(py);
     dict.set_item("requests", requests)?;
-    dict.set_item("resumes", r.resumes)?;
-    dict.set_item("finish_order", r.finish_order.into_pyarray(py))?;
-    dict.set_item("tables", r.tables.into_pyarray(py))?;
+    dict.set_item("resumes", resumes)?;
+    dict.set_item("finish_order", server.finish_order.into_pyarray(py))?;
+    dict.set_item("tables", server.tables.into_pyarray(py))?;
     dict.set_item("steps", steps)?;
     dict.set_item("events", events)?;
     dict.set_item("totals", sums)?;
-    dict.set_item("free_queue", free_queue.into_pyarray(py))?;
+    dict.set_item("free_queue", server.free_queue.into_pyarray(py))?;
     Ok(dict)
 }

@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 
-use super::{KeyIndex, Manager, ManagerConfig, PoolEvent, Sequence, Slot, TableIndex};
+use super::{KeyIndex, Lease, Manager, ManagerConfig, Slot, TableIndex};
 use crate::error::{Error, Result};
 use crate::hash::{Chain, Context};
+use crate::serving::{CacheEvent, CacheStats, Demand, KvCache, Progress};
 
 /// Slots of a cache without a limit: the first free slot is one never taken, unless there is one
 /// that holds nothing worth keeping, so nothing is ever evicted.
@@ -23,20 +24,10 @@ pub struct Allocation {
     pub new_slots: u32,
 }
 
-/// Counters as vLLM publishes them: one entry per admitted request, in tokens.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct CacheStats {
-    /// Requests admitted.
-    pub requests: u64,
-    /// Their prompt tokens.
-    pub queries: u64,
-    /// Those found in the cache.
-    pub hits: u64,
-}
-
 #[derive(Debug, Clone)]
 struct Request<K> {
-    sequence: Sequence,
+    progress: Progress,
+    lease: Lease,
     keys: Vec<K>,
     /// Tokens after the last full block.
     tail: Vec<u32>,
@@ -80,7 +71,7 @@ where
     /// A cache of `num_blocks` slots, the null block 0 included; `None` for one without a limit.
     ///
     /// # Errors
-    /// [`Error::Shape`] or [`Error::Range`] if the configuration is not usable.
+    /// [`Error::Range`] if the configuration is not usable.
     pub fn new(num_blocks: Option<u32>, config: ManagerConfig, chain: C) -> Result<Self> {
         let num_slots = num_blocks.unwrap_or(UNBOUNDED);
         Ok(Self {
@@ -118,7 +109,7 @@ where
     }
 
     /// The events since the last call.
-    pub fn take_events(&mut self) -> Vec<PoolEvent<C::Key>> {
+    pub fn take_events(&mut self) -> Vec<CacheEvent<C::Key>> {
         self.manager.take_events()
     }
 
@@ -130,7 +121,7 @@ where
     /// Prompt tokens that [`BlockManager::allocate`] would find in the cache.
     ///
     /// # Errors
-    /// [`Error::Shape`] or [`Error::Range`] if there are no tokens.
+    /// [`Error::Range`] if there are no tokens.
     pub fn lookup(&mut self, tokens: &[u32], context: &Context) -> Result<u32> {
         let num_tokens = prompt_length(tokens)?;
         let config = self.manager.config();
@@ -153,7 +144,7 @@ where
                 .extend(parent, context, block, part, block_size, &mut self.keys);
             // One token more than this part, unless it is the last: all its blocks may be hit.
             let known = (num_tokens as usize - start).min(part.len() + 1) as u32;
-            let found = self.manager.lookup(&self.keys, known);
+            let found = self.manager.lookup(&self.keys, known).tokens();
             hits += found;
             if (found as usize) < part.len() {
                 break;
@@ -173,9 +164,8 @@ where
     /// for the chunk.
     ///
     /// # Errors
-    /// [`Error::Shape`] or [`Error::Range`] if the id is taken, there are no tokens, or the chunk
-    /// is empty or more
-    /// than what the cache does not have.
+    /// [`Error::Range`] if the id is taken, there are no tokens or more than `max_model_len`, or the
+    /// chunk is empty or more than what the cache does not have; then nothing has changed.
     pub fn allocate(
         &mut self,
         id: Id,
@@ -186,13 +176,14 @@ where
     ) -> Result<Option<Allocation>> {
         let num_tokens = prompt_length(tokens)?;
         if self.requests.contains_key(&id) {
-            return Err(Error::invalid(format!(
+            return Err(Error::range(format!(
                 "request {id} holds blocks already: free it first, or use another id"
             )));
         }
+        let limit = self.manager.config().max_model_len;
+        checked_length(&id, u64::from(num_tokens), limit)?;
         let mut request = self.start(tokens, context);
-        request.sequence.restart(num_tokens, self.admitted);
-        let hit_tokens = self.manager.lookup(&request.keys, num_tokens);
+        let hit_tokens = self.manager.lookup(&request.keys, num_tokens).tokens();
         let chunk = match checked_chunk(&id, chunk, num_tokens - hit_tokens) {
             Ok(chunk) => chunk,
             Err(error) => {
@@ -200,17 +191,28 @@ where
                 return Err(error);
             }
         };
-        let Request { sequence, keys, .. } = &mut request;
-        let Ok(new_slots) = self.manager.admit(sequence, keys, chunk, must_fit, false) else {
+        request.progress = Progress::new(num_tokens);
+        let demand = Demand {
+            name: self.admitted,
+            new_tokens: chunk,
+            must_fit,
+            beside_others: false,
+        };
+        let Request {
+            lease,
+            progress,
+            keys,
+            ..
+        } = &mut request;
+        let Ok(new_slots) = self.manager.admit(lease, keys, progress, demand) else {
             self.spare.push(request);
             return Ok(None);
         };
-        sequence.computed += chunk;
+        progress.computed = hit_tokens + chunk;
         self.admitted += 1;
         if self.manager.config().enable_caching {
-            self.stats.requests += 1;
-            self.stats.queries += u64::from(num_tokens);
-            self.stats.hits += u64::from(hit_tokens);
+            self.stats
+                .count(u64::from(num_tokens), u64::from(hit_tokens), 1);
         }
         self.requests.insert(id, request);
         Ok(Some(Allocation {
@@ -222,7 +224,8 @@ where
     /// A request with the keys of its full blocks.
     fn start(&mut self, tokens: &[u32], context: &Context) -> Request<C::Key> {
         let mut request = self.spare.pop().unwrap_or_else(|| Request {
-            sequence: Sequence::default(),
+            progress: Progress::default(),
+            lease: Lease::default(),
             keys: Vec::new(),
             tail: Vec::new(),
             context: Context::default(),
@@ -253,19 +256,12 @@ where
     /// yet). Returns how many, or `None` if there is not enough room.
     ///
     /// # Errors
-    /// [`Error::Shape`] or [`Error::Range`] if the request is unknown, or the chunk is empty or
-    /// more than what is left.
+    /// [`Error::Range`] if the request is unknown, or the chunk is empty or more than what is left.
     pub fn extend(&mut self, id: &Id, chunk: Option<u32>) -> Result<Option<u32>> {
         let request = find_mut(&mut self.requests, id)?;
-        let left = request.sequence.num_tokens - request.sequence.computed;
+        let left = request.progress.num_tokens - request.progress.computed;
         let chunk = checked_chunk(id, chunk, left)?;
-        let new_slots = self
-            .manager
-            .grow(&mut request.sequence, &request.keys, chunk);
-        if new_slots.is_some() {
-            request.sequence.computed += chunk;
-        }
-        Ok(new_slots)
+        Ok(take(&mut self.manager, request, chunk))
     }
 
     /// Adds sampled tokens to a request and takes slots for as many tokens. Returns how many slots
@@ -275,24 +271,24 @@ where
     /// The token that an engine samples last is never computed: do not append it.
     ///
     /// # Errors
-    /// [`Error::Shape`] or [`Error::Range`] if the request is unknown, its prompt is not computed,
-    /// or there is no token.
+    /// [`Error::Range`] if the request is unknown, its prompt is not computed, there is no token, or
+    /// there would be more than `max_model_len`; then nothing has changed.
     pub fn append(&mut self, id: &Id, tokens: &[u32]) -> Result<Option<u32>> {
         let request = find_mut(&mut self.requests, id)?;
-        let sequence = &mut request.sequence;
+        let progress = &mut request.progress;
         let count = prompt_length(tokens)?;
-        if sequence.computed < sequence.prompt_tokens {
-            return Err(Error::invalid(format!(
+        if progress.computed < progress.prompt_tokens {
+            return Err(Error::range(format!(
                 "request {id}: {} of {} prompt tokens are computed, extend it before appending",
-                sequence.computed, sequence.prompt_tokens
+                progress.computed, progress.prompt_tokens
             )));
         }
-        let Some(num_tokens) = sequence.num_tokens.checked_add(count) else {
-            return Err(Error::invalid(format!(
-                "request {id}: more than 2^32 - 1 tokens"
-            )));
-        };
-        sequence.num_tokens = num_tokens;
+        let num_tokens = checked_length(
+            id,
+            u64::from(progress.num_tokens) + u64::from(count),
+            self.manager.config().max_model_len,
+        )?;
+        progress.num_tokens = num_tokens;
         if self.manager.config().enable_caching {
             request.tail.extend_from_slice(tokens);
             let block_size = self.manager.config().block_size as usize;
@@ -312,24 +308,18 @@ where
                 tail.drain(..full);
             }
         }
-        let new_slots = self
-            .manager
-            .grow(&mut request.sequence, &request.keys, count);
-        if new_slots.is_some() {
-            request.sequence.computed += count;
-        }
-        Ok(new_slots)
+        Ok(take(&mut self.manager, request, count))
     }
 
     /// Ends a request: its slots are free unless others use them, and stay cached.
     ///
     /// # Errors
-    /// [`Error::Shape`] or [`Error::Range`] if the request is unknown.
+    /// [`Error::Range`] if the request is unknown.
     pub fn free(&mut self, id: &Id) -> Result<()> {
         let Some(mut request) = self.requests.remove(id) else {
             return Err(unknown(id));
         };
-        self.manager.release(&mut request.sequence);
+        self.manager.release(&mut request.lease);
         self.spare.push(request);
         Ok(())
     }
@@ -342,7 +332,7 @@ where
     /// Forgets the blocks in these slots, in use or not.
     ///
     /// # Errors
-    /// [`Error::Shape`] or [`Error::Range`] if a slot does not exist; then nothing has changed.
+    /// [`Error::Range`] if a slot does not exist; then nothing has changed.
     pub fn evict(&mut self, slots: &[Slot]) -> Result<()> {
         self.manager.evict(slots)
     }
@@ -350,30 +340,50 @@ where
     /// The slots of a request, in order.
     ///
     /// # Errors
-    /// [`Error::Shape`] or [`Error::Range`] if the request is unknown.
+    /// [`Error::Range`] if the request is unknown.
     pub fn table(&self, id: &Id) -> Result<&[Slot]> {
-        self.sequence(id).map(|sequence| &sequence.table[..])
+        self.request(id).map(|request| &request.lease.table[..])
     }
 
-    /// What is known of a request.
+    /// How far a request is.
     ///
     /// # Errors
-    /// [`Error::Shape`] or [`Error::Range`] if the request is unknown.
-    pub fn sequence(&self, id: &Id) -> Result<&Sequence> {
-        self.requests
-            .get(id)
-            .map(|request| &request.sequence)
-            .ok_or_else(|| unknown(id))
+    /// [`Error::Range`] if the request is unknown.
+    pub fn progress(&self, id: &Id) -> Result<Progress> {
+        self.request(id).map(|request| request.progress)
+    }
+
+    fn request(&self, id: &Id) -> Result<&Request<C::Key>> {
+        self.requests.get(id).ok_or_else(|| unknown(id))
     }
 
     /// Checks every invariant.
     ///
     /// # Errors
-    /// [`crate::Error::Bug`] naming the first one that does not hold.
+    /// [`Error::Bug`](crate::Error::Bug) naming the first one that does not hold.
     pub fn validate(&self) -> Result<()> {
+        let requests = self.requests.values();
         self.manager
-            .validate(self.requests.values().map(|request| &request.sequence))
+            .validate(requests.map(|request| (&request.lease, &request.progress)))
     }
+}
+
+/// Takes slots for further tokens of a request and counts them as computed; `None` if there is not
+/// enough room.
+fn take<I: KeyIndex>(
+    manager: &mut Manager<I>,
+    request: &mut Request<I::Key>,
+    tokens: u32,
+) -> Option<u32> {
+    let Request {
+        lease,
+        progress,
+        keys,
+        ..
+    } = request;
+    let new_slots = manager.extend(lease, keys, progress, tokens).ok()?;
+    progress.computed += tokens;
+    Some(new_slots)
 }
 
 fn find_mut<'r, K, Id: Eq + Hash + std::fmt::Display>(
@@ -384,20 +394,31 @@ fn find_mut<'r, K, Id: Eq + Hash + std::fmt::Display>(
 }
 
 fn unknown(id: &impl std::fmt::Display) -> Error {
-    Error::invalid(format!("request {id} holds no blocks: allocate it first"))
+    Error::bug(format!("request {id} holds no blocks: allocate it first"))
 }
 
 fn prompt_length(tokens: &[u32]) -> Result<u32> {
     if tokens.is_empty() {
-        return Err(Error::invalid("there are no tokens, give at least one"));
+        return Err(Error::bug("there are no tokens, give at least one"));
     }
-    u32::try_from(tokens.len()).map_err(|_| Error::invalid("more than 2^32 - 1 tokens"))
+    u32::try_from(tokens.len()).map_err(|_| Error::bug("more than 2^32 - 1 tokens"))
+}
+
+/// No slot is ever taken for tokens beyond `max_model_len`, so no request can have them.
+fn checked_length(id: &impl std::fmt::Display, tokens: u64, max_model_len: u32) -> Result<u32> {
+    match u32::try_from(tokens) {
+        Ok(tokens) if tokens <= max_model_len => Ok(tokens),
+        _ => Err(Error::bug(format!(
+            "request {id}: {tokens} tokens are more than max_model_len {max_model_len}, give fewer \
+             or a larger limit"
+        ))),
+    }
 }
 
 fn checked_chunk(id: &impl std::fmt::Display, chunk: Option<u32>, left: u32) -> Result<u32> {
     let chunk = chunk.unwrap_or(left);
     if chunk == 0 || chunk > left {
-        return Err(Error::invalid(format!(
+        return Err(Error::bug(format!(
             "request {id}: a chunk of {chunk} tokens, but {left} are left to compute"
         )));
     }

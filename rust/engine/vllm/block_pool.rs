@@ -1,35 +1,12 @@
 //! Reference counts, and which slots hold which block.
 
-use super::ages::Ages;
 use super::{FreeQueue, KeyIndex, NULL_SLOT, Slot};
 use crate::error::{Error, Result};
+use crate::serving::{Ages, CacheEvent};
 use crate::stats::Residency;
 
 /// No duplicate: the slot holds no hashed block.
 const NIL: Slot = NULL_SLOT;
-
-/// Something that happened to the cached blocks, as vLLM would publish it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PoolEvent<K> {
-    /// Blocks of one sequence were cached together (`BlockStored`).
-    Stored {
-        /// Their keys, in the order of the sequence.
-        keys: Vec<K>,
-        /// Their position in the sequence, in blocks, each.
-        blocks: Vec<u32>,
-        /// Caller's name of the sequence.
-        sequence: u64,
-    },
-    /// A slot lost its block (`BlockRemoved`).
-    Removed {
-        /// The slot.
-        slot: Slot,
-        /// The block's key.
-        key: K,
-    },
-    /// All blocks were forgotten (`AllBlocksCleared`).
-    Cleared,
-}
 
 /// Slots `0..num_slots` with reference counts, and a map from keys to the slots that hold them.
 ///
@@ -49,7 +26,7 @@ pub struct BlockPool<I: KeyIndex> {
     evictions: u64,
     /// Counts changes of single slots, so that callers know when asking again is pointless.
     version: u64,
-    events: Option<Vec<PoolEvent<I::Key>>>,
+    events: Option<Vec<CacheEvent<I::Key>>>,
     ages: Option<Ages>,
 }
 
@@ -72,10 +49,18 @@ const UNUSED: State = State {
 
 impl<I: KeyIndex> BlockPool<I> {
     /// A pool of `num_slots` slots, the null block included.
-    #[must_use]
-    pub fn new(num_slots: u32, index: I) -> Self {
+    ///
+    /// # Errors
+    /// [`Error::Range`] if there is no slot but the null block, or there are 2^32 - 1.
+    pub fn new(num_slots: u32, index: I) -> Result<Self> {
+        if !(2..u32::MAX).contains(&num_slots) {
+            return Err(Error::range(format!(
+                "{num_slots} blocks: give 2 to {} (block 0 is the null block and never used)",
+                u32::MAX - 1
+            )));
+        }
         let mut pool = Self {
-            free: FreeQueue::new(num_slots),
+            free: FreeQueue::new(num_slots)?,
             slots: Vec::new(),
             keys: Vec::new(),
             index,
@@ -92,7 +77,7 @@ impl<I: KeyIndex> BlockPool<I> {
         }
         pool.slots.push(UNUSED);
         pool.keys.push(I::blank());
-        pool
+        Ok(pool)
     }
 
     /// Starts recording events.
@@ -101,7 +86,7 @@ impl<I: KeyIndex> BlockPool<I> {
     }
 
     /// The events since the last call. Empty if they are not recorded.
-    pub fn take_events(&mut self) -> Vec<PoolEvent<I::Key>> {
+    pub fn take_events(&mut self) -> Vec<CacheEvent<I::Key>> {
         self.events.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
@@ -109,7 +94,7 @@ impl<I: KeyIndex> BlockPool<I> {
         self.events.is_some()
     }
 
-    pub(super) fn push_event(&mut self, event: PoolEvent<I::Key>) {
+    pub(super) fn push_event(&mut self, event: CacheEvent<I::Key>) {
         if let Some(events) = &mut self.events {
             events.push(event);
         }
@@ -306,7 +291,7 @@ impl<I: KeyIndex> BlockPool<I> {
         self.slots[slot as usize].older = NIL;
         if self.records_events() {
             let key = self.keys[slot as usize];
-            self.push_event(PoolEvent::Removed { slot, key });
+            self.push_event(CacheEvent::Removed { slot, key });
         }
         true
     }
@@ -351,14 +336,14 @@ impl<I: KeyIndex> BlockPool<I> {
             state.newer = NIL;
             state.older = NIL;
         }
-        self.push_event(PoolEvent::Cleared);
+        self.push_event(CacheEvent::Cleared);
         true
     }
 
     /// Checks every invariant.
     ///
     /// # Errors
-    /// [`crate::Error::Bug`] naming the first one that does not hold.
+    /// [`Error::Bug`](crate::Error::Bug) naming the first one that does not hold.
     pub fn validate(&self) -> Result<()> {
         self.free.validate()?;
         if self.slots.len() != self.free.taken_end() as usize || self.keys.len() != self.slots.len()

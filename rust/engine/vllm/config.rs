@@ -64,11 +64,11 @@ impl ManagerConfig {
     /// block size.
     pub fn validate(&self) -> Result<()> {
         if self.block_size == 0 {
-            return Err(Error::invalid("block_size is 0, it must be positive"));
+            return Err(Error::range("block_size is 0, it must be positive"));
         }
         if let Some(sliding) = self.sliding_window {
             if sliding.window < 2 {
-                return Err(Error::invalid(format!(
+                return Err(Error::range(format!(
                     "sliding_window is {}, it must be at least 2",
                     sliding.window
                 )));
@@ -76,7 +76,7 @@ impl ManagerConfig {
             if let Retention::Interval(interval) = sliding.retention
                 && (interval == 0 || interval % self.block_size != 0)
             {
-                return Err(Error::invalid(format!(
+                return Err(Error::range(format!(
                     "retention interval {interval} is not a positive multiple of the block size {}",
                     self.block_size
                 )));

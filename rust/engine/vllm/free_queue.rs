@@ -18,12 +18,13 @@ const NIL: u32 = u32::MAX;
 ///
 /// ```
 /// use prefixsim::engine::vllm::FreeQueue;
-/// let mut queue = FreeQueue::new(5);
+/// let mut queue = FreeQueue::new(5)?;
 /// assert_eq!(queue.pop_front(), Some(1));
 /// assert_eq!(queue.pop_front(), Some(2));
 /// queue.push_back(1);
 /// queue.push_front(2);
 /// assert_eq!(queue.iter().collect::<Vec<_>>(), [2, 3, 4, 1]);
+/// # Ok::<(), prefixsim::Error>(())
 /// ```
 #[derive(Debug, Clone)]
 pub struct FreeQueue {
@@ -62,24 +63,25 @@ const fn slot_of(link: u32) -> Slot {
 impl FreeQueue {
     /// A queue of the slots `1..num_slots`, in this order.
     ///
-    /// # Panics
-    /// If `num_slots` is 0 or `u32::MAX`.
-    #[must_use]
-    pub fn new(num_slots: u32) -> Self {
-        assert!(
-            num_slots > 0 && num_slots < NIL,
-            "1 <= num_slots < u32::MAX"
-        );
+    /// # Errors
+    /// [`Error::Range`] if `num_slots` is 0 or `u32::MAX`.
+    pub fn new(num_slots: u32) -> Result<Self> {
+        if !(1..NIL).contains(&num_slots) {
+            return Err(Error::range(format!(
+                "{num_slots} slots: give 1 to {}",
+                NIL - 1
+            )));
+        }
         let head = |link| Link {
             prev: link,
             next: link,
         };
-        Self {
+        Ok(Self {
             links: vec![head(RECYCLED), head(RELEASED)],
             fresh: 1,
             end: num_slots,
             len: num_slots - 1,
-        }
+        })
     }
 
     /// Number of free slots.
@@ -177,7 +179,7 @@ impl FreeQueue {
     /// Checks every invariant.
     ///
     /// # Errors
-    /// [`crate::Error::Bug`] naming the first one that does not hold.
+    /// [`Error::Bug`](crate::Error::Bug) naming the first one that does not hold.
     pub fn validate(&self) -> Result<()> {
         if self.links.len() != link_of(self.fresh) as usize {
             return Err(Error::bug(format!(
@@ -249,7 +251,7 @@ mod tests {
         /// Against a `VecDeque`, which cannot be wrong.
         #[test]
         fn behaves_like_a_deque(num_slots in 1_u32..40, ops in ops()) {
-            let mut queue = FreeQueue::new(num_slots);
+            let mut queue = FreeQueue::new(num_slots).unwrap();
             let mut model: VecDeque<u32> = (1..num_slots).collect();
             let mut out: Vec<u32> = Vec::new();
             for op in ops {

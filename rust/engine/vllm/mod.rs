@@ -10,34 +10,31 @@
 //! * [`BlockManager`]: the online door: requests by name, tokens in, slots out.
 //! * [`replay`]: a whole trace through the manager in one call, without time.
 //! * [`Workload`]: a trace compiled for the scheduler.
-//! * [`Latency`]: what a step costs.
 //! * [`Scheduler`]: waiting and running requests, one step at a time.
-//! * [`simulate`]: the clock, arrivals, and what is recorded.
+//! * [`Server`]: the scheduler on a clock, an [`Instance`](crate::serving::Instance).
+//! * [`simulate`]: a workload served to its end.
 
-mod ages;
 mod block_manager;
 mod block_pool;
 mod config;
 mod free_queue;
 mod key_index;
-mod latency;
 mod manager;
-mod record;
 pub mod replay;
 mod scheduler;
+mod server;
 mod simulate;
 mod workload;
 
-pub use block_manager::{Allocation, BlockManager, CacheStats};
-pub use block_pool::{BlockPool, PoolEvent};
+pub use block_manager::{Allocation, BlockManager};
+pub use block_pool::BlockPool;
 pub use config::{ManagerConfig, Retention, SlidingWindow};
 pub use free_queue::FreeQueue;
 pub use key_index::{Blank, DenseIndex, KeyIndex, TableIndex};
-pub use latency::{Latency, Linear, StepWork};
-pub use manager::{Manager, NoRoom, Sequence};
-pub use record::{EventLog, RequestLog, StepLog, Totals};
+pub use manager::{Lease, Manager};
 pub use scheduler::{Scheduler, SchedulerConfig};
-pub use simulate::{Arrivals, Recording, Simulation, SimulationConfig, simulate};
+pub use server::{Recording, Server};
+pub use simulate::{Simulation, SimulationConfig, simulate};
 pub use workload::Workload;
 
 /// A physical block of the simulated cache (vLLM's `block_id`). Slot 0 is the null block.

@@ -8,9 +8,10 @@ use std::collections::VecDeque;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::block_manager::UNBOUNDED;
-use super::{Manager, ManagerConfig, Sequence, TableIndex};
+use super::{Lease, Manager, ManagerConfig, TableIndex};
 use crate::error::{Error, Result};
 use crate::hash::{Chain, Context, Xxh3Chain, Xxh3Key, chain_blocks};
+use crate::serving::{Demand, KvCache, Progress};
 use crate::stats::Residency;
 use crate::stop::Stop;
 
@@ -88,12 +89,12 @@ pub fn replay(
 ) -> Result<ReplayOutcome> {
     prompts.validate(config.block_size)?;
     if clock.is_some_and(|clock| clock.timestamp.len() != prompts.prompt_len.len()) {
-        return Err(Error::invalid(
+        return Err(Error::shape(
             "the timestamp column has another number of rows",
         ));
     }
     if concurrency == 0 {
-        return Err(Error::invalid("concurrency is 0, it must be positive"));
+        return Err(Error::range("concurrency is 0, it must be positive"));
     }
     let slots = num_blocks.unwrap_or(UNBOUNDED);
     let mut replay = Replay {
@@ -131,7 +132,7 @@ impl Prompts<'_> {
                     || unit == 0
                     || !(block_size.is_multiple_of(unit) || unit.is_multiple_of(block_size))
                 {
-                    return Err(Error::invalid(format!(
+                    return Err(Error::range(format!(
                         "block size {block_size}: the trace has ids of {unit} tokens, give a \
                          multiple or a divisor of that"
                     )));
@@ -144,7 +145,7 @@ impl Prompts<'_> {
             check_offsets("outputs", offsets, requests, tokens.len())?;
         }
         if self.salt.is_some_and(|salt| salt.len() != requests) {
-            return Err(Error::invalid("the salt column has another number of rows"));
+            return Err(Error::shape("the salt column has another number of rows"));
         }
         for (request, &prompt_len) in self.prompt_len.iter().enumerate() {
             let ids = self.offsets[request + 1] - self.offsets[request];
@@ -153,7 +154,7 @@ impl Prompts<'_> {
                 Ids::Hashes(_, unit) => (ids * u64::from(unit) >= u64::from(prompt_len), unit),
             };
             if !right {
-                return Err(Error::invalid(format!(
+                return Err(Error::shape(format!(
                     "request {request}: {ids} ids of {unit} tokens do not make a prompt of \
                      {prompt_len} tokens"
                 )));
@@ -226,8 +227,8 @@ fn check_offsets(what: &str, offsets: &[u64], requests: usize, values: usize) ->
 
 struct Replay {
     manager: Manager<TableIndex<Xxh3Key>>,
-    held: VecDeque<Sequence>,
-    spare: Vec<Sequence>,
+    held: VecDeque<Lease>,
+    spare: Vec<Lease>,
     keys: Vec<Xxh3Key>,
     tokens: Vec<u32>,
     outcome: ReplayOutcome,
@@ -244,24 +245,30 @@ impl Replay {
             prompts.keys(request, config.block_size, &mut self.keys);
         }
         let before = self.manager.pool().evictions();
-        let mut sequence = self.spare.pop().unwrap_or_default();
-        sequence.restart(prompt_len, request as u64);
-        let hits = self.manager.lookup(&self.keys, prompt_len);
+        let mut lease = self.spare.pop().unwrap_or_default();
+        let mut progress = Progress::new(prompt_len);
+        let hits = self.manager.lookup(&self.keys, prompt_len).tokens();
+        let demand = Demand {
+            name: request as u64,
+            new_tokens: prompt_len - hits,
+            must_fit: true,
+            beside_others: false,
+        };
         loop {
-            let chunk = prompt_len - hits;
             let taken = self
                 .manager
-                .admit(&mut sequence, &self.keys, chunk, true, false);
+                .admit(&mut lease, &self.keys, &progress, demand);
             if let Ok(taken) = taken {
                 self.outcome.allocated += u64::from(taken);
                 break;
             }
-            self.make_room(request, &sequence)?;
+            self.make_room(request, prompt_len)?;
         }
-        sequence.computed = prompt_len;
+        progress.computed = prompt_len;
         if let Some((offsets, tokens)) = prompts.outputs {
             let range = offsets[request] as usize..offsets[request + 1] as usize;
-            self.decode(prompts, request, &mut sequence, &tokens[range])?;
+            let output = &tokens[range];
+            self.decode(prompts, request, &mut lease, &mut progress, output)?;
         }
         let pool = self.manager.pool();
         self.outcome.peak_used = self
@@ -272,7 +279,7 @@ impl Replay {
             .evictions
             .push((pool.evictions() - before) as u32);
         self.outcome.hit_tokens.push(hits);
-        self.held.push_back(sequence);
+        self.held.push_back(lease);
         Ok(())
     }
 
@@ -281,7 +288,8 @@ impl Replay {
         &mut self,
         prompts: &Prompts<'_>,
         request: usize,
-        sequence: &mut Sequence,
+        lease: &mut Lease,
+        progress: &mut Progress,
         output: &[u32],
     ) -> Result<()> {
         let Some((_, output)) = output.split_last() else {
@@ -295,7 +303,7 @@ impl Replay {
                 prompts.offsets[request + 1],
             );
             let Ids::Tokens(tokens) = prompts.ids else {
-                return Err(Error::invalid("output tokens need prompts of tokens"));
+                return Err(Error::range("output tokens need prompts of tokens"));
             };
             let prompt = &tokens[start..end as usize];
             self.tokens.clear();
@@ -308,28 +316,28 @@ impl Replay {
             Xxh3Chain.extend(parent, &plain, 0, &self.tokens, block_size, &mut self.keys);
         }
         for _ in output {
-            sequence.num_tokens += 1;
+            progress.num_tokens += 1;
             loop {
-                if let Some(taken) = self.manager.grow(sequence, &self.keys, 1) {
+                if let Ok(taken) = self.manager.extend(lease, &self.keys, progress, 1) {
                     self.outcome.allocated += u64::from(taken);
                     break;
                 }
-                self.make_room(request, sequence)?;
+                self.make_room(request, progress.num_tokens)?;
             }
-            sequence.computed += 1;
+            progress.computed += 1;
         }
         Ok(())
     }
 
-    fn make_room(&mut self, request: usize, sequence: &Sequence) -> Result<()> {
+    fn make_room(&mut self, request: usize, num_tokens: u32) -> Result<()> {
         if self.held.is_empty() {
             let block_size = self.manager.config().block_size;
             return Err(Error::never_fits(format!(
                 "request {request}: {} tokens never fit a cache of {} blocks of {block_size} \
                  tokens (the null block not counted), give {} or more with it",
-                sequence.num_tokens,
+                num_tokens,
                 self.manager.pool().num_slots() - 1,
-                sequence.num_tokens.div_ceil(block_size) + 1,
+                num_tokens.div_ceil(block_size) + 1,
             )));
         }
         self.release_oldest();
@@ -337,9 +345,9 @@ impl Replay {
     }
 
     fn release_oldest(&mut self) {
-        if let Some(mut sequence) = self.held.pop_front() {
-            self.manager.release(&mut sequence);
-            self.spare.push(sequence);
+        if let Some(mut lease) = self.held.pop_front() {
+            self.manager.release(&mut lease);
+            self.spare.push(lease);
         }
     }
 }

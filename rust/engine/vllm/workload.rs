@@ -5,6 +5,7 @@ use hashbrown::HashTable;
 use super::replay::{Ids, Prompts};
 use crate::error::{Error, Result};
 use crate::hash::{BlockKey, Chain, Context, Xxh3Chain, Xxh3Key};
+use crate::serving::Requests;
 use crate::stop::Stop;
 
 /// Requests between two looks at the stop flag.
@@ -18,9 +19,7 @@ const NIL: u32 = u32::MAX;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Workload {
     block_size: u32,
-    prompt_len: Vec<u32>,
-    output_len: Vec<u32>,
-    arrival_ns: Vec<u64>,
+    requests: Requests,
     key_offsets: Vec<u64>,
     keys: Vec<u32>,
     num_keys: u32,
@@ -44,84 +43,42 @@ impl Workload {
         stop: &Stop,
     ) -> Result<Self> {
         prompts.validate(block_size)?;
-        let requests = prompts.prompt_len.len();
-        if output_len.len() != requests || arrival_ns.len() != requests {
-            return Err(Error::invalid("the columns of the trace differ in length"));
-        }
-        if !arrival_ns.is_sorted() {
-            return Err(Error::invalid(
-                "the timestamps are not ascending: sort the trace",
-            ));
-        }
+        let requests = Requests::new(prompts.prompt_len, output_len, arrival_ns)?;
         let mut compiler = Compiler::default();
         let mut workload = Self {
             block_size,
-            prompt_len: prompts.prompt_len.to_vec(),
-            output_len: output_len.iter().map(|&tokens| tokens.max(1)).collect(),
-            arrival_ns: arrival_ns.to_vec(),
-            key_offsets: Vec::with_capacity(requests + 1),
+            key_offsets: Vec::with_capacity(requests.len() + 1),
+            requests,
             keys: Vec::new(),
             num_keys: 0,
         };
         workload.key_offsets.push(0);
-        for request in 0..requests {
-            if request % STOP_INTERVAL == 0 {
+        for request in workload.requests.indices() {
+            let row = request as usize;
+            if row.is_multiple_of(STOP_INTERVAL) {
                 stop.check()?;
             }
-            let (prompt, output) = (prompts.prompt_len[request], workload.output_len[request]);
-            if prompt == 0 {
-                return Err(Error::invalid(format!(
-                    "request {request}: the prompt is empty"
-                )));
-            }
-            let Some(tokens) = prompt.checked_add(output) else {
-                return Err(Error::invalid(format!(
-                    "request {request}: {prompt} + {output} tokens are more than 2^32 - 1"
-                )));
-            };
+            let requests = &workload.requests;
             // The last token is never computed.
-            let blocks = ((tokens - 1) / block_size) as usize;
-            compiler.request(prompts, request, block_size, blocks, &mut workload.keys)?;
+            let tokens = requests.prompt_len(request) + requests.output_len(request) - 1;
+            let blocks = (tokens / block_size) as usize;
+            compiler.request(prompts, row, block_size, blocks, &mut workload.keys)?;
             workload.key_offsets.push(workload.keys.len() as u64);
         }
         workload.num_keys = compiler.next;
         Ok(workload)
     }
 
-    /// Number of requests.
+    /// The requests, without their tokens.
     #[must_use]
-    pub fn len(&self) -> usize {
-        self.prompt_len.len()
-    }
-
-    /// Whether there are no requests.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.prompt_len.is_empty()
+    pub fn requests(&self) -> &Requests {
+        &self.requests
     }
 
     /// Tokens per block.
     #[must_use]
     pub fn block_size(&self) -> u32 {
         self.block_size
-    }
-
-    /// Tokens of a prompt.
-    #[must_use]
-    pub fn prompt_len(&self, request: u32) -> u32 {
-        self.prompt_len[request as usize]
-    }
-
-    /// Tokens a request samples; at least 1.
-    #[must_use]
-    pub fn output_len(&self, request: u32) -> u32 {
-        self.output_len[request as usize]
-    }
-
-    /// Arrival in nanoseconds.
-    #[must_use]
-    pub fn arrival_ns(&self, request: u32) -> u64 {
-        self.arrival_ns[request as usize]
     }
 
     /// Ids of the full blocks of a request's prompt and output, without the last token.
@@ -137,20 +94,41 @@ impl Workload {
         self.num_keys
     }
 
-    /// The first request and position at which each block occurs, in blocks.
+    /// Where each block occurs first.
     #[must_use]
-    pub fn origins(&self) -> Vec<(u32, u32)> {
-        let mut origins = vec![(NIL, NIL); self.num_keys as usize];
-        for request in 0..self.len() as u32 {
-            for (block, &key) in (0..).zip(self.keys(request)) {
-                let origin = &mut origins[key as usize];
-                if origin.0 == NIL {
-                    *origin = (request, block);
-                }
+    pub fn origins(&self) -> Origins {
+        let blocks = self.num_keys as usize;
+        let mut origins = Origins {
+            request: vec![0; blocks],
+            position: vec![0; blocks],
+        };
+        let mut requests: Vec<u32> = self.requests.indices().collect();
+        // Last to first, so that the first one stays.
+        requests.reverse();
+        for request in requests {
+            for (position, &key) in (0..).zip(self.keys(request)) {
+                origins.request[key as usize] = request;
+                origins.position[key as usize] = position;
             }
         }
         origins
     }
+}
+
+/// Where blocks occur first, one entry per block id.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Origins {
+    /// The first request that has the block.
+    pub request: Vec<u32>,
+    /// Its position in that request, in blocks.
+    pub position: Vec<u32>,
+}
+
+/// A block of the trie.
+struct Node {
+    key: Xxh3Key,
+    /// [`NIL`] if there is none.
+    first_child: u32,
 }
 
 /// A trie of blocks. The first child of a block is stored with it, so that following a path that
@@ -158,8 +136,7 @@ impl Workload {
 /// diverge is there a table to look into.
 #[derive(Default)]
 struct Compiler {
-    /// Key of each id, and its first child.
-    nodes: Vec<(Xxh3Key, u32)>,
+    nodes: Vec<Node>,
     /// All children but the first ones, and those of the roots.
     others: HashTable<u32>,
     next: u32,
@@ -222,33 +199,36 @@ impl Compiler {
 
     fn child(&mut self, parent: u32, key: Xxh3Key) -> Result<u32> {
         if parent != NIL {
-            let first = self.nodes[parent as usize].1;
+            let first = self.nodes[parent as usize].first_child;
             if first == NIL {
                 let id = self.add(key)?;
-                self.nodes[parent as usize].1 = id;
+                self.nodes[parent as usize].first_child = id;
                 return Ok(id);
             }
-            if self.nodes[first as usize].0 == key {
+            if self.nodes[first as usize].key == key {
                 return Ok(first);
             }
         }
-        let same = |&id: &u32| self.nodes[id as usize].0 == key;
+        let same = |&id: &u32| self.nodes[id as usize].key == key;
         if let Some(&id) = self.others.find(key.bits(), same) {
             return Ok(id);
         }
         let id = self.add(key)?;
-        let hash = |&id: &u32| self.nodes[id as usize].0.bits();
+        let hash = |&id: &u32| self.nodes[id as usize].key.bits();
         self.others.insert_unique(key.bits(), id, hash);
         Ok(id)
     }
 
     fn add(&mut self, key: Xxh3Key) -> Result<u32> {
         if self.next == NIL {
-            return Err(Error::invalid(
+            return Err(Error::range(
                 "the trace has more than 2^32 - 1 distinct blocks",
             ));
         }
-        self.nodes.push((key, NIL));
+        self.nodes.push(Node {
+            key,
+            first_child: NIL,
+        });
         self.next += 1;
         Ok(self.next - 1)
     }

@@ -1,182 +1,215 @@
 //! Waiting requests: who is admitted, and when it is worth asking.
 
-use super::{Active, Refusal, Scheduled, Scheduler};
+use super::{Active, Lookup, Scheduled, Scheduler, Situation, Waiting};
 use crate::error::{Error, Result};
+use crate::serving::{Demand, Hit, KvCache, NoRoom, Progress, Readmission, RequestLog};
 
-impl Scheduler<'_> {
+/// A request that was admitted.
+struct Admission {
+    place: u32,
+    hit: Hit,
+    /// Tokens to compute.
+    tokens: u32,
+}
+
+impl<C: KvCache<Key = u32>> Scheduler<'_, C> {
     pub(super) fn room_for_more(&self, budget: u64) -> bool {
-        budget > 0 && self.running.len() < self.config.max_num_seqs as usize
+        budget > 0 && self.calendar.len() < self.config.max_num_seqs as usize
+    }
+
+    fn situation(&self, budget: u64) -> Situation {
+        Situation {
+            version: self.cache.version(),
+            running: self.calendar.len(),
+            waiting: self.waiting.len(),
+            budget,
+        }
     }
 
     /// Whether asking for the admission of the first waiting request could succeed.
     pub(super) fn may_admit(&self, budget: u64) -> bool {
-        if self.waiting.is_empty() || !self.room_for_more(budget) {
-            return false;
-        }
-        let Some(refusal) = self.refusal else {
-            return true;
-        };
-        let same = if refusal.whatever_chunk {
-            (refusal.running == 0) == self.running.is_empty()
-        } else {
-            refusal.budget == budget
-                && refusal.running == self.running.len()
-                && refusal.waiting == self.waiting.len()
-        };
-        !same || self.manager.pool().version() >= refusal.until
+        !self.waiting.is_empty()
+            && self.room_for_more(budget)
+            && !self.refusal.is_refused(self.situation(budget))
     }
 
+    /// Admits waiting requests while there is room.
     pub(super) fn schedule_waiting(
         &mut self,
         step: u64,
         clock_ns: u64,
-        mut budget: u64,
         threshold: u64,
         done: &mut Scheduled,
+        log: &mut RequestLog,
     ) {
+        let mut budget = self.config.max_num_batched_tokens - done.tokens;
         if !self.may_admit(budget) && !self.waiting.is_empty() && self.room_for_more(budget) {
             if self.config.stats_at_lookup
-                && let Some(refusal) = self.refusal
+                && let Some(lookup) = self.refusal.lookup()
             {
-                self.count(refusal.queries, refusal.hits, refusal.preempted, 1);
+                self.count(lookup, 1);
             }
             return;
         }
         while self.room_for_more(budget)
-            && let Some(&request) = self.waiting.front()
+            && let Some(&head) = self.waiting.front()
         {
-            let Some((place, hit_tokens, tokens)) = self.admit(request, budget, threshold) else {
+            let Some(admission) = self.admit(head, budget, threshold) else {
                 break;
             };
+            let Admission { place, hit, tokens } = admission;
             self.waiting.pop_front();
             self.active[place as usize].synced = step;
-            self.running.push(place);
-            self.due.push(step);
-            let row = request as usize;
-            if self.requests.preemptions[row] > 0 {
-                self.requests.resumes.push((request, step, hit_tokens));
+            self.calendar.push(place, step);
+            let row = head.request as usize;
+            if log.preemptions[row] > 0 {
+                self.log.readmissions.push(Readmission {
+                    request: head.request,
+                    step,
+                    hit_tokens: hit.tokens(),
+                });
             } else {
-                self.requests.hit_tokens[row] = hit_tokens;
-                self.requests.admit_step[row] = step;
-                self.requests.admit_ns[row] = clock_ns;
+                log.hit(head.request, hit);
+                log.admit_step[row] = step;
+                log.admit_ns[row] = clock_ns;
             }
-            self.add(place, tokens, true, done);
+            self.add(place, tokens, true, done, log);
             budget -= u64::from(tokens);
         }
     }
 
-    /// Tries to admit a request: its place, hit tokens, and tokens to compute.
-    fn admit(&mut self, request: u32, budget: u64, threshold: u64) -> Option<(u32, u32, u32)> {
+    /// Tries to admit a request.
+    fn admit(&mut self, head: Waiting, budget: u64, threshold: u64) -> Option<Admission> {
+        let Waiting { request, known } = head;
         let keys = self.workload.keys(request);
-        let known = self.known[request as usize];
-        let prompt = self.workload.prompt_len(request);
+        let prompt = self.workload.requests().prompt_len(request);
         let num_tokens = known.max(prompt);
-        let hits = self.manager.lookup(keys, num_tokens);
-        let (queries, preempted) = (u64::from(num_tokens), known > 0);
-        if self.config.stats_at_lookup {
-            self.count(queries, u64::from(hits), preempted, 1);
-        }
-        let mut refusal = Refusal {
-            until: self.manager.pool().version() + 1,
-            whatever_chunk: false,
-            running: self.running.len(),
-            waiting: self.waiting.len(),
-            budget,
-            queries,
+        let hit = self.cache.lookup(keys, num_tokens);
+        let hits = hit.tokens();
+        let lookup = Lookup {
+            queries: u64::from(num_tokens),
             hits: u64::from(hits),
-            preempted,
+            preempted: known > 0,
+        };
+        if self.config.stats_at_lookup {
+            self.count(lookup, 1);
+        }
+        let situation = self.situation(budget);
+        let when_anything_changes = NoRoom {
+            until: situation.version + 1,
+            whatever_chunk: false,
         };
         let mut tokens = u64::from(num_tokens - hits);
         if threshold > 0 && threshold < tokens {
             tokens = threshold;
         }
         if !self.config.enable_chunked_prefill && tokens > budget {
-            self.refusal = Some(refusal);
+            self.refusal
+                .remember(situation, when_anything_changes, lookup);
             return None;
         }
         let tokens = tokens.min(budget) as u32;
+        let place = self.start(request, num_tokens);
+        let active = &mut self.active[place as usize];
+        let demand = Demand {
+            name: u64::from(request),
+            new_tokens: tokens,
+            must_fit: self.config.reserve_full_isl,
+            beside_others: situation.running > 0,
+        };
+        let admitted = self
+            .cache
+            .admit(&mut active.lease, keys, &active.progress, demand);
+        if let Err(no_room) = admitted {
+            self.spare.push(place);
+            // The statistics want to know what each lookup finds, even if it is refused anyway.
+            let no_room = if self.config.stats_at_lookup {
+                when_anything_changes
+            } else {
+                no_room
+            };
+            self.refusal.remember(situation, no_room, lookup);
+            return None;
+        }
+        active.progress.computed = hits;
+        self.refusal.forget();
+        if !self.config.stats_at_lookup {
+            self.count(lookup, 1);
+        }
+        Some(Admission { place, hit, tokens })
+    }
+
+    /// A place for a request of which nothing is computed.
+    fn start(&mut self, request: u32, num_tokens: u32) -> u32 {
         let place = self.spare.pop().unwrap_or_else(|| {
             self.active.push(Active::default());
             self.active.len() as u32 - 1
         });
+        let requests = self.workload.requests();
+        let prompt = requests.prompt_len(request);
         let active = &mut self.active[place as usize];
         active.request = request;
-        active.end =
-            (prompt + self.workload.output_len(request)).min(self.manager.config().max_model_len);
-        active.sequence.restart(prompt, u64::from(request));
-        active.sequence.num_tokens = num_tokens;
-        let must_fit = self.config.reserve_full_isl;
-        let beside = !self.running.is_empty();
-        let admitted = self
-            .manager
-            .admit(&mut active.sequence, keys, tokens, must_fit, beside);
-        if let Err(no_room) = admitted {
-            self.spare.push(place);
-            // The statistics want to know what each lookup finds, even if it is refused anyway.
-            if !self.config.stats_at_lookup {
-                refusal.until = no_room.until;
-                refusal.whatever_chunk = no_room.whatever_chunk;
-            }
-            self.refusal = Some(refusal);
-            return None;
-        }
-        self.refusal = None;
-        if !self.config.stats_at_lookup {
-            self.count(queries, u64::from(hits), preempted, 1);
-        }
-        Some((place, hits, tokens))
+        active.end = (prompt + requests.output_len(request)).min(self.cache.max_model_len());
+        active.progress = Progress {
+            num_tokens,
+            ..Progress::new(prompt)
+        };
+        place
     }
 
-    /// Adds to vLLM's prefix-cache statistics.
-    pub(super) fn count(&mut self, queries: u64, hits: u64, preempted: bool, times: u64) {
-        if !self.manager.config().enable_caching {
+    /// Adds lookups to vLLM's prefix-cache statistics.
+    pub(super) fn count(&mut self, lookup: Lookup, times: u64) {
+        if !self.cache.enable_caching() {
             return;
         }
-        let totals = &mut self.totals;
-        let stats = if preempted {
+        let totals = &mut self.log.totals;
+        let stats = if lookup.preempted {
             &mut totals.stats_preempted
         } else {
             &mut totals.stats
         };
-        stats[0] += times;
-        stats[1] += times * queries;
-        stats[2] += times * hits;
+        stats.count(lookup.queries, lookup.hits, times);
     }
 
-    /// Serves one request with the cache manager alone: its whole prompt at once, then token by token.
-    pub(in crate::engine::vllm) fn run_alone(&mut self, request: u32) -> Result<()> {
-        let Some((place, hits, tokens)) = self.admit(request, u64::MAX, 0) else {
+    /// Serves one request with the cache alone: its whole prompt at once, then token by token.
+    pub(in crate::engine::vllm) fn run_alone(
+        &mut self,
+        request: u32,
+        log: &mut RequestLog,
+    ) -> Result<()> {
+        let head = Waiting { request, known: 0 };
+        let Some(Admission { place, hit, tokens }) = self.admit(head, u64::MAX, 0) else {
             return Err(self.never_fits(request, "it cannot be admitted though nothing else runs"));
         };
-        self.requests.hit_tokens[request as usize] = hits;
-        self.add(place, tokens, true, &mut Scheduled::default());
+        log.hit(request, hit);
+        self.add(place, tokens, true, &mut Scheduled::default(), log);
         self.scheduled.clear();
         let mut sampled = 0;
-        self.active[place as usize].sequence.computed += tokens;
-        while self.active[place as usize].sequence.num_tokens + 1 < self.active[place as usize].end
+        self.active[place as usize].progress.computed += tokens;
+        while self.active[place as usize].progress.num_tokens + 1 < self.active[place as usize].end
         {
-            self.active[place as usize].sequence.num_tokens += 1;
-            if !self.grow(place, 1) {
+            self.active[place as usize].progress.num_tokens += 1;
+            if !self.extend(place, 1) {
                 return Err(self.never_fits(request, "its output does not fit"));
             }
-            self.active[place as usize].sequence.computed += 1;
+            self.active[place as usize].progress.computed += 1;
             sampled += 1;
         }
-        self.requests.scheduled_tokens[request as usize] += sampled;
-        self.totals.scheduled_tokens += u64::from(tokens) + sampled;
-        self.totals.peak_used = self.totals.peak_used.max(self.used());
-        self.finish(place);
+        log.scheduled_tokens[request as usize] += sampled;
+        let totals = &mut self.log.totals;
+        totals.scheduled_tokens += u64::from(tokens) + sampled;
+        totals.peak_used = totals.peak_used.max(self.cache.usage().used());
+        self.finish(place, log);
         Ok(())
     }
 
     pub(super) fn never_fits(&self, request: u32, why: &str) -> Error {
-        let pool = self.manager.pool();
-        Error::never_fits(format!(
+        Error::range(format!(
             "request {request}: a prompt of {} tokens does not fit {} blocks of {} tokens and {} \
              tokens per step: {why}; give more",
-            self.workload.prompt_len(request),
-            pool.num_slots() - 1,
-            self.manager.config().block_size,
+            self.workload.requests().prompt_len(request),
+            self.cache.usage().usable,
+            self.cache.block_size(),
             self.config.max_num_batched_tokens,
         ))
     }

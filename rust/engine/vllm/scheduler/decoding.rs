@@ -1,183 +1,136 @@
 //! Requests that decode: sampling, finishing, and the steps in which nothing happens to them.
 
-use super::{Active, Scheduled, Scheduler};
-use crate::engine::vllm::{Sequence, StepWork};
+use super::{Scheduled, Scheduler};
+use crate::serving::{KvCache, Progress, RequestLog, StepWork};
 
-impl Scheduler<'_> {
-    /// How many steps, from `step` on, change nothing but the counters of decoding requests, and
-    /// their work without its context.
+impl<C: KvCache<Key = u32>> Scheduler<'_, C> {
+    /// How many steps, from `step` on, change nothing but the counters of decoding requests.
     pub(in crate::engine::vllm) fn quiet_steps(&self, step: u64) -> u64 {
         let budget = self.config.max_num_batched_tokens;
-        let decoding = self.prefilling == 0 && self.running.len() as u64 <= budget;
-        if self.running.is_empty()
-            || !decoding
-            || self.may_admit(budget - self.running.len() as u64)
-        {
+        let running = self.calendar.len() as u64;
+        let decoding = self.prefilling == 0 && running <= budget;
+        if running == 0 || !decoding || self.may_admit(budget - running) {
             return 0;
         }
-        self.next_due.saturating_sub(step)
+        self.calendar.next_due().saturating_sub(step)
     }
 
     /// Lets `steps` quiet steps pass. The work of each is that of [`Scheduler::quiet_work`] before it.
     pub(in crate::engine::vllm) fn pass(&mut self, steps: u64) {
-        let tokens = steps * self.running.len() as u64;
+        let running = self.calendar.len() as u64;
+        let tokens = steps * running;
         self.context += tokens;
-        self.totals.scheduled_tokens += tokens;
+        self.log.totals.scheduled_tokens += tokens;
         if self.config.stats_at_lookup
-            && let Some(refusal) = self.refusal.filter(|_| !self.waiting.is_empty())
-            && self.room_for_more(self.config.max_num_batched_tokens - self.running.len() as u64)
+            && !self.waiting.is_empty()
+            && let Some(lookup) = self.refusal.lookup()
+            && self.room_for_more(self.config.max_num_batched_tokens - running)
         {
-            self.count(refusal.queries, refusal.hits, refusal.preempted, steps);
+            self.count(lookup, steps);
         }
     }
 
+    /// What a quiet step computes.
     pub(in crate::engine::vllm) fn quiet_work(&self) -> Scheduled {
+        let running = self.calendar.len();
         let mut work = StepWork::default();
-        work.add_decodes(self.running.len() as u64, self.context);
+        work.add_decodes(running as u64, self.context);
         Scheduled {
-            requests: self.running.len() as u32,
-            tokens: self.running.len() as u64,
+            requests: running as u32,
+            tokens: running as u64,
             work,
         }
     }
 
     /// Brings the counters of a decoding request to the beginning of `step`.
-    pub(super) fn sync(&mut self, place: u32, step: u64) {
+    pub(super) fn sync(&mut self, place: u32, step: u64, log: &mut RequestLog) {
         let active = &mut self.active[place as usize];
         let steps = (step - active.synced) as u32;
-        active.sequence.computed += steps;
-        active.sequence.num_tokens += steps;
+        active.progress.computed += steps;
+        active.progress.num_tokens += steps;
         active.synced = step;
-        self.requests.scheduled_tokens[active.request as usize] += u64::from(steps);
+        log.scheduled_tokens[active.request as usize] += u64::from(steps);
     }
 
     /// The sampling part of a step, which ends at `end_ns`.
-    pub(in crate::engine::vllm) fn sample(&mut self, step: u64, end_ns: u64) {
-        let admitted = self
-            .scheduled
-            .iter()
-            .filter(|(_, _, admitted)| *admitted)
-            .count();
+    pub(in crate::engine::vllm) fn sample(&mut self, step: u64, end_ns: u64, log: &mut RequestLog) {
+        let admitted = self.scheduled.iter().filter(|part| part.admitted).count();
         // Each of the others computed a token, unless `context` is computed anew below.
-        self.context += (self.running.len() - admitted) as u64;
+        self.context += (self.calendar.len() - admitted) as u64;
         let mut finished = false;
         for i in 0..self.scheduled.len() {
-            let (place, tokens, admitted) = self.scheduled[i];
-            let active = &mut self.active[place as usize];
-            active.sequence.computed += tokens;
+            let part = self.scheduled[i];
+            let active = &mut self.active[part.place as usize];
+            let progress = &mut active.progress;
+            progress.computed += part.tokens;
             active.synced = step + 1;
-            if admitted {
-                self.context += u64::from(active.sequence.computed);
+            if part.admitted {
+                self.context += u64::from(progress.computed);
             }
-            if active.sequence.computed < active.sequence.num_tokens {
+            if progress.computed < progress.num_tokens {
                 continue;
             }
-            active.sequence.num_tokens += 1;
-            let request = active.request as usize;
-            if self.requests.first_token_step[request] == 0 {
-                self.requests.first_token_step[request] = step;
-                self.requests.first_token_ns[request] = end_ns;
+            progress.num_tokens += 1;
+            let row = active.request as usize;
+            if log.first_token_step[row] == 0 {
+                log.first_token_step[row] = step;
+                log.first_token_ns[row] = end_ns;
             }
-            if active.sequence.num_tokens >= active.end {
-                let computed = u64::from(active.sequence.computed);
+            if progress.num_tokens >= active.end {
+                let computed = u64::from(progress.computed);
                 self.context = self.context.saturating_sub(computed);
-                self.requests.finish_step[request] = step;
-                self.requests.finish_ns[request] = end_ns;
-                self.finish(place);
+                log.finish_step[row] = step;
+                log.finish_ns[row] = end_ns;
+                self.finish(part.place, log);
                 finished = true;
             }
         }
         if finished {
-            self.remove_finished();
+            let active = &self.active;
+            self.calendar.retain(|place| active[place as usize].end > 0);
         }
         self.plan(step);
     }
 
-    pub(super) fn finish(&mut self, place: u32) {
+    pub(super) fn finish(&mut self, place: u32, log: &mut RequestLog) {
         let active = &mut self.active[place as usize];
-        let request = active.request as usize;
-        self.requests.num_blocks[request] = active.sequence.table.len() as u32;
-        self.requests.finish_order.push(active.request);
+        log.num_blocks[active.request as usize] = self.cache.held_blocks(&active.lease);
+        self.log.finish_order.push(active.request);
         if self.record_tables {
-            self.requests
-                .tables
-                .extend_from_slice(&active.sequence.table);
+            self.cache.copy_table(&active.lease, &mut self.log.tables);
         }
-        self.manager.release(&mut active.sequence);
+        self.cache.release(&mut active.lease);
         active.end = 0;
         self.spare.push(place);
         self.finished += 1;
     }
 
-    fn remove_finished(&mut self) {
-        let active = &self.active;
-        let mut kept = 0;
-        for i in 0..self.running.len() {
-            if active[self.running[i] as usize].end > 0 {
-                self.running[kept] = self.running[i];
-                self.due[kept] = self.due[i];
-                kept += 1;
-            }
-        }
-        self.running.truncate(kept);
-        self.due.truncate(kept);
-    }
-
     /// Decides when to look again at each request that this step looked at.
     fn plan(&mut self, step: u64) {
-        self.prefilling = 0;
-        let mut context = 0;
-        self.next_due = u64::MAX;
-        for i in 0..self.running.len() {
-            if self.due[i] <= step {
-                let active = &mut self.active[self.running[i] as usize];
-                // Also of those that the step's tokens did not suffice for.
-                active.synced = step + 1;
-                let Sequence {
-                    computed,
-                    num_tokens,
-                    prompt_tokens,
-                    ..
-                } = active.sequence;
-                context += u64::from(computed);
-                let prefilling = computed < prompt_tokens || num_tokens - computed > 1;
-                let active = &self.active[self.running[i] as usize];
-                let quiet = if prefilling {
-                    0
-                } else {
-                    self.steps_to_change(active)
-                };
-                self.prefilling += u32::from(prefilling);
-                self.due[i] = step + 1 + u64::from(quiet);
+        let (mut prefilling, mut context) = (0, 0);
+        let (active, cache) = (&mut self.active, &self.cache);
+        self.calendar.plan(step, |place| {
+            let active = &mut active[place as usize];
+            // Also of those that the step's tokens did not suffice for.
+            active.synced = step + 1;
+            let Progress {
+                computed,
+                num_tokens,
+                prompt_tokens,
+            } = active.progress;
+            context += u64::from(computed);
+            if computed < prompt_tokens || num_tokens - computed > 1 {
+                prefilling += 1;
+                return 0;
             }
-            self.next_due = self.next_due.min(self.due[i]);
-        }
+            let to_finish = active.end - 2 - computed;
+            cache
+                .quiet_tokens(&active.lease, &active.progress)
+                .min(to_finish)
+        });
+        self.prefilling = prefilling;
         if self.look_at_all {
             self.context = context;
         }
-    }
-
-    /// Steps in which a decoding request only computes a token in a slot it has.
-    fn steps_to_change(&self, active: &Active) -> u32 {
-        let config = self.manager.config();
-        let size = config.block_size;
-        let position = active.sequence.computed;
-        let at = position % size;
-        let to_new_block = (size - at) % size;
-        let to_full_block = size - 1 - at;
-        let to_finish = active.end - 2 - position;
-        let mut steps = to_new_block.min(to_finish);
-        if config.enable_caching {
-            steps = steps.min(to_full_block);
-        }
-        if let Some(sliding) = config.sliding_window {
-            if self.manager.will_release(&active.sequence) {
-                return 0;
-            }
-            // A block leaves the window when `computed + 1 - window` is a multiple of its size.
-            let phase = (sliding.window - 1) % size;
-            steps = steps.min((phase + size - at) % size);
-        }
-        steps
     }
 }

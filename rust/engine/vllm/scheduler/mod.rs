@@ -2,19 +2,24 @@
 //!
 //! vLLM 0.33's scheduler (`vllm/v1/core/sched/scheduler.py`): first come first served, synchronous,
 //! without speculative decoding. A request that decodes changes nothing in most steps: it computes
-//! one token in a slot it has. Such requests are not visited: `due` knows the next step in which each
-//! of them takes a slot, completes a block, or finishes, and their counters are brought up to date
-//! then ([`Scheduler::sync`]).
+//! one token in a slot it has. Such requests are not visited: the [`DecodeCalendar`] knows the next
+//! step in which each of them takes a slot, completes a block, or finishes, and their counters are
+//! brought up to date then ([`Scheduler::sync`]). Nor is a waiting request looked up again while the
+//! [`RefusalMemo`] knows the answer.
 
 mod admission;
+mod calendar;
 mod decoding;
+mod refusal;
 
 use std::collections::VecDeque;
 
-use super::latency::StepWork;
-use super::record::{RequestLog, Totals};
-use super::{DenseIndex, Manager, Sequence, Workload};
+use calendar::DecodeCalendar;
+use refusal::{Lookup, RefusalMemo, Situation};
+
+use super::Workload;
 use crate::error::{Error, Result};
+use crate::serving::{InstanceLog, KvCache, Progress, RequestLog, StepWork};
 
 /// How the scheduler behaves; names are vLLM's.
 #[allow(clippy::struct_excessive_bools)] // They are the server's switches.
@@ -37,52 +42,59 @@ pub struct SchedulerConfig {
     pub stats_at_lookup: bool,
 }
 
+/// A request in the queue.
+#[derive(Debug, Clone, Copy)]
+struct Waiting {
+    request: u32,
+    /// Tokens it knew when it was preempted, 0 if it was not.
+    known: u32,
+}
+
 /// A running request.
 #[derive(Debug, Default)]
-struct Active {
+struct Active<L> {
     request: u32,
-    /// Step at whose beginning the counters of `sequence` are right; from then on, one token a step.
+    /// Step at whose beginning `progress` is right; from then on, one token a step.
     synced: u64,
-    /// Tokens at which the request is finished.
+    /// Tokens at which the request is finished; 0 once it is.
     end: u32,
-    sequence: Sequence,
+    progress: Progress,
+    lease: L,
 }
 
-/// Why the request at the head of the queue was not admitted, to know when to ask again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Refusal {
-    /// Version of the pool before which the answer is the same.
-    until: u64,
-    /// Whether the answer depends on what other requests leave of the step's tokens.
-    whatever_chunk: bool,
-    running: usize,
-    waiting: usize,
-    /// Tokens that were left of the step's.
-    budget: u64,
-    /// Tokens looked up and found.
-    queries: u64,
-    hits: u64,
-    preempted: bool,
+/// What a step schedules of one request.
+#[derive(Debug, Clone, Copy)]
+struct Part {
+    place: u32,
+    tokens: u32,
+    /// Whether it was admitted in this step.
+    admitted: bool,
 }
 
-/// The scheduler and the KV-cache manager of one engine.
+/// A request that was preempted while nothing else ran.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct LonePreemption {
+    request: u32,
+    num_tokens: u32,
+    /// How often that happened to it, one after the other.
+    times: u32,
+}
+
+/// The scheduler and the KV cache of one server.
 #[derive(Debug)]
-pub struct Scheduler<'w> {
+pub struct Scheduler<'w, C: KvCache> {
     workload: &'w Workload,
     config: SchedulerConfig,
-    pub(super) manager: Manager<DenseIndex>,
-    pub(super) waiting: VecDeque<u32>,
-    /// Places in `active`, in order of admission.
-    running: Vec<u32>,
-    /// For each running request, the next step that has to look at it.
-    due: Vec<u64>,
-    active: Vec<Active>,
+    cache: C,
+    waiting: VecDeque<Waiting>,
+    calendar: DecodeCalendar,
+    /// Running requests, at the places the calendar knows them by.
+    active: Vec<Active<C::Lease>>,
+    /// Places nobody uses.
     spare: Vec<u32>,
-    /// Tokens of each request that was preempted, 0 for others.
-    known: Vec<u32>,
-    /// Requests this step looked at: place, tokens scheduled, and whether it was admitted just now.
-    scheduled: Vec<(u32, u32, bool)>,
-    refusal: Option<Refusal>,
+    /// What this step schedules of the requests it looks at.
+    scheduled: Vec<Part>,
+    refusal: RefusalMemo,
     /// Whether this step looks at every running request.
     look_at_all: bool,
     /// Running requests whose prompt is not computed.
@@ -90,13 +102,10 @@ pub struct Scheduler<'w> {
     /// Tokens computed for the running requests, at the beginning of the next step. Valid while none
     /// is prefilling.
     context: u64,
-    /// The earliest step in `due`.
-    next_due: u64,
-    lone_preemption: (u32, u32, u32),
-    pub(super) finished: u64,
-    pub(super) record_tables: bool,
-    pub(super) requests: RequestLog,
-    pub(super) totals: Totals,
+    lone_preemption: LonePreemption,
+    finished: u64,
+    record_tables: bool,
+    log: InstanceLog,
 }
 
 /// A request that preempts itself this often without getting anywhere is stuck.
@@ -110,52 +119,49 @@ pub(super) struct Scheduled {
     pub work: StepWork,
 }
 
-impl<'w> Scheduler<'w> {
+impl<'w, C: KvCache<Key = u32>> Scheduler<'w, C> {
     /// An idle scheduler.
     ///
     /// # Errors
-    /// [`Error::Shape`] or [`Error::Range`] if a limit is zero.
-    pub fn new(
-        workload: &'w Workload,
-        config: SchedulerConfig,
-        manager: Manager<DenseIndex>,
-    ) -> Result<Self> {
+    /// [`Error::Range`] if a limit is zero.
+    pub fn new(workload: &'w Workload, config: SchedulerConfig, cache: C) -> Result<Self> {
         if config.max_num_seqs == 0 {
-            return Err(Error::invalid("max_num_seqs is 0, it must be positive"));
+            return Err(Error::range("max_num_seqs is 0, it must be positive"));
         }
         if config.max_num_batched_tokens == 0 {
-            return Err(Error::invalid(
+            return Err(Error::range(
                 "max_num_batched_tokens is 0, it must be positive",
             ));
         }
         Ok(Self {
             workload,
             config,
-            manager,
+            cache,
             waiting: VecDeque::new(),
-            running: Vec::new(),
-            due: Vec::new(),
+            calendar: DecodeCalendar::default(),
             active: Vec::new(),
             spare: Vec::new(),
-            known: vec![0; workload.len()],
             scheduled: Vec::new(),
-            refusal: None,
+            refusal: RefusalMemo::default(),
             look_at_all: false,
             prefilling: 0,
             context: 0,
-            next_due: u64::MAX,
-            lone_preemption: (u32::MAX, 0, 0),
+            lone_preemption: LonePreemption::default(),
             finished: 0,
             record_tables: false,
-            requests: RequestLog::new(workload.len()),
-            totals: Totals::default(),
+            log: InstanceLog::default(),
         })
+    }
+
+    /// Keeps the block tables of finished requests.
+    pub fn record_tables(&mut self) {
+        self.record_tables = true;
     }
 
     /// Number of running requests.
     #[must_use]
     pub fn num_running(&self) -> usize {
-        self.running.len()
+        self.calendar.len()
     }
 
     /// Number of waiting requests.
@@ -164,41 +170,71 @@ impl<'w> Scheduler<'w> {
         self.waiting.len()
     }
 
-    pub(super) fn used(&self) -> u32 {
-        self.manager.pool().num_slots() - 1 - self.manager.pool().num_free()
+    /// Number of requests finished so far.
+    #[must_use]
+    pub fn num_finished(&self) -> u64 {
+        self.finished
+    }
+
+    /// The cache.
+    #[must_use]
+    pub fn cache(&self) -> &C {
+        &self.cache
+    }
+
+    pub(super) fn cache_mut(&mut self) -> &mut C {
+        &mut self.cache
+    }
+
+    pub(super) fn log_mut(&mut self) -> &mut InstanceLog {
+        &mut self.log
+    }
+
+    /// Ends the scheduler: its log, and its cache.
+    pub(super) fn into_parts(self) -> (InstanceLog, C) {
+        (self.log, self.cache)
+    }
+
+    /// Lets a request wait behind all others.
+    pub fn enqueue(&mut self, request: u32) {
+        self.waiting.push_back(Waiting { request, known: 0 });
     }
 
     /// The scheduling part of a step that begins at `clock_ns`.
-    pub(super) fn schedule(&mut self, step: u64, clock_ns: u64) -> Result<Scheduled> {
+    pub(super) fn schedule(
+        &mut self,
+        step: u64,
+        clock_ns: u64,
+        log: &mut RequestLog,
+    ) -> Result<Scheduled> {
         let threshold = self.threshold();
         let budget = self.config.max_num_batched_tokens;
-        self.look_at_all = self.prefilling > 0 || self.running.len() as u64 > budget;
+        self.look_at_all = self.prefilling > 0 || self.calendar.len() as u64 > budget;
         self.scheduled.clear();
         let mut done = Scheduled::default();
         if self.look_at_all {
-            for i in 0..self.running.len() {
-                self.sync(self.running[i], step);
-                self.due[i] = step;
+            for i in 0..self.calendar.len() {
+                self.sync(self.calendar.places()[i], step, log);
             }
+            self.calendar.all_due(step);
         }
-        let preempted = self.schedule_running(step, budget, threshold, &mut done)?;
-        let left = budget - done.tokens;
+        let preempted = self.schedule_running(step, threshold, &mut done, log)?;
         if !preempted {
-            self.schedule_waiting(step, clock_ns, left, threshold, &mut done);
+            self.schedule_waiting(step, clock_ns, threshold, &mut done, log);
         }
-        if done.tokens == 0 && self.running.is_empty() && !preempted {
-            let request = self.waiting[0];
+        if done.tokens == 0 && self.calendar.is_empty() && !preempted {
+            let request = self.waiting[0].request;
             return Err(
                 self.never_fits(request, "it cannot be admitted even when nothing else runs")
             );
         }
-        self.totals.scheduled_tokens += done.tokens;
+        self.log.totals.scheduled_tokens += done.tokens;
         Ok(done)
     }
 
     /// Most tokens of one request in this step; 0 for no limit.
     fn threshold(&self) -> u64 {
-        let requests = self.running.len() as u64 + self.waiting.len() as u64;
+        let requests = self.calendar.len() as u64 + self.waiting.len() as u64;
         let threshold = self.config.long_prefill_token_threshold;
         if requests <= 1 || threshold == 0 {
             return 0;
@@ -209,51 +245,45 @@ impl<'w> Scheduler<'w> {
         threshold
     }
 
+    /// Schedules running requests; returns whether one was preempted.
     fn schedule_running(
         &mut self,
         step: u64,
-        budget: u64,
         threshold: u64,
         done: &mut Scheduled,
+        log: &mut RequestLog,
     ) -> Result<bool> {
+        let budget = self.config.max_num_batched_tokens;
         let mut preempted = false;
-        // Decodes that are not looked at, and what is computed for them.
+        // Decodes that are not looked at, and what is computed for those that are.
         let (mut passed, mut looked_at) = (0, 0);
         let mut i = 0;
-        while i < self.running.len() && done.tokens < budget {
-            if self.due[i] > step {
+        while i < self.calendar.len() && done.tokens < budget {
+            if !self.calendar.is_due(i, step) {
                 passed += 1;
                 done.tokens += 1;
                 i += 1;
                 continue;
             }
-            let place = self.running[i];
-            self.sync(place, step);
-            let Sequence {
-                computed,
-                num_tokens,
-                ..
-            } = self.active[place as usize].sequence;
-            let tokens = self.chunk(computed, num_tokens, threshold, budget - done.tokens);
+            let place = self.calendar.places()[i];
+            self.sync(place, step, log);
+            let progress = self.active[place as usize].progress;
+            let tokens = self.chunk(&progress, threshold, budget - done.tokens);
             if tokens == 0 {
                 i += 1;
                 continue;
             }
-            loop {
-                if self.grow(place, tokens) {
-                    break;
-                }
+            while !self.extend(place, tokens) {
                 preempted = true;
-                let alone = self.running.len() == 1;
-                if self.preempt_last(step, place, alone)? == place {
+                if self.preempt_last(step, place, log)? == place {
                     break;
                 }
             }
-            if self.running.get(i) != Some(&place) {
+            if self.calendar.places().get(i) != Some(&place) {
                 break;
             }
-            looked_at += u64::from(computed);
-            self.add(place, tokens, false, done);
+            looked_at += u64::from(progress.computed);
+            self.add(place, tokens, false, done, log);
             i += 1;
         }
         if passed > 0 {
@@ -266,69 +296,92 @@ impl<'w> Scheduler<'w> {
     }
 
     /// Tokens to schedule for a running request.
-    fn chunk(&self, computed: u32, num_tokens: u32, threshold: u64, budget: u64) -> u32 {
-        let mut tokens = u64::from(num_tokens - computed);
+    fn chunk(&self, progress: &Progress, threshold: u64, budget: u64) -> u32 {
+        let mut tokens = u64::from(progress.num_tokens - progress.computed);
         if threshold > 0 && threshold < tokens {
             tokens = threshold;
         }
-        let limit = u64::from(self.manager.config().max_model_len - computed - 1);
-        tokens.min(budget).min(limit) as u32
+        let limit = self.cache.max_model_len() - progress.computed - 1;
+        tokens.min(budget).min(u64::from(limit)) as u32
     }
 
-    fn grow(&mut self, place: u32, tokens: u32) -> bool {
+    /// Takes room for further tokens of a running request; `false` if there is none.
+    fn extend(&mut self, place: u32, tokens: u32) -> bool {
         let active = &mut self.active[place as usize];
         let keys = self.workload.keys(active.request);
-        self.manager
-            .grow(&mut active.sequence, keys, tokens)
-            .is_some()
+        self.cache
+            .extend(&mut active.lease, keys, &active.progress, tokens)
+            .is_ok()
     }
 
     /// Schedules `tokens` tokens of a request.
-    fn add(&mut self, place: u32, tokens: u32, admitted: bool, done: &mut Scheduled) {
+    fn add(
+        &mut self,
+        place: u32,
+        tokens: u32,
+        admitted: bool,
+        done: &mut Scheduled,
+        log: &mut RequestLog,
+    ) {
         let active = &self.active[place as usize];
-        let Sequence {
+        let Progress {
             computed,
             prompt_tokens,
             ..
-        } = active.sequence;
+        } = active.progress;
         if computed >= prompt_tokens && tokens == 1 {
             done.work.add_decodes(1, u64::from(computed));
         } else {
             done.work.add_prefill(computed, tokens);
         }
-        let request = active.request as usize;
+        let row = active.request as usize;
         let of_prompt = (computed + tokens).min(prompt_tokens) - computed.min(prompt_tokens);
-        self.requests.computed_tokens[request] += u64::from(of_prompt);
-        self.requests.scheduled_tokens[request] += u64::from(tokens);
+        log.computed_tokens[row] += u64::from(of_prompt);
+        log.scheduled_tokens[row] += u64::from(tokens);
         done.requests += 1;
         done.tokens += u64::from(tokens);
-        self.scheduled.push((place, tokens, admitted));
+        self.scheduled.push(Part {
+            place,
+            tokens,
+            admitted,
+        });
     }
 
-    /// Takes the slots of the request admitted last and puts it at the head of the queue. Returns it.
-    fn preempt_last(&mut self, step: u64, wanting: u32, alone: bool) -> Result<u32> {
-        let Some(place) = self.running.pop() else {
+    /// Takes the blocks of the request admitted last, because `wanting` needs some, and puts it at the
+    /// head of the queue. Returns its place.
+    fn preempt_last(&mut self, step: u64, wanting: u32, log: &mut RequestLog) -> Result<u32> {
+        let alone = self.calendar.len() == 1;
+        let Some(place) = self.calendar.pop() else {
             unreachable!("the request that needs slots is running");
         };
-        self.due.pop();
-        self.sync(place, step);
+        self.sync(place, step, log);
         let active = &mut self.active[place as usize];
         let request = active.request;
-        let (computed, num_tokens) = (active.sequence.computed, active.sequence.num_tokens);
-        self.manager.release(&mut active.sequence);
-        self.known[request as usize] = num_tokens;
-        self.requests.preemptions[request as usize] += 1;
-        self.totals.preemptions += 1;
+        let Progress {
+            computed,
+            num_tokens,
+            ..
+        } = active.progress;
+        self.cache.release(&mut active.lease);
+        log.preemptions[request as usize] += 1;
+        self.log.totals.preemptions += 1;
         // `context` counts decodes only; while requests are prefilling it is computed anew.
         self.context = self.context.saturating_sub(u64::from(computed));
-        self.waiting.push_front(request);
-        self.refusal = None;
+        self.waiting.push_front(Waiting {
+            request,
+            known: num_tokens,
+        });
+        self.refusal.forget();
         self.spare.push(place);
         if alone && place == wanting {
-            let (last, tokens, times) = self.lone_preemption;
-            let again = last == request && tokens == num_tokens;
-            self.lone_preemption = (request, num_tokens, if again { times + 1 } else { 1 });
-            if self.lone_preemption.2 == STUCK {
+            let last = self.lone_preemption;
+            let again = last.request == request && last.num_tokens == num_tokens;
+            self.lone_preemption = LonePreemption {
+                request,
+                num_tokens,
+                times: if again { last.times + 1 } else { 1 },
+            };
+            if self.lone_preemption.times == STUCK {
                 let why = "it preempts itself over and over, with nothing else running";
                 return Err(self.never_fits(request, why));
             }
@@ -339,24 +392,29 @@ impl<'w> Scheduler<'w> {
     /// Checks every invariant; `step` is the next step.
     ///
     /// # Errors
-    /// [`crate::Error::Bug`] naming the first one that does not hold.
+    /// [`Error::Bug`](crate::Error::Bug) naming the first one that does not hold.
     pub fn validate(&self, step: u64) -> Result<()> {
-        let mut sequences = Vec::new();
+        self.calendar.validate(step)?;
+        self.refusal
+            .validate(self.cache.version(), self.waiting.len())?;
+        let mut leases = Vec::new();
         let mut context = 0;
-        for &place in &self.running {
+        for &place in self.calendar.places() {
             let active = &self.active[place as usize];
             let steps = (step - active.synced) as u32;
-            let mut sequence = active.sequence.clone();
-            sequence.computed += steps;
-            sequence.num_tokens += steps;
-            context += u64::from(sequence.computed);
-            if sequence.num_tokens >= active.end {
+            let progress = Progress {
+                computed: active.progress.computed + steps,
+                num_tokens: active.progress.num_tokens + steps,
+                ..active.progress
+            };
+            context += u64::from(progress.computed);
+            if progress.num_tokens >= active.end {
                 return Err(Error::bug(format!(
                     "request {} is finished but runs",
                     active.request
                 )));
             }
-            sequences.push(sequence);
+            leases.push((&active.lease, progress));
         }
         if self.prefilling == 0 && context != self.context {
             return Err(Error::bug(format!(
@@ -364,6 +422,7 @@ impl<'w> Scheduler<'w> {
                 self.context
             )));
         }
-        self.manager.validate(&sequences)
+        self.cache
+            .validate(leases.iter().map(|(lease, progress)| (*lease, progress)))
     }
 }

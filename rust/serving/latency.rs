@@ -109,7 +109,7 @@ impl Latency {
             }
         }
         match coefficients.iter().find(|c| !c.is_finite() || **c < 0.0) {
-            Some(bad) => Err(Error::invalid(format!(
+            Some(bad) => Err(Error::range(format!(
                 "latency: a coefficient is {bad}, it must be finite and not negative"
             ))),
             None => Ok(()),
@@ -132,7 +132,7 @@ impl Latency {
         };
         // A step of more than 30 years is a mistake in the coefficients.
         if !ns.is_finite() || ns > 1e18 {
-            return Err(Error::invalid(format!(
+            return Err(Error::range(format!(
                 "latency: a step of {} prefill tokens and {} decodes takes {ns} ns, check the model",
                 work.prefill_tokens, work.decodes
             )));

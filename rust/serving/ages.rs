@@ -1,14 +1,13 @@
 //! How long evicted blocks had been in their slots, and unused.
 //!
-//! As vLLM measures it (`vllm/v1/core/kv_cache_metrics.py`): a block lives from the moment its slot
-//! is taken, and is used when a lookup finds it.
+//! A block lives from the moment its slot is taken, and is used when a lookup finds it, as vLLM
+//! measures it (`vllm/v1/core/kv_cache_metrics.py`).
 
-use super::Slot;
 use crate::stats::Residency;
 
-/// Times of the slots of one pool, in seconds.
+/// Times of the slots of one pool, in seconds. Slots are numbered by the pool.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Ages {
+pub struct Ages {
     now: f64,
     slots: Vec<Age>,
     residency: Residency,
@@ -21,12 +20,13 @@ struct Age {
 }
 
 impl Ages {
+    /// Sets the clock, in seconds.
     pub fn set_time(&mut self, now: f64) {
         self.now = now;
     }
 
     /// A slot was taken for a new block.
-    pub fn take(&mut self, slot: Slot) {
+    pub fn take(&mut self, slot: u32) {
         let slot = slot as usize;
         if slot >= self.slots.len() {
             self.slots.resize(slot + 1, Age::default());
@@ -38,12 +38,12 @@ impl Ages {
     }
 
     /// The block of a slot was found by a lookup.
-    pub fn touch(&mut self, slot: Slot) {
+    pub fn touch(&mut self, slot: u32) {
         self.slots[slot as usize].used = self.now;
     }
 
     /// The block of a slot was dropped.
-    pub fn evict(&mut self, slot: Slot) {
+    pub fn evict(&mut self, slot: u32) {
         let age = self.slots[slot as usize];
         self.residency.lifetime.add(self.now - age.taken, 1);
         self.residency.idle.add(self.now - age.used, 1);
