@@ -33,6 +33,12 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
+    /// Memory that the system does not give.
+    #[error("{bytes} bytes of memory are needed and cannot be had")]
+    Memory {
+        /// How much was asked for at once.
+        bytes: u64,
+    },
     /// The caller asked a long computation to stop.
     #[error("interrupted")]
     Interrupted,

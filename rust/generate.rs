@@ -8,6 +8,7 @@
 use rayon::prelude::*;
 
 use crate::error::{Error, Result};
+use crate::room::reserved;
 use crate::stop::Stop;
 use crate::trace::Id;
 
@@ -71,8 +72,12 @@ pub fn expand<T: Id>(
             lengths.len()
         )));
     }
-    let total: u64 = lengths.iter().sum();
-    let mut values = vec![T::default(); total as usize];
+    let total = lengths
+        .iter()
+        .try_fold(0_u64, |sum, &length| sum.checked_add(length))
+        .unwrap_or(u64::MAX);
+    let mut values = reserved(total)?;
+    values.resize(total as usize, T::default());
     let mut rest = values.as_mut_slice();
     let mut groups = Vec::with_capacity(starts.len().div_ceil(GROUP));
     for (starts, lengths) in starts.chunks(GROUP).zip(lengths.chunks(GROUP)) {

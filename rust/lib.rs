@@ -28,6 +28,7 @@ pub mod profile;
 mod python;
 pub mod read;
 pub mod replay;
+mod room;
 pub mod serving;
 pub mod stats;
 pub mod stop;

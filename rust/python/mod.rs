@@ -5,7 +5,7 @@
 // Doc comments here become docstrings in NumPy's style.
 #![allow(clippy::doc_markdown)]
 
-use pyo3::exceptions::{PyKeyboardInterrupt, PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyKeyboardInterrupt, PyMemoryError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 
 use crate::error::Error;
@@ -37,6 +37,7 @@ impl From<Error> for PyErr {
             | Error::Damaged(_)
             | Error::Row { .. } => PyValueError::new_err(message),
             Error::Interrupted => PyKeyboardInterrupt::new_err(message),
+            Error::Memory { .. } => PyMemoryError::new_err(message),
             Error::Bug(_) => PyRuntimeError::new_err(message),
         }
     }

@@ -191,7 +191,7 @@ def test_arrivals_and_lengths_of_azure(shared: Path) -> None:
         ({"form": "text"}, "unknown form 'text'"),
         ({"id_block_size": 0}, "id block size 0"),
         ({"vocabulary": 0}, "vocabulary 0"),
-        ({"turns": 0.5}, "turns 0.5 is not usable, give 1 or more"),
+        ({"turns": 0.5}, "turns 0.5 is not usable, give 1 to 1,000,000"),
         ({"prompt_tokens": float("nan")}, "prompt tokens nan"),
         ({"think_time": -1.0}, "think time -1"),
         ({"prompt_tokens": 400}, "too short for 8 turns: give at least"),

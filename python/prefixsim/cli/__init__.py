@@ -10,6 +10,7 @@ import typer
 
 from prefixsim import __version__
 from prefixsim._printable import printable
+from prefixsim.cli._streams import reserve_closed
 from prefixsim.errors import PrefixsimError
 from prefixsim.text.remote_code import remote_code
 
@@ -127,4 +128,6 @@ def _fail(message: str, code: int) -> int:
 
 def run() -> None:
     """Entry point of the ``prefixsim`` script."""
+    if reserve_closed():
+        sys.exit(_fail("standard output is closed, redirect it to a file", EXIT_BAD_INPUT))
     sys.exit(main())

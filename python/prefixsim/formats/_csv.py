@@ -50,9 +50,9 @@ def read_lengths(
         msg = f"{path}: has no rows below its header"
         raise InputError(msg)
     trace = build(table)
-    if not np.all(np.isfinite(trace.timestamp)):
-        row = int(np.argmin(np.isfinite(trace.timestamp)))
-        msg = f"{path}:{row + 2}: timestamp: is not a finite number, fix the line"
+    row = trace.outside_time()
+    if row is not None:
+        msg = f"{path}:{row + 2}: timestamp: {trace.timestamp[row]:g} s is no time, fix the line"
         raise InputError(msg)
     back = np.flatnonzero(np.diff(trace.timestamp) < 0)
     if len(back) and not options.sort:

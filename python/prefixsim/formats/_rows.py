@@ -17,7 +17,7 @@ from prefixsim._core import JsonlReader
 from prefixsim._files import atomic_path, open_bytes
 from prefixsim.errors import InputError
 from prefixsim.formats._registry import ReadOptions
-from prefixsim.trace import Codes, Ragged, Strings, Trace
+from prefixsim.trace import LATEST_S, Codes, Ragged, Strings, Trace
 
 __all__ = ["BadFieldError", "Checked", "Field", "JsonRows", "Rows", "reading"]
 
@@ -124,6 +124,12 @@ class Checked:
             The format does not promise an order: sort without being asked.
         """
         lines = self.lines
+        if trace.outside_time() is not None:
+            self.refuse(
+                ~(np.abs(trace.timestamp) <= LATEST_S),
+                "timestamp",
+                lambda row: f"{trace.timestamp[row]:g} s is no time",
+            )
         if self._dropped.any():
             keep = np.flatnonzero(~self._dropped)
             trace, lines = trace.take(keep), lines[keep]

@@ -64,7 +64,8 @@ def is_msgpack(head: bytes) -> bool:
 def is_message(value: Any) -> bool:
     """Whether a value looks like an event or a batch."""
     if isinstance(value, Mapping):
-        return value.get("type") in _ARRAYS or (
+        kind = value.get("type")
+        return (isinstance(kind, str) and kind in _ARRAYS) or (
             isinstance(value.get("events"), list) and len(value.keys() & {"ts", "step"}) > 0
         )
     if not isinstance(value, list) or not value:

@@ -49,6 +49,8 @@ POLICIES: tuple[Policy, ...] = ("lru", "clairvoyant")
 # Rates come from divisions: a target this close to a count means that count.
 _ROUNDING = 1e-12
 
+_ENDLESS = 2**63 - 1  # blocks; nothing larger differs
+
 
 @dataclass(frozen=True)
 class Point:
@@ -156,7 +158,7 @@ class Curve:
         if capacity == 0:
             return 0
         if self.policy == "lru":
-            at = np.array([capacity], np.uint64)
+            at = np.array([min(capacity, _ENDLESS)], np.uint64)
             hits = self._exact.hit_blocks(at, last_token_rule=self.last_token_rule)
             return int(hits[0])
         self._replay([capacity])
@@ -171,7 +173,7 @@ class Curve:
         if self.policy != "lru":
             msg = f"evictions of {self.policy!r} are in a sweep, the curve has those of 'lru' only"
             raise InputError(msg)
-        return int(self._exact.evictions(np.array([capacity], np.uint64))[0])
+        return int(self._exact.evictions(np.array([min(capacity, _ENDLESS)], np.uint64))[0])
 
     def capacity_for(self, hit_rate: float) -> int | None:
         """Return the smallest capacity in blocks that reaches a token hit rate.

@@ -29,6 +29,9 @@ IDEAL = "lru"
 """The engine whose replays are one call of the core, and which knows every policy."""
 
 
+_LARGEST_CAPACITY = 2**32 - 3  # a null block comes on top
+
+
 @dataclass(frozen=True)
 class _Run:
     engine: str
@@ -95,8 +98,14 @@ def sweep(
     _check(runs, _listed(policy))
     ideal = [run for run in runs if run.engine == IDEAL]
     others = [run for run in runs if run.engine != IDEAL]
-    totals = dict(zip(ideal, _ideal(forest, ideal, last_token_rule), strict=True))
-    totals.update(zip(others, _engines(forest, others, last_token_rule), strict=True))
+    try:
+        totals = dict(zip(ideal, _ideal(forest, ideal, last_token_rule), strict=True))
+        totals.update(zip(others, _engines(forest, others, last_token_rule), strict=True))
+    except InputError:
+        raise
+    except ValueError as error:  # from the core, which does not know the trace's name
+        msg = f"{forest.trace.name}: {error}"
+        raise InputError(msg) from None
     return pa.Table.from_pylist([_row(forest, run, totals[run]) for run in dict.fromkeys(runs)])
 
 
@@ -109,6 +118,9 @@ def _listed(value: Any) -> list[Any]:
 def _usable(capacity: int | None) -> int | None:
     if capacity is not None and capacity < 1:
         msg = f"capacity is {capacity} blocks, it must be at least 1 (None: infinite)"
+        raise InputError(msg)
+    if capacity is not None and capacity > _LARGEST_CAPACITY:
+        msg = f"capacity is {capacity} blocks, it must be at most {_LARGEST_CAPACITY:,}"
         raise InputError(msg)
     return capacity
 

@@ -155,11 +155,7 @@ def from_batches(
     lengths = scalars.get("prompt_len")
     if lengths is None:
         lengths = prompts.lengths.astype(np.uint32) if prompts else np.zeros(rows, np.uint32)
-    if not np.all(np.isfinite(scalars["timestamp"])):
-        row = int(np.argmin(np.isfinite(scalars["timestamp"])))
-        msg = f"{where}: row {row}: timestamp: is not finite, correct the file"
-        raise InputError(msg)
-    return Trace(
+    trace = Trace(
         timestamp=scalars["timestamp"],
         prompt_len=lengths,
         output_len=scalars.get("output_len", np.zeros(rows, np.uint32)),
@@ -175,6 +171,11 @@ def from_batches(
         category=_codes(words.get("category")),
         meta=dict(facts["meta"]),
     )
+    row = trace.outside_time()
+    if row is not None:
+        msg = f"{where}: row {row}: timestamp: {trace.timestamp[row]:g} s is no time"
+        raise InputError(msg)
+    return trace
 
 
 def _facts(schema: pa.Schema, where: str) -> dict[str, Any]:
@@ -182,13 +183,24 @@ def _facts(schema: pa.Schema, where: str) -> dict[str, Any]:
     if raw is None:
         return {"version": SCHEMA_VERSION, "id_block_size": 1, "meta": {}}
     facts: dict[str, Any] = json.loads(raw)
-    if facts.get("version", 0) > SCHEMA_VERSION:
+    if not _well_formed(facts):
+        msg = f"{where}: the facts in its schema ({raw[:60].decode(errors='replace')}) are damaged"
+        raise InputError(msg)
+    if facts["version"] > SCHEMA_VERSION:
         msg = (
             f"{where}: written with schema version {facts['version']}, this prefixsim reads up to "
             f"{SCHEMA_VERSION}: upgrade prefixsim"
         )
         raise InputError(msg)
     return facts
+
+
+def _well_formed(facts: Any) -> bool:
+    """Whether the metadata holds what this module wrote there, of these types."""
+    if not isinstance(facts, dict) or type(facts.get("version")) is not int:
+        return False
+    size, meta = facts.get("id_block_size"), facts.get("meta")
+    return type(size) is int and 0 < size < 2**32 and isinstance(meta, dict)
 
 
 def _check_names(names: set[str], where: str) -> None:

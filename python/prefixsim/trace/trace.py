@@ -19,7 +19,11 @@ from prefixsim.errors import InputError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Codes", "Ragged", "Strings", "Trace", "TraceKind"]
+__all__ = ["LATEST_S", "Codes", "Ragged", "Strings", "Trace", "TraceKind"]
+
+LATEST_S = 1e19
+"""Times lie within this many seconds of zero, far beyond nanoseconds taken for seconds, so that
+they can be subtracted and summed."""
 
 TraceKind = Literal["tokens", "hashes", "text", "lengths"]
 """What a trace knows of its prompts: token ids, chained hash ids, text, or only lengths."""
@@ -218,6 +222,11 @@ class Trace:
                 msg = f"{self.name}: column {f.name} has {len(column)} rows, timestamp has {n}"
                 raise InputError(msg)
 
+    def outside_time(self) -> int | None:
+        """Row of the first timestamp that is none: not finite, or beyond :data:`LATEST_S`."""
+        good = np.abs(self.timestamp) <= LATEST_S
+        return None if good.all() else int(np.argmin(good))
+
     @classmethod
     def from_prompts(
         cls,
@@ -260,7 +269,7 @@ class Trace:
             else (np.zeros(n) if produced is None else produced.lengths)
         )
         times = np.arange(n, dtype=np.float64) if timestamp is None else timestamp
-        return cls(
+        trace = cls(
             timestamp=np.asarray(times, dtype=np.float64),
             prompt_len=column.lengths.astype(np.uint32),
             output_len=np.asarray(lengths, dtype=np.uint32),
@@ -270,6 +279,11 @@ class Trace:
             salt=None if salt is None else Codes.from_strings(salt),
             name=name,
         )
+        row = trace.outside_time()
+        if row is not None:
+            msg = f"{name}: row {row}: timestamp: {trace.timestamp[row]:g} s is no time"
+            raise InputError(msg)
+        return trace
 
     @staticmethod
     def read(path: str | Path, *, format: str | None = None, **options: Any) -> Trace:  # noqa: A002

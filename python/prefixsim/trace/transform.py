@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from prefixsim._core import keyed_hashes, tree_keys
 from prefixsim.errors import InputError
-from prefixsim.trace import Codes, Ragged, Strings, Trace
+from prefixsim.trace import LATEST_S, Codes, Ragged, Strings, Trace
 from prefixsim.trace.anonymous import check_key, new_key
 from prefixsim.trace.salts import salt_name
 
@@ -174,7 +174,12 @@ def scale_rate(trace: Trace, factor: float) -> Trace:
         msg = f"rate scale {factor:g}: must be a number above 0"
         raise InputError(msg)
     start = trace.timestamp[0] if len(trace) else 0.0
-    return trace.replace(timestamp=start + (trace.timestamp - start) / factor)
+    with np.errstate(over="ignore"):
+        scaled = trace.replace(timestamp=start + (trace.timestamp - start) / factor)
+    if scaled.outside_time() is not None:
+        msg = f"rate scale {factor:g}: times would lie beyond {LATEST_S:g} s"
+        raise InputError(msg)
+    return scaled
 
 
 def sample_trees(trace: Trace, fraction: float, *, head: int = 16, seed: int = 0) -> Trace:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
@@ -11,7 +10,12 @@ import numpy.typing as npt
 
 from prefixsim.errors import InputError
 
-__all__ = ["ArrivalClock", "Arrivals"]
+__all__ = ["LONGEST_PAUSE_S", "ArrivalClock", "Arrivals"]
+
+LONGEST_PAUSE_S = 1e9
+"""Longest mean pause that is taken, 30 years: times stay numbers that can be added up."""
+
+_RATES = (1e-9, 1e9)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +43,14 @@ class Arrivals:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _check(math.isfinite(self.rate) and self.rate > 0, "arrival rate", self.rate, "above 0")
+        good = _RATES[0] <= self.rate <= _RATES[1]
+        _check(good, "arrival rate", self.rate, f"from {_RATES[0]:g} to {_RATES[1]:g} per second")
         for name, value in (
             ("think time", self.think_time),
             ("time per token", self.time_per_token),
         ):
-            _check(math.isfinite(value) and value >= 0, name, value, "0 or more seconds")
+            good = 0 <= value <= LONGEST_PAUSE_S
+            _check(good, name, value, f"from 0 to {LONGEST_PAUSE_S:,.0f} seconds")
         _check(self.seed >= 0, "seed", self.seed, "0 or more")
 
     def config(self) -> dict[str, float | int | bool]:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from prefixsim.errors import InputError
+from prefixsim.traffic.arrivals import LONGEST_PAUSE_S
 
 __all__ = ["SHAPES", "Shape", "ShapeName", "draw_turns", "new_tokens", "shape_named"]
 
@@ -17,6 +18,8 @@ ShapeName = Literal["chat", "rag", "agent", "parallel"]
 _TURN_SPREAD = 0.8  # sigma of the lognormal number of turns
 _CALIBRATION_SESSIONS = 200_000
 _FEWEST_NEW_TOKENS = 4
+_MOST_TOKENS = float(1 << 24)  # of a mean; no model reads so many
+_MOST_TURNS = 1e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,17 +124,17 @@ def shape_named(
         msg = f"unknown shape '{name}', choose one of {', '.join(get_args(ShapeName))}"
         raise InputError(msg)
     given = {
-        "prompt_tokens": (prompt_tokens, 1.0),
-        "output_tokens": (output_tokens, 0.0),
-        "turns": (turns, 1.0),
-        "think_time": (think_time, 0.0),
+        "prompt_tokens": (prompt_tokens, 1.0, _MOST_TOKENS),
+        "output_tokens": (output_tokens, 0.0, _MOST_TOKENS),
+        "turns": (turns, 1.0, _MOST_TURNS),
+        "think_time": (think_time, 0.0, LONGEST_PAUSE_S),
     }
     changes: dict[str, float] = {}
-    for key, (value, least) in given.items():
+    for key, (value, least, most) in given.items():
         if value is None:
             continue
-        if not (np.isfinite(value) and value >= least):
-            msg = f"{key.replace('_', ' ')} {value:g} is not usable, give {least:g} or more"
+        if not least <= value <= most:
+            msg = f"{key.replace('_', ' ')} {value:g} is not usable, give {least:g} to {most:,.0f}"
             raise InputError(msg)
         changes[key] = value
     return replace(SHAPES[name], **changes)  # type: ignore[arg-type]
