@@ -1,4 +1,5 @@
 //! Engines: the rules by which inference servers decide hits, allocation and eviction.
 
 pub mod sglang;
+pub mod tiered;
 pub mod vllm;
