@@ -37,13 +37,14 @@ test-rust:
 test-python: $(VENV)/.built
 	$(BIN)/python -m pytest -q
 
-lint: $(VENV)/.built ## formatting, clippy, ruff, mypy, stubs
+lint: $(VENV)/.built ## formatting, clippy, ruff, mypy, imports, stubs
 	cargo fmt --check
 	cargo clippy --all-targets --quiet -- -D warnings
 	cargo clippy --all-targets --features python --quiet -- -D warnings
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 	$(BIN)/python -m mypy.stubtest prefixsim._core
 
 format: $(VENV)/.deps ## rewrite sources in the house style

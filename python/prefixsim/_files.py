@@ -116,7 +116,7 @@ class _Zstandard(io.RawIOBase):
     """Zstandard frames as a stream; raises :class:`OSError` where a file is damaged or cut off."""
 
     def __init__(self, below: IO[bytes]) -> None:
-        import pyarrow as pa  # noqa: PLC0415
+        import pyarrow as pa
 
         self._stream = pa.CompressedInputStream(pa.PythonFile(below, mode="r"), "zstd")
 

@@ -83,10 +83,10 @@ def _plain(table: Table) -> str:
 
 def rich(tables: Sequence[Table]) -> RenderableType:
     """Return tables for a terminal."""
-    from rich import box  # noqa: PLC0415
-    from rich.console import Group as Stack  # noqa: PLC0415
-    from rich.table import Table as RichTable  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
+    from rich import box
+    from rich.console import Group as Stack
+    from rich.table import Table as RichTable
+    from rich.text import Text
 
     drawn: list[RenderableType] = []
     for table in tables:

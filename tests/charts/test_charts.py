@@ -19,7 +19,7 @@ from prefixsim.charts import theme
 from prefixsim.charts._data import MAX_POINTS, cumulative, histogram, quantile, survival, thin
 from prefixsim.charts.replay import charts as draw
 from prefixsim.engines.outcome import Weighted
-from prefixsim.study.result import charted, labels
+from prefixsim.study.result import labels
 from prefixsim.trace import Trace
 
 weighted_values = st.lists(
@@ -119,7 +119,7 @@ def test_charts_show_the_figures_of_the_summary() -> None:
 
 def test_several_results_are_told_apart() -> None:
     results = [prefixsim.replay(conversation(n, i), block_size=4) for i, n in enumerate("ab")]
-    drawn = draw(charted(results))
+    drawn = draw(results)
     assert next(iter(drawn)) == "comparison"
     rows = values(drawn["comparison"].to_dict(), "metric")
     rates = {row["trace"]: row["value"] for row in rows if row["metric"] == "token hit rate"}

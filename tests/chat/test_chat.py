@@ -95,8 +95,8 @@ def test_openai_content_parts_and_tool_calls() -> None:
 
 @pytest.mark.parametrize("column", ["conversation", "conversations", "messages"])
 def test_parquet_column(tmp_path: Path, column: str) -> None:
-    import pyarrow as pa  # noqa: PLC0415
-    import pyarrow.parquet as pq  # noqa: PLC0415
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
     messages = [
         {"role": "user", "content": "Hi", "toxic": False},

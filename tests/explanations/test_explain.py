@@ -301,7 +301,7 @@ def test_notebooks_show_tables() -> None:
     explained = explain_request(fall, 1)
     assert isinstance(explained, RequestExplanation)
     assert "<table" in explained._repr_html_()
-    from prefixsim.explanations.lint import lint  # noqa: PLC0415
+    from prefixsim.explanations.lint import lint
 
     assert "nothing found" in lint(prefixsim.compile(trace))._repr_html_()
 

@@ -83,7 +83,7 @@ def test_the_page_of_one_replay() -> None:
 
 
 def test_the_figures_are_valid_vega_lite() -> None:
-    import altair as alt  # noqa: PLC0415
+    import altair as alt
 
     trace = traffic(requests=300)
     results = [prefixsim.replay(trace, engine="lru", num_blocks=n) for n in (200, 400)]

@@ -84,7 +84,7 @@ def test_golden_reference_mooncake(mooncake: dict[bool, Forest], record: dict[st
 @pytest.fixture(scope="module")
 def sharegpt(shared: Path) -> dict[tuple[str, str | None], Forest]:
     """Forests of the first 100 conversations by mode and by how messages are joined."""
-    from transformers import AutoTokenizer  # noqa: PLC0415
+    from transformers import AutoTokenizer
 
     if SHAREGPT is None:
         pytest.skip("PREFIXSIM_SHAREGPT names no fetched ShareGPT file")

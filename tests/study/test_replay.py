@@ -326,7 +326,7 @@ def test_engines_are_listed_when_unknown() -> None:
 
 
 def test_a_registered_engine_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    from prefixsim import engines  # noqa: PLC0415
+    from prefixsim import engines
 
     monkeypatch.setitem(engines.ENGINES, "half", "tests.study.test_replay:half")
     result = prefixsim.replay(chats(), engine="half", share=0.5)

@@ -105,8 +105,8 @@ def test_what_tokenizers_add_around_a_text(name: str, tokenizers: Callable[..., 
 def test_sample_and_agent_text(
     name: str, template: str, tokenizers: Callable[..., Any], shared: Path
 ) -> None:
-    from prefixsim.chat import ChatReader  # noqa: PLC0415
-    from prefixsim.traffic.demo import sample_conversations  # noqa: PLC0415
+    from prefixsim.chat import ChatReader
+    from prefixsim.traffic.demo import sample_conversations
 
     sample = list(ChatReader(sample_conversations(30, seed=5)))
     real = list(ChatReader(shared / "data/chat/fastchat_dummy_conversation.json", limit=60))
@@ -143,8 +143,8 @@ def agent_conversations(shared: Path) -> list[Conversation]:
 
 @pytest.mark.parametrize("name", ["demo", "qwen3"])
 def test_chat_template(name: str, tokenizers: Callable[..., Any]) -> None:
-    from prefixsim.chat import ChatReader  # noqa: PLC0415
-    from prefixsim.traffic.demo import sample_conversations  # noqa: PLC0415
+    from prefixsim.chat import ChatReader
+    from prefixsim.traffic.demo import sample_conversations
 
     thinking = conversation(
         ("system", "Think first."),
@@ -382,7 +382,7 @@ def test_folder_without_tokenizer(tmp_path: Path) -> None:
 
 
 def test_hub_switched_off_or_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
-    import huggingface_hub  # noqa: PLC0415
+    import huggingface_hub
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(InputError, match="the hub is switched off, give a local folder"):

@@ -190,8 +190,8 @@ def test_text_trace_tokenizes_to_the_token_trace() -> None:
 
 def test_memory_holds_only_sessions_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
     """The reader is never far ahead of what is written."""
-    from prefixsim.traffic import build as module  # noqa: PLC0415
-    from prefixsim.traffic import trace_writers as sinks  # noqa: PLC0415
+    from prefixsim.traffic import build as module
+    from prefixsim.traffic import trace_writers as sinks
 
     monkeypatch.setattr(module, "_BATCH_CONVERSATIONS", 10)
     read = written = ahead = 0
@@ -224,7 +224,7 @@ def test_nothing_to_use() -> None:
 
 
 def test_chat_template_that_refuses_a_conversation(monkeypatch: pytest.MonkeyPatch) -> None:
-    from prefixsim.text import pretrained  # noqa: PLC0415
+    from prefixsim.text import pretrained
 
     load = pretrained.load_tokenizer
 

@@ -140,7 +140,7 @@ def test_seed_changes_tokens_of_the_shared_prompts() -> None:
 
 def test_small_chunks_and_batches_give_the_same_order(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sessions that run across many chunks come out in the order of time, once each."""
-    from prefixsim.traffic.synthetic import stream  # noqa: PLC0415
+    from prefixsim.traffic.synthetic import stream
 
     monkeypatch.setattr(module, "_CHUNK_REQUESTS", 64)
     monkeypatch.setattr(stream, "_BATCH_REQUESTS", 50)

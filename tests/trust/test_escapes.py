@@ -62,9 +62,9 @@ def test_names_of_files_in_messages(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 def test_rich_tables_show_escapes(capsys: pytest.CaptureFixture[str]) -> None:
-    from rich.console import Console  # noqa: PLC0415
+    from rich.console import Console
 
-    from prefixsim.table import Table, rich  # noqa: PLC0415
+    from prefixsim.table import Table, rich
 
     Console(no_color=True).print(rich([Table(NASTY, ["", NASTY], [[NASTY, "[red]1"]])]))
     out = capsys.readouterr().out
@@ -73,9 +73,9 @@ def test_rich_tables_show_escapes(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_html_charts_run_no_label(tmp_path: Path) -> None:
-    import altair as alt  # noqa: PLC0415
+    import altair as alt
 
-    from prefixsim.charts import save  # noqa: PLC0415
+    from prefixsim.charts import save
 
     label = "</script><script>alert(1)</script><!--"
     chart = alt.Chart(alt.Data(values=[{"a": label, "b": 1}]), title=label).mark_bar()

@@ -13,11 +13,12 @@ from prefixsim.charts import theme
 from prefixsim.charts._data import cumulative, histogram, quantile, survival
 from prefixsim.engines.outcome import Weighted
 from prefixsim.study.metrics import Metrics
+from prefixsim.study.result import Result, labels
 
 if TYPE_CHECKING:
     import altair as alt
 
-__all__ = ["Replayed", "charts", "dashboard"]
+__all__ = ["charts", "dashboard"]
 
 _MOST_MARKED = 3  # series up to which lines mark means and medians
 _MANY = 2000  # requests from which a histogram has fine bins
@@ -47,6 +48,15 @@ class Replayed:
     config: str
     metrics: Metrics
     summary: Mapping[str, Any]
+
+
+def _replayed(results: Sequence[Result]) -> Runs:
+    """Return what the charts need of each result."""
+    names = labels(results)
+    return [
+        Replayed(name, result.description, result.metrics, result.summary)
+        for name, result in zip(names, results, strict=True)
+    ]
 
 
 Runs = Sequence[Replayed]
@@ -438,19 +448,19 @@ def _drawn(runs: Runs) -> dict[str, Any]:
     return {name: draw(runs) for name, draw in kinds.items()}
 
 
-def charts(runs: Runs) -> dict[str, alt.TopLevelMixin]:
-    """Return the charts that have something to show, by name.
+def charts(results: Sequence[Result]) -> dict[str, alt.TopLevelMixin]:
+    """Return the charts of results that have something to show, by name.
 
     ``hit_rate_over_time``, ``sharing_fraction``, ``block_hit_count``, ``reuse_gap``, and
     ``comparison`` for more than one replay.
     """
-    return {name: theme.themed(chart) for name, chart in _drawn(runs).items()}
+    return {name: theme.themed(chart) for name, chart in _drawn(_replayed(results)).items()}
 
 
-def dashboard(runs: Runs) -> alt.TopLevelMixin:
+def dashboard(results: Sequence[Result]) -> alt.TopLevelMixin:
     """Return all charts in one, two in a row."""
     alt = _alt()
-    drawn = list(_drawn(runs).values())
+    drawn = list(_drawn(_replayed(results)).values())
     if not drawn:
         drawn = [theme.titled(_chart([]).mark_point(), "No requests")]
     rows = [

@@ -217,8 +217,8 @@ def _broken(buffer: _Buffer, position: int, what: str, *, cut: bool = False) -> 
 
 def parquet(path: str, columns: tuple[str, ...]) -> Iterator[Row]:
     """Yield the rows of a Parquet file as dictionaries of the given columns and the id."""
-    import pyarrow as pa  # noqa: PLC0415
-    import pyarrow.parquet as pq  # noqa: PLC0415
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
     ids = ("id", "conversation_id", "conversation_hash")
     try:

@@ -17,7 +17,8 @@ from prefixsim.errors import InputError
 
 if TYPE_CHECKING:
     from prefixsim.forest import Forest
-    from prefixsim.study.result import Result, TableFormat
+    from prefixsim.reports.files import TableFormat
+    from prefixsim.study.result import Result
     from prefixsim.trace import Trace
 
 Paths = list[Path]
@@ -210,8 +211,9 @@ def replay_command(  # noqa: PLR0917 - the parser passes options by name
 
     from prefixsim.formats import read_trace  # noqa: PLC0415
     from prefixsim.formats.summary_file import origin_of  # noqa: PLC0415
+    from prefixsim.reports.files import save_results  # noqa: PLC0415
     from prefixsim.study.replay import replay  # noqa: PLC0415
-    from prefixsim.study.result import results_json, save_results  # noqa: PLC0415
+    from prefixsim.study.result import results_json  # noqa: PLC0415
 
     def run(trace: Trace | Forest, enable_caching: bool) -> Result:
         return replay(

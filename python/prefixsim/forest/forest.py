@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from prefixsim import _core
+from prefixsim._files import atomic_path
 from prefixsim.errors import InputError
 from prefixsim.trace import Trace
 
@@ -180,7 +181,7 @@ class Forest:
         pyarrow.Table
             Columns ``start_s``, ``requests``, ``unique_blocks``; windows without requests included.
         """
-        import pyarrow as pa  # noqa: PLC0415
+        import pyarrow as pa
 
         if not window_s > 0:
             msg = f"a window of {window_s} s, give a length above 0"
@@ -213,7 +214,7 @@ class Forest:
             (what an infinite cache saves by it), ``request`` (row of the first such prompt; its
             leading ``tokens`` are the prefix, see :meth:`prefix_ids`).
         """
-        import pyarrow as pa  # noqa: PLC0415
+        import pyarrow as pa
 
         units, requests, first = self._core.shared_prefixes(count)
         tokens = units.astype(np.uint64) * np.uint64(self._core.unit)
@@ -237,9 +238,7 @@ class Forest:
 
     def save(self, path: str | Path) -> None:
         """Write the forest to an Arrow IPC file, with the digest of its trace."""
-        import pyarrow as pa  # noqa: PLC0415
-
-        from prefixsim._files import atomic_path  # noqa: PLC0415
+        import pyarrow as pa
 
         columns = {
             name: pa.LargeListArray.from_arrays(pa.array([0, len(values)], pa.int64()), values)
@@ -265,7 +264,7 @@ class Forest:
         InputError
             If the file is missing, no forest, or that of another trace.
         """
-        import pyarrow as pa  # noqa: PLC0415
+        import pyarrow as pa
 
         try:
             with pa.memory_map(str(path)) as source:

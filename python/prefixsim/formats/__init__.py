@@ -12,12 +12,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from prefixsim._files import atomic_write, open_bytes
 from prefixsim.errors import InputError
 from prefixsim.formats._inputs import input_files
 from prefixsim.formats._registry import Format, ReadOptions, Source, TraceWriter, csv_header
 from prefixsim.trace import Trace
+from prefixsim.trace.transform import merge
 
 __all__ = [
     "Format",
@@ -204,8 +206,6 @@ def read_trace(
             parts = [_read_file(file, format, options) for file in files]
     if len(parts) == 1:
         return parts[0]
-    from prefixsim.trace.transform import merge  # noqa: PLC0415
-
     return merge(parts).replace(name=Path(path).name, format=parts[0].format)
 
 
@@ -213,8 +213,6 @@ def _read_keeping_rejects(
     files: Sequence[Path], name: str | None, options: ReadOptions, rejects: Path
 ) -> list[Trace]:
     """Read files one by one, and join the rows that each leaves out."""
-    from tempfile import TemporaryDirectory  # noqa: PLC0415
-
     parts = []
     with TemporaryDirectory() as folder:
         kept = [Path(folder) / str(i) for i in range(len(files))]

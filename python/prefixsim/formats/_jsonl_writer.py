@@ -88,7 +88,7 @@ def _open_for_writing(path: Path) -> AbstractContextManager[IO[bytes]]:
     if path.name.endswith(".gz"):
         return cast("IO[bytes]", gzip.GzipFile(path, "wb", compresslevel=6, mtime=0))
     if path.name.endswith(".zst"):
-        import pyarrow as pa  # noqa: PLC0415
+        import pyarrow as pa
 
         return cast("IO[bytes]", pa.CompressedOutputStream(str(path), "zstd"))
     return path.open("wb")

@@ -224,7 +224,7 @@ class MsgpackRows(Checked):
         self._set_lines(np.array(lines, dtype=np.uint64))
 
     def _messages(self) -> Iterator[tuple[int, Any]]:
-        import msgpack  # noqa: PLC0415
+        import msgpack
 
         number = 0
         with reading(self.path) as file:
@@ -263,7 +263,7 @@ def _at_end(unpacker: Any) -> bool:
 
 
 def _packed(value: Any) -> bytes:
-    import msgpack  # noqa: PLC0415
+    import msgpack
 
     try:
         packed: bytes = msgpack.packb(value)

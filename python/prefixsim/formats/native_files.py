@@ -9,6 +9,7 @@ import json
 import os
 from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -93,7 +94,7 @@ class _TableWriter:
 
     def _open(self, schema: pa.Schema) -> Any:
         if self._kind == "parquet":
-            import pyarrow.parquet as pq  # noqa: PLC0415
+            import pyarrow.parquet as pq
 
             lists = [n for n in schema.names if pa.types.is_large_list(schema.field(n).type)]
             words = [n for n in schema.names if pa.types.is_dictionary(schema.field(n).type)]
@@ -123,7 +124,7 @@ def _refusing(path: Path, what: str) -> Iterator[None]:
 
 
 def _read_parquet(path: Path, options: ReadOptions) -> Trace:
-    import pyarrow.parquet as pq  # noqa: PLC0415
+    import pyarrow.parquet as pq
 
     with _refusing(path, "Parquet"):
         with pq.ParquetFile(path) as file:
@@ -148,9 +149,7 @@ def _list_sizes(facts: Any) -> dict[str, int]:
 
 def _row_groups(path: Path, groups: int) -> Iterator[pa.RecordBatch]:
     """Decode row groups on all cores, in order, with only a few of them in memory."""
-    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
-
-    import pyarrow.parquet as pq  # noqa: PLC0415
+    import pyarrow.parquet as pq
 
     workers = min(os.cpu_count() or 1, groups)
     readers: SimpleQueue[Any] = SimpleQueue()  # opened once per worker: metadata is read again

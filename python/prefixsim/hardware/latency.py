@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from prefixsim._files import open_bytes
 from prefixsim.errors import InputError
 from prefixsim.hardware.gpus import GPUS, Model
 
@@ -112,8 +113,6 @@ class Linear:
         InputError
             If the file is missing, has no usable columns, or fewer rows than coefficients.
         """
-        from prefixsim._files import open_bytes  # noqa: PLC0415
-
         path = Path(path)
         with open_bytes(path) as file:
             lines = file.read().decode("utf-8", "replace").splitlines()

@@ -11,13 +11,14 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prefixsim import __version__
+from prefixsim._core import __version__
 from prefixsim._extras import require
 from prefixsim._files import atomic_write
 from prefixsim._json import plain
 from prefixsim.errors import InputError
 from prefixsim.explanations.classes import CLASSES, MEANINGS, label
 from prefixsim.explanations.lint import lint_tables
+from prefixsim.explanations.top import name_of
 from prefixsim.explanations.waterfall import remedy_tables, top_tables
 from prefixsim.reports import distributions as dist
 from prefixsim.reports.capacities import block_sizes, hit_curve
@@ -325,8 +326,6 @@ def _prefixes(runs: Sequence[Run], decode: Decode | None) -> str:
 
 
 def _says(run: Run, request: int, tokens: int, decode: Decode | None) -> str:
-    from prefixsim.explanations.top import name_of  # noqa: PLC0415
-
     if decode is None or run.result.trace.kind != "tokens":
         return f"first in request {name_of(run.result.trace, request)}"
     ids = run.forest.prefix_ids(request, min(tokens, _PREVIEW))

@@ -320,7 +320,7 @@ class Curves(Sequence[Curve]):
             ``policy``, ``block_size``, ``capacity_blocks``, ``capacity_tokens``, ``hit_tokens``,
             ``blocks_reused``, ``token_hit_rate``, ``block_reuse_rate``.
         """
-        import pyarrow as pa  # noqa: PLC0415
+        import pyarrow as pa
 
         rows = []
         for c in self:
@@ -355,7 +355,7 @@ class Curves(Sequence[Curve]):
         bytes_per_token : float, optional
             See :func:`prefixsim.hardware.kv_bytes.kv_bytes_per_token`.
         """
-        from prefixsim.charts.curve import draw  # noqa: PLC0415
+        from prefixsim.charts.curve import draw
 
         unit = axis or ("tokens" if bytes_per_token is None else "GB")
         if unit not in AXES:

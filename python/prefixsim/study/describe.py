@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from prefixsim.forest import compile as compile_forest
 from prefixsim.stats import Distribution, distribution
+from prefixsim.study.replay import block_size_for
 from prefixsim.trace import Trace
 
 __all__ = ["describe"]
@@ -79,9 +81,6 @@ def _spread(values: npt.NDArray[Any]) -> Distribution:
 
 
 def _sharing(trace: Trace, block_size: int | None) -> dict[str, Any]:
-    from prefixsim.forest import compile as compile_forest  # noqa: PLC0415
-    from prefixsim.study.replay import block_size_for  # noqa: PLC0415
-
     assert trace.prompts is not None
     size = block_size_for(trace, block_size)
     forest = compile_forest(trace)

@@ -90,11 +90,11 @@ def write_requests(table: pa.Table, path: str | Path) -> None:
     check_ending(path)
     with atomic_path(path) as temporary:
         if path.suffix == ".parquet":
-            import pyarrow.parquet as pq  # noqa: PLC0415
+            import pyarrow.parquet as pq
 
             pq.write_table(table, temporary, compression="zstd")
         elif path.suffix == ".csv":
-            from pyarrow import csv  # noqa: PLC0415
+            from pyarrow import csv
 
             safe = without_formulas(table)
             csv.write_csv(safe, temporary, csv.WriteOptions(quoting_style="needed"))
@@ -108,7 +108,7 @@ def without_formulas(table: pa.Table) -> pa.Table:
     A text that begins with ``=``, ``+``, ``-``, ``@``, a tab or a carriage return gets an
     apostrophe in front, unless it is a number. Only for CSV: other files hold texts as they are.
     """
-    import pyarrow.compute as pc  # noqa: PLC0415
+    import pyarrow.compute as pc
 
     for i, field in enumerate(table.schema):
         if not (pa.types.is_string(field.type) or pa.types.is_large_string(field.type)):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from prefixsim import _json
 from prefixsim._extras import require
-from prefixsim._files import atomic_write
 from prefixsim.engines.outcome import Outcome
 from prefixsim.study.metrics import Metrics
 from prefixsim.study.tables import summary_tables
@@ -24,18 +22,14 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-    from prefixsim.charts.replay import Replayed
-    from prefixsim.explanations import Waterfall
+    from prefixsim.explanations.waterfall import Waterfall
     from prefixsim.forest import Forest
 
 __all__ = [
     "Result",
-    "TableFormat",
-    "charted",
     "describe_config",
     "labels",
     "results_json",
-    "save_results",
 ]
 
 _SETTINGS = (
@@ -49,8 +43,6 @@ _SETTINGS = (
     "partial_blocks",
     "warmup",
 )
-
-TableFormat = Literal["parquet", "csv", "jsonl"]
 
 
 def describe_config(config: dict[str, Any]) -> str:
@@ -115,7 +107,7 @@ class Result:
     @cached_property
     def requests(self) -> pa.Table:
         """One row per request of the trace, warm-up included."""
-        from prefixsim.study.request_table import request_table  # noqa: PLC0415
+        from prefixsim.study.request_table import request_table
 
         return request_table(self.trace, self.outcome)
 
@@ -167,7 +159,7 @@ class Result:
         >>> prefixsim.replay(trace).again(block_size=8).outcome.hit_tokens.tolist()
         [0, 40, 8]
         """
-        from prefixsim.study.replay import replay  # noqa: PLC0415
+        from prefixsim.study.replay import replay
 
         given = {name: self.config[name] for name in _SETTINGS}
         # The memory has become a number of blocks.
@@ -178,28 +170,28 @@ class Result:
 
     def waterfall(self) -> Waterfall:
         """Tell why each prompt token was hit or lost; see :func:`prefixsim.explain`."""
-        from prefixsim.explanations import waterfall  # noqa: PLC0415
+        from prefixsim.explanations.waterfall import waterfall
 
         return waterfall(self)
 
     def charts(self) -> dict[str, alt.TopLevelMixin]:
         """Return the charts by name; see :func:`prefixsim.charts.replay.charts`."""
-        from prefixsim.charts.replay import charts  # noqa: PLC0415
+        from prefixsim.charts.replay import charts
 
-        return charts(charted([self]))
+        return charts([self])
 
     def plot(self, *others: Result) -> alt.TopLevelMixin:
         """Return all charts in one, this result beside ``others``."""
-        from prefixsim.charts.replay import dashboard  # noqa: PLC0415
+        from prefixsim.charts.replay import dashboard
 
-        return dashboard(charted([self, *others]))
+        return dashboard([self, *others])
 
     def save(
         self,
         folder: str | Path,
         *,
         charts: bool = True,
-        table: TableFormat = "parquet",
+        table: Literal["parquet", "csv", "jsonl"] = "parquet",
     ) -> list[Path]:
         """Write ``summary.json``, ``requests.parquet`` and charts into a folder.
 
@@ -217,6 +209,8 @@ class Result:
         list of Path
             The files written.
         """
+        from prefixsim.reports.files import save_results
+
         return save_results([self], folder, charts=charts, table=table)
 
     def __repr__(self) -> str:
@@ -241,68 +235,7 @@ def labels(results: Sequence[Result]) -> list[str]:
     return [f"{r.trace.name} ({i})" for i, r in enumerate(results, 1)]
 
 
-def charted(results: Sequence[Result]) -> list[Replayed]:
-    """Return what the charts need of each result."""
-    from prefixsim.charts.replay import Replayed  # noqa: PLC0415
-
-    names = labels(results)
-    return [
-        Replayed(name, result.description, result.metrics, result.summary)
-        for name, result in zip(names, results, strict=True)
-    ]
-
-
 def results_json(results: Sequence[Result]) -> str:
     """Return one JSON object for one result, a list for several."""
     objects = [result.to_dict() for result in results]
     return _json.dumps(objects[0] if len(objects) == 1 else objects)
-
-
-def save_results(
-    results: Sequence[Result],
-    folder: str | Path,
-    *,
-    charts: bool = True,
-    table: TableFormat = "parquet",
-    step: Callable[[str], None] | None = None,
-) -> list[Path]:
-    """Write summary, per-request tables and charts of results that are compared.
-
-    Parameters
-    ----------
-    results : sequence of Result
-    folder : str or Path
-    charts, table
-        As in :meth:`Result.save`.
-    step : callable, optional
-        Called with the name of each thing before it is written.
-
-    Returns
-    -------
-    list of Path
-        ``summary.json``, one ``requests*`` file a result, two files a chart.
-    """
-    from prefixsim.study.request_table import write_requests  # noqa: PLC0415
-
-    folder = Path(folder)
-    step = step or (lambda _: None)
-    step("summary")
-    written = [folder / "summary.json"]
-    atomic_write(written[0], results_json(results))
-    for number, result in enumerate(results, 1):
-        step(f"requests of {result.trace.name}")
-        name = "requests" if len(results) == 1 else f"requests_{number}_{_slug(result.trace.name)}"
-        written.append(folder / f"{name}.{table}")
-        write_requests(result.requests, written[-1])
-    if charts:
-        from prefixsim.charts import save  # noqa: PLC0415
-        from prefixsim.charts.replay import charts as draw  # noqa: PLC0415
-
-        for name, chart in draw(charted(results)).items():
-            step(f"chart {name}")
-            written += save(chart, folder / name)
-    return written
-
-
-def _slug(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", name)

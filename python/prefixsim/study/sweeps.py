@@ -85,7 +85,7 @@ def sweep(
     >>> table["blocks_reused"].to_pylist()
     [2, 9, 2, 4]
     """
-    import pyarrow as pa  # noqa: PLC0415
+    import pyarrow as pa
 
     forest = trace if isinstance(trace, Forest) else compile_trace(trace)
     sizes = [block_size_for(forest.trace, size) for size in _listed(block_size)]

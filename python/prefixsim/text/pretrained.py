@@ -100,8 +100,8 @@ def _pretrained(loader: Any, name: str, **options: Any) -> Any:
 
 def _probe_hub(model: str) -> None:
     """Ask the hub for the model once, without the client's minute of retries."""
-    from huggingface_hub import HfApi, constants  # noqa: PLC0415
-    from huggingface_hub.errors import (  # noqa: PLC0415
+    from huggingface_hub import HfApi, constants
+    from huggingface_hub.errors import (
         GatedRepoError,
         HFValidationError,
         RepositoryNotFoundError,

@@ -19,6 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from prefixsim.text import pretoken_boundaries as cuts
+from prefixsim.text.pretrained import load_tokenizer
+from prefixsim.text.token_cache import TokenCache
 
 if TYPE_CHECKING:
     from prefixsim.text.token_cache import TokenCache
@@ -70,8 +72,6 @@ class ChatTokenizer:
     """
 
     def __init__(self, model: str, cache_dir: str | Path | None = None) -> None:
-        from prefixsim.text.pretrained import load_tokenizer  # noqa: PLC0415
-
         self.name = model
         self.hf: Any = load_tokenizer(model)
         self._fast: Any = getattr(self.hf, "backend_tokenizer", None)
@@ -89,8 +89,6 @@ class ChatTokenizer:
             self.refusal = "it changes text between its special tokens"
         self.cache: TokenCache | None = None
         if cache_dir is not None:
-            from prefixsim.text.token_cache import TokenCache  # noqa: PLC0415
-
             self.cache = TokenCache(cache_dir, self.digest)
 
     @property

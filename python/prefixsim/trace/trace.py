@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 import numpy.typing as npt
 
+from prefixsim._core import digest_columns
 from prefixsim.errors import InputError
 
 if TYPE_CHECKING:
@@ -288,13 +289,13 @@ class Trace:
     @staticmethod
     def read(path: str | Path, *, format: str | None = None, **options: Any) -> Trace:  # noqa: A002
         """Read a trace file; see :func:`prefixsim.formats.read_trace`."""
-        from prefixsim.formats import read_trace  # noqa: PLC0415
+        from prefixsim.formats import read_trace
 
         return read_trace(path, format=format, **options)
 
     def write(self, path: str | Path, *, format: str | None = None) -> None:  # noqa: A002
         """Write a trace file; see :func:`prefixsim.formats.write_trace`."""
-        from prefixsim.formats import write_trace  # noqa: PLC0415
+        from prefixsim.formats import write_trace
 
         write_trace(self, path, format=format)
 
@@ -319,8 +320,6 @@ class Trace:
     @property
     def digest(self) -> str:
         """XXH3-128 of the columns that decide a replay, in hex."""
-        from prefixsim._core import digest_columns  # noqa: PLC0415
-
         columns: list[npt.NDArray[Any]] = [self.timestamp, self.prompt_len, self.output_len]
         for ragged in (self.prompts, self.outputs):
             if ragged is not None:
@@ -361,7 +360,7 @@ class Trace:
 
     def to_arrow(self) -> pa.Table:
         """Return the trace as an Arrow table with the native schema."""
-        from prefixsim.trace.arrow import to_arrow  # noqa: PLC0415
+        from prefixsim.trace.arrow import to_arrow
 
         return to_arrow(self)
 

@@ -18,10 +18,12 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from prefixsim import __version__
+from prefixsim._core import __version__
 from prefixsim._files import atomic_write
 from prefixsim.chat import ChatReader, Conversation
 from prefixsim.errors import InputError
+from prefixsim.forest import compile as compile_forest
+from prefixsim.formats import open_writer
 from prefixsim.formats.summary_file import SUMMARY_FILE
 from prefixsim.stats import distribution_of_counts
 from prefixsim.text.templates import Template, user_turns
@@ -29,6 +31,7 @@ from prefixsim.text.tokenize import DEFAULT_MODEL, ChatTokenizer, Tokenization, 
 from prefixsim.trace import Trace
 from prefixsim.traffic.arrivals import ArrivalClock, Arrivals
 from prefixsim.traffic.counts import ConversationCounts, KindCounts
+from prefixsim.traffic.demo import DEFAULT_CONVERSATIONS, sample_conversations
 from prefixsim.traffic.sessions import Session, SessionEncoder, TextSession
 from prefixsim.traffic.trace_writers import Memory, Sink, Turn, Writer
 
@@ -184,8 +187,6 @@ def build_traces(
             if folder is None:
                 writers[kind] = Memory()
             else:
-                from prefixsim.formats import open_writer  # noqa: PLC0415
-
                 files[kind] = folder / f"{kind}_trace.{output_format}"
                 writers[kind] = stack.enter_context(open_writer(files[kind]))
         sinks = [
@@ -213,8 +214,6 @@ def _sharing_ceiling(
     """Return what an infinite cache would reuse; None for text, and for traces too long to load."""
     if not prompt_tokens or prompt_tokens > _MOST_TOKENS_COMPILED:
         return None
-    from prefixsim.forest import compile as compile_forest  # noqa: PLC0415
-
     trace = source if isinstance(source, Trace) else Trace.read(source)
     profile = compile_forest(trace).profile(block_size)
     hits = int(profile.lru(None)["hit_blocks"].sum(dtype=np.uint64))
@@ -254,8 +253,6 @@ def _open_data(
 ) -> ChatReader:
     if data is not None:
         return ChatReader(data, format=data_format, skip_bad_rows=skip_bad_rows, limit=limit)
-    from prefixsim.traffic.demo import DEFAULT_CONVERSATIONS, sample_conversations  # noqa: PLC0415
-
     reader = ChatReader(sample_conversations(limit or DEFAULT_CONVERSATIONS, seed=seed))
     reader.name = "embedded synthetic sample"
     return reader

@@ -8,6 +8,7 @@ import numpy as np
 
 from prefixsim.text.tokenize import Tokens
 from prefixsim.trace import Codes, Ragged, Trace
+from prefixsim.trace.transform import concat
 from prefixsim.traffic.counts import KindCounts
 
 __all__ = ["Memory", "Sink", "Turn", "Writer"]
@@ -49,8 +50,6 @@ class Memory:
 
     def trace(self) -> Trace:
         """Join the batches."""
-        from prefixsim.trace.transform import concat  # noqa: PLC0415
-
         return concat(self.batches).replace(meta=self.batches[0].meta)
 
 

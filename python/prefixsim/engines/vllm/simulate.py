@@ -337,7 +337,7 @@ class Simulation:
 
     def steps(self) -> pa.Table:
         """Return one row per step, as it was after scheduling; needs ``record_steps``."""
-        import pyarrow as pa  # noqa: PLC0415
+        import pyarrow as pa
 
         columns = self.raw["steps"]
         clock = columns["clock_ns"] / 1e9

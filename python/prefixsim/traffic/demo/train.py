@@ -33,7 +33,7 @@ _EXTRA_TEXT = (
 
 def train(folder: Path = FOLDER) -> None:
     """Write ``tokenizer.json`` and ``tokenizer_config.json``."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers  # noqa: PLC0415
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

@@ -10,10 +10,10 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from prefixsim import __version__
-from prefixsim._core import expand_ids, expand_tokens
+from prefixsim._core import __version__, expand_ids, expand_tokens
 from prefixsim.errors import InputError
 from prefixsim.trace import Codes, Ragged, Trace
+from prefixsim.trace.transform import concat
 from prefixsim.traffic.arrivals import Arrivals
 from prefixsim.traffic.synthetic.sessions import Rows, SessionSource
 from prefixsim.traffic.synthetic.shapes import Shape, ShapeName, new_tokens, shape_named
@@ -89,8 +89,6 @@ class Workload:
 
     def trace(self) -> Trace:
         """Return all of it in memory."""
-        from prefixsim.trace.transform import concat  # noqa: PLC0415
-
         batches = list(self)
         return concat(batches).replace(meta=batches[0].meta)
 
