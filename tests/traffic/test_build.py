@@ -224,7 +224,7 @@ def test_nothing_to_use() -> None:
 
 
 def test_chat_template_that_refuses_a_conversation(monkeypatch: pytest.MonkeyPatch) -> None:
-    from prefixsim.text import pretrained
+    from prefixsim.text import pretrained, tokenize
 
     load = pretrained.load_tokenizer
 
@@ -236,7 +236,7 @@ def test_chat_template_that_refuses_a_conversation(monkeypatch: pytest.MonkeyPat
         )
         return tokenizer
 
-    monkeypatch.setattr(pretrained, "load_tokenizer", strict)
+    monkeypatch.setattr(tokenize, "load_tokenizer", strict)
     with pytest.raises(InputError, match="row 3: the tokenizer's chat template refuses it"):
         build(IRREGULAR, template="chat")
     built = build(IRREGULAR, template="chat", skip_bad_rows=True)

@@ -10,7 +10,6 @@ from typing import Literal
 from prefixsim._files import atomic_write
 from prefixsim.charts import save
 from prefixsim.charts.replay import charts as draw
-from prefixsim.study.request_table import write_requests
 from prefixsim.study.result import Result, results_json
 
 __all__ = ["TableFormat", "save_results"]
@@ -42,6 +41,8 @@ def save_results(
     list of Path
         ``summary.json``, one ``requests*`` file a result, two files a chart.
     """
+    from prefixsim.study.request_table import write_requests
+
     folder = Path(folder)
     step = step or (lambda _: None)
     step("summary")
