@@ -41,3 +41,8 @@ pub use error::{Error, Result};
 pub use forest::Forest;
 pub use profile::Profile;
 pub use stop::Stop;
+
+/// The crate's page runs as a test.
+#[cfg(doctest)]
+#[doc = include_str!("README.md")]
+struct Readme;
