@@ -251,7 +251,7 @@ def test_bad_input_is_one_line_and_code_2(  # noqa: PLR0917
     if content is not None:
         write(path, content)
     before = sorted(tmp_path.iterdir())
-    code, out, err = cli("replay", path, "--output-file", "out/r.json", *options)
+    code, out, err = cli("replay", path, "--output-file", "r.json", *options)
     assert (code, out) == (2, "")
     assert message in err
     assert err.startswith("prefixsim: ")

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from prefixsim.formats.native import to_arrow
 
 from prefixsim import Trace
 from prefixsim.cli import main
 from prefixsim.errors import InputError
 from prefixsim.formats import read_trace
+from prefixsim.trace.arrow import to_arrow
 from prefixsim.traffic.synthetic import generate
 
 HUGE = str(2**63)

@@ -122,7 +122,7 @@ def convert_command(  # noqa: PLR0917 - the parser passes options by name
     ] = None,
 ) -> None:
     """Convert, slice, merge, rescale, sample, isolate or anonymize traces."""
-    from prefixsim._files import check_writable  # noqa: PLC0415
+    from prefixsim._atomic import check_writable, refuse_own_input  # noqa: PLC0415
     from prefixsim.cli._terminal import (  # noqa: PLC0415
         reading,
         report_skipped,
@@ -130,6 +130,7 @@ def convert_command(  # noqa: PLR0917 - the parser passes options by name
         working,
     )
     from prefixsim.formats import open_writer, read_trace, trace_name  # noqa: PLC0415
+    from prefixsim.formats._inputs import named_files  # noqa: PLC0415
     from prefixsim.trace import transform  # noqa: PLC0415
     from prefixsim.trace.salts import distinct_names  # noqa: PLC0415
 
@@ -140,6 +141,7 @@ def convert_command(  # noqa: PLR0917 - the parser passes options by name
     _check_options(inputs, rejects, model, cache_dir)
     writer = open_writer(output, format=to)  # refuses an unknown format before any work
     check_writable(output)
+    refuse_own_input(output, [path for name in inputs for path in named_files(name)])
     select = _selection(time, requests, sessions)
     steps: list[Callable[[Trace], Trace]] = []
     if sample is not None:

@@ -30,23 +30,31 @@ def demo(
 
     Nothing is downloaded: conversations are generated, the tokenizer is part of the package.
     """
-    from prefixsim._files import check_writable  # noqa: PLC0415
+    from prefixsim._files import atomic_folder, check_writable  # noqa: PLC0415
     from prefixsim.cli.replay import replay_command  # noqa: PLC0415
     from prefixsim.cli.trace import draw, progress_bar, report  # noqa: PLC0415
+    from prefixsim.formats.summary_file import SUMMARY_FILE  # noqa: PLC0415
     from prefixsim.text.pretrained import DEMO_MODEL  # noqa: PLC0415
     from prefixsim.traffic.build import build_traces  # noqa: PLC0415
 
     check_writable(output_dir, folder=True)
-    with progress_bar("conversations", max_conversations) as advance:
+    with (
+        atomic_folder(output_dir, last=SUMMARY_FILE) as stage,
+        progress_bar("conversations", max_conversations) as advance,
+    ):
         built = build_traces(
             model=DEMO_MODEL,
-            output_dir=output_dir,
+            output_dir=stage,
             max_conversations=max_conversations,
             block_size=block_size,
             seed=seed,
             progress=advance,
         )
-    charts = [] if skip_visualization else draw(built, output_dir)
+        charts = [] if skip_visualization else draw(built, stage)
+        # What an earlier run replayed is not of the traces that come now.
+        (output_dir / "replay" / "summary.json").unlink(missing_ok=True)
+    built = built.moved(output_dir)
+    charts = [output_dir / chart.name for chart in charts]
     report(built, [*built.files.values(), *charts])
     typer.echo(
         "\nSynthetic text: these figures show how prefixsim works, not what real traffic gains.\n"

@@ -79,17 +79,21 @@ def trace(  # noqa: PLR0917
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Turn chat data into a single-turn and a multi-turn trace."""
-    from prefixsim._files import check_writable  # noqa: PLC0415
+    from prefixsim._files import atomic_folder, check_writable  # noqa: PLC0415
+    from prefixsim.formats.summary_file import SUMMARY_FILE  # noqa: PLC0415
     from prefixsim.traffic.build import build_traces  # noqa: PLC0415
 
     limit = parse_count(max_conversations)
     check_writable(output_dir, folder=True)
-    with progress_bar("conversations", limit) as advance:
+    with (
+        atomic_folder(output_dir, last=SUMMARY_FILE) as stage,
+        progress_bar("conversations", limit) as advance,
+    ):
         built = build_traces(
             data_path,
             model=model,
             cache_dir=cache_dir,
-            output_dir=output_dir,
+            output_dir=stage,
             max_conversations=limit,
             template=template,  # type: ignore[arg-type]
             tokenization=tokenization,  # type: ignore[arg-type]
@@ -105,7 +109,9 @@ def trace(  # noqa: PLR0917
             block_size=block_size,
             progress=advance,
         )
-    charts = [] if skip_visualization else draw(built, output_dir)
+        charts = [] if skip_visualization else draw(built, stage)
+    built = built.moved(output_dir)
+    charts = [output_dir / chart.name for chart in charts]
     if as_json:
         typer.echo(json.dumps(built.summary, indent=2))
     else:

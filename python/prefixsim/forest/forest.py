@@ -391,6 +391,7 @@ def load_or_compile(
         except InputError:
             pass
     forest = compile(trace, outputs=outputs, partial_blocks=partial_blocks)
+    path.parent.mkdir(parents=True, exist_ok=True)
     forest.save(path)
     return forest
 

@@ -13,7 +13,7 @@ from typing import IO
 
 from prefixsim.errors import InputError
 
-__all__ = ["STDIN", "input_files"]
+__all__ = ["STDIN", "input_files", "named_files"]
 
 STDIN = "-"
 
@@ -53,6 +53,15 @@ def input_files(name: str | Path) -> Iterator[list[Path]]:
         yield found
         return
     yield [path]
+
+
+def named_files(name: str | Path) -> list[Path]:
+    """Return the files of the file system that ``name`` stands for, as far as they exist."""
+    if str(name) == STDIN:
+        return []
+    if glob.has_magic(str(name)) and not Path(name).exists():
+        return [Path(p) for p in glob.glob(str(name), recursive=True)]  # noqa: PTH207
+    return [Path(name)]
 
 
 @contextmanager

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, cast
@@ -84,9 +84,19 @@ class JsonlWriter:
             self._out.write(b"".join(parts))
 
 
+@contextmanager
+def _gzip(path: Path) -> Iterator[IO[bytes]]:
+    """Compress without name and time in the header: the same rows make the same file."""
+    with (
+        path.open("wb") as raw,
+        gzip.GzipFile("", "wb", compresslevel=6, fileobj=raw, mtime=0) as packed,
+    ):
+        yield cast("IO[bytes]", packed)
+
+
 def _open_for_writing(path: Path) -> AbstractContextManager[IO[bytes]]:
     if path.name.endswith(".gz"):
-        return cast("IO[bytes]", gzip.GzipFile(path, "wb", compresslevel=6, mtime=0))
+        return _gzip(path)
     if path.name.endswith(".zst"):
         import pyarrow as pa
 

@@ -65,15 +65,17 @@ class _TableWriter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._writer is not None:
-            if self._kind == "parquet":
-                self._writer.add_key_value_metadata({_SIZES_KEY: json.dumps(self._sizes)})
-            self._writer.close()
-        elif kind is None:
-            msg = f"{self._path}: no request to write"
-            failure = InputError(msg)
-            self._stack.__exit__(InputError, failure, None)
-            raise failure
+        try:
+            if self._writer is not None:
+                if self._kind == "parquet":
+                    self._writer.add_key_value_metadata({_SIZES_KEY: json.dumps(self._sizes)})
+                self._writer.close()
+            elif kind is None:
+                msg = f"{self._path}: no request to write"
+                raise InputError(msg)
+        except BaseException as failure:
+            self._stack.__exit__(type(failure), failure, failure.__traceback__)
+            raise
         self._stack.__exit__(kind, error, traceback)
 
     def write(self, batch: Trace) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
-from prefixsim._files import atomic_write
+from prefixsim._files import atomic_folder
 from prefixsim.charts import save
 from prefixsim.charts.replay import charts as draw
 from prefixsim.study.result import Result, results_json
@@ -15,6 +15,7 @@ from prefixsim.study.result import Result, results_json
 __all__ = ["TableFormat", "save_results"]
 
 TableFormat = Literal["parquet", "csv", "jsonl"]
+_SUMMARY = "summary.json"
 
 
 def save_results(
@@ -41,13 +42,24 @@ def save_results(
     list of Path
         ``summary.json``, one ``requests*`` file a result, two files a chart.
     """
+    step = step or (lambda _: None)
+    with atomic_folder(folder, last=_SUMMARY) as stage:
+        written = _write(results, stage, charts, table, step)
+    return [Path(folder) / path.name for path in written]
+
+
+def _write(
+    results: Sequence[Result],
+    folder: Path,
+    charts: bool,
+    table: TableFormat,
+    step: Callable[[str], None],
+) -> list[Path]:
     from prefixsim.study.request_table import write_requests
 
-    folder = Path(folder)
-    step = step or (lambda _: None)
     step("summary")
-    written = [folder / "summary.json"]
-    atomic_write(written[0], results_json(results))
+    written = [folder / _SUMMARY]
+    written[0].write_text(results_json(results), encoding="utf-8")
     for number, result in enumerate(results, 1):
         step(f"requests of {result.trace.name}")
         name = "requests" if len(results) == 1 else f"requests_{number}_{_slug(result.trace.name)}"

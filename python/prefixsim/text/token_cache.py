@@ -101,6 +101,7 @@ def _checksum(body: bytes) -> bytes:
 def _save(path: Path, arrays: Sequence[Tokens]) -> None:
     lengths = np.array([len(arrays), *map(len, arrays)], dtype="<u8")
     body = b"".join([lengths.tobytes(), *(a.astype("<u4").tobytes() for a in arrays)])
+    path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as temporary:
         temporary.write_bytes(_MAGIC + _checksum(body) + body)
 

@@ -11,7 +11,7 @@ import heapq
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -19,7 +19,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from prefixsim._core import __version__
-from prefixsim._files import atomic_write
+from prefixsim._files import atomic_folder, atomic_write
 from prefixsim.chat import ChatReader, Conversation
 from prefixsim.errors import InputError
 from prefixsim.forest import compile as compile_forest
@@ -68,6 +68,10 @@ class BuiltTraces:
     counts: dict[str, KindCounts]
     conversations: ConversationCounts
     _traces: dict[str, Trace] = field(default_factory=dict)
+
+    def moved(self, folder: Path) -> BuiltTraces:
+        """Return the same with its files in another folder, where they were moved to."""
+        return replace(self, files={kind: folder / p.name for kind, p in self.files.items()})
 
     @cached_property
     def single(self) -> Trace:
@@ -179,7 +183,17 @@ def build_traces(
         "block_size": block_size,
     }
     run = _Run(reader, encoder, ArrivalClock(arrivals), text=text, turns=turns, progress=progress)
-    folder = None if output_dir is None else Path(output_dir)
+    if output_dir is None:
+        return _built(run, config, arrivals.seed, None, output_format)
+    with atomic_folder(output_dir, last=SUMMARY_FILE) as stage:
+        built = _built(run, config, arrivals.seed, stage, output_format)
+    return built.moved(Path(output_dir))
+
+
+def _built(
+    run: _Run, config: dict[str, Any], seed: int, folder: Path | None, output_format: str
+) -> BuiltTraces:
+    """Make the traces, in memory or as files of a folder."""
     files: dict[str, Path] = {}
     with ExitStack() as stack:
         writers: dict[str, Writer] = {}
@@ -189,15 +203,14 @@ def build_traces(
             else:
                 files[kind] = folder / f"{kind}_trace.{output_format}"
                 writers[kind] = stack.enter_context(open_writer(files[kind]))
-        sinks = [
-            Sink(writers[kind], kind, {"config": config, "seed": arrivals.seed}) for kind in KINDS
-        ]
+        sinks = [Sink(writers[kind], kind, {"config": config, "seed": seed}) for kind in KINDS]
         run.write(sinks)
     summary = run.summary(config, sinks)
     traces = {kind: w.trace() for kind, w in writers.items() if isinstance(w, Memory)}
     for kind in KINDS:
         row = summary["traces"][kind]
         source = traces[kind] if kind in traces else files[kind]
+        block_size = config["block_size"]
         row["sharing_ceiling"] = _sharing_ceiling(source, row.get("prompt_tokens"), block_size)
     if folder is not None:
         for kind in KINDS:
