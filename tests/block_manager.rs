@@ -35,14 +35,19 @@ fn configs() -> impl Strategy<Value = ManagerConfig> {
         Just(Retention::Interval(8)),
     ];
     let window = prop::option::of((2_u32..14, retention, prop::option::of(1_u32..9)));
-    (0_u32..3, any::<bool>(), window).prop_map(|(shift, uncached_first, window)| ManagerConfig {
-        uncached_first,
-        sliding_window: window.map(|(window, retention, batch_tokens)| SlidingWindow {
-            window,
-            retention,
-            batch_tokens,
-        }),
-        ..ManagerConfig::new(1 << shift)
+    let limit = prop_oneof![3 => Just(u32::MAX), 1 => 1_u32..25];
+    let numbers = (0_u32..3, limit);
+    (numbers, any::<bool>(), window).prop_map(|((shift, limit), uncached_first, window)| {
+        ManagerConfig {
+            uncached_first,
+            max_model_len: limit,
+            sliding_window: window.map(|(window, retention, batch_tokens)| SlidingWindow {
+                window,
+                retention,
+                batch_tokens,
+            }),
+            ..ManagerConfig::new(1 << shift)
+        }
     })
 }
 
@@ -103,4 +108,21 @@ proptest! {
         let chain = DigestChain::new(DigestAlgorithm::Sha256Cbor, None);
         run(BlockManager::new(Some(20), config, chain).unwrap(), ops)?;
     }
+}
+
+#[test]
+fn more_tokens_than_max_model_len_are_refused_before_anything_changes() {
+    let plain = Context::default();
+    let mut config = ManagerConfig::new(1);
+    config.max_model_len = 3;
+    let mut cache = BlockManager::<_, &str>::new(Some(10), config, Xxh3Chain).unwrap();
+    let refused = cache.allocate("a", &[1, 2, 3, 4], None, &plain, true);
+    assert!(refused.unwrap_err().to_string().contains("max_model_len 3"));
+    assert_eq!((cache.requests().count(), cache.stats().requests), (0, 0));
+    assert_eq!(cache.validate(), Ok(()));
+    cache.allocate("a", &[1, 2], None, &plain, true).unwrap();
+    assert!(cache.append(&"a", &[3, 4]).is_err());
+    assert_eq!(cache.progress(&"a").unwrap().num_tokens, 2);
+    assert_eq!(cache.append(&"a", &[3]), Ok(Some(1)));
+    assert_eq!(cache.validate(), Ok(()));
 }

@@ -289,3 +289,16 @@ def test_bad_calls_are_value_errors_and_change_nothing(call: Any, message: str) 
 def test_bad_configurations_are_value_errors(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         prefixsim.BlockManager(**{"num_blocks": 8, "block_size": 4} | options)
+
+
+def test_more_tokens_than_the_model_takes_change_nothing() -> None:
+    cache = BlockManager(10, 1, max_model_len=1)
+    with pytest.raises(ValueError, match="4 tokens are more than max_model_len 1"):
+        cache.allocate("a", [1, 2, 3, 4])
+    assert cache.requests == []
+    assert cache.num_used == 0
+    cache.validate()
+    cache.allocate("a", [1])
+    with pytest.raises(ValueError, match="2 tokens are more than max_model_len 1"):
+        cache.append("a", 2)
+    cache.validate()

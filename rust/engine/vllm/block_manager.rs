@@ -394,21 +394,21 @@ fn find_mut<'r, K, Id: Eq + Hash + std::fmt::Display>(
 }
 
 fn unknown(id: &impl std::fmt::Display) -> Error {
-    Error::bug(format!("request {id} holds no blocks: allocate it first"))
+    Error::range(format!("request {id} holds no blocks: allocate it first"))
 }
 
 fn prompt_length(tokens: &[u32]) -> Result<u32> {
     if tokens.is_empty() {
-        return Err(Error::bug("there are no tokens, give at least one"));
+        return Err(Error::range("there are no tokens, give at least one"));
     }
-    u32::try_from(tokens.len()).map_err(|_| Error::bug("more than 2^32 - 1 tokens"))
+    u32::try_from(tokens.len()).map_err(|_| Error::range("more than 2^32 - 1 tokens"))
 }
 
 /// No slot is ever taken for tokens beyond `max_model_len`, so no request can have them.
 fn checked_length(id: &impl std::fmt::Display, tokens: u64, max_model_len: u32) -> Result<u32> {
     match u32::try_from(tokens) {
         Ok(tokens) if tokens <= max_model_len => Ok(tokens),
-        _ => Err(Error::bug(format!(
+        _ => Err(Error::range(format!(
             "request {id}: {tokens} tokens are more than max_model_len {max_model_len}, give fewer \
              or a larger limit"
         ))),
@@ -418,7 +418,7 @@ fn checked_length(id: &impl std::fmt::Display, tokens: u64, max_model_len: u32) 
 fn checked_chunk(id: &impl std::fmt::Display, chunk: Option<u32>, left: u32) -> Result<u32> {
     let chunk = chunk.unwrap_or(left);
     if chunk == 0 || chunk > left {
-        return Err(Error::bug(format!(
+        return Err(Error::range(format!(
             "request {id}: a chunk of {chunk} tokens, but {left} are left to compute"
         )));
     }
