@@ -292,7 +292,7 @@ def test_bad_configurations_are_value_errors(options: dict[str, Any], message: s
 
 
 def test_more_tokens_than_the_model_takes_change_nothing() -> None:
-    cache = BlockManager(10, 1, max_model_len=1)
+    cache = prefixsim.BlockManager(10, 1, max_model_len=1)
     with pytest.raises(ValueError, match="4 tokens are more than max_model_len 1"):
         cache.allocate("a", [1, 2, 3, 4])
     assert cache.requests == []
