@@ -1,5 +1,7 @@
 //! A set of small integers that knows its largest.
 
+use crate::error::{Error, Result};
+
 /// Bits in layers: a bit of a layer tells whether a word of the layer below is not zero.
 #[derive(Debug, Clone)]
 pub(crate) struct Bits {
@@ -45,6 +47,25 @@ impl Bits {
         }
     }
 
+    /// Whether a number is in the set.
+    pub fn contains(&self, number: usize) -> bool {
+        self.layers[0][number / 64] >> (number % 64) & 1 == 1
+    }
+
+    /// Checks every invariant: a bit is set if and only if its word below is not zero.
+    pub fn validate(&self) -> Result<()> {
+        for pair in self.layers.windows(2) {
+            for (number, &word) in pair[0].iter().enumerate() {
+                if (pair[1][number / 64] >> (number % 64) & 1 == 1) != (word != 0) {
+                    return Err(Error::bug(format!(
+                        "bits: word {number} is wrongly summed up"
+                    )));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// The largest number of the set.
     pub fn last(&self) -> Option<usize> {
         let mut number = 0;
@@ -85,6 +106,8 @@ mod tests {
                     set.remove(&number);
                 }
                 prop_assert_eq!(bits.last(), set.last().copied());
+                prop_assert_eq!(bits.contains(number), add);
+                prop_assert_eq!(bits.validate(), Ok(()));
             }
         }
     }

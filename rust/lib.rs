@@ -23,6 +23,9 @@ pub mod error;
 pub mod forest;
 pub mod generate;
 pub mod hash;
+pub mod index;
+mod intervals;
+pub mod policy;
 pub mod profile;
 #[cfg(feature = "python")]
 mod python;

@@ -16,6 +16,9 @@ use crate::error::{Error, Result};
 pub struct Stop(AtomicBool);
 
 impl Stop {
+    /// Requests between two looks at the flag, in the long loops of the core.
+    pub const INTERVAL: usize = 4096;
+
     /// Asks the computation to end soon.
     pub fn request(&self) {
         self.0.store(true, Ordering::Relaxed);

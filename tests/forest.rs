@@ -3,7 +3,9 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use prefixsim::replay::{Job, Policy, sweep};
+use prefixsim::index::RequestIx;
+use prefixsim::policy::Policy;
+use prefixsim::replay::{Cache, Job, sweep};
 use prefixsim::trace::{Csr, Trace};
 use prefixsim::{Error, Forest, Profile, Stop};
 use proptest::prelude::*;
@@ -124,18 +126,20 @@ proptest! {
         profile.validate().unwrap();
         let stop = Stop::default();
         let curve = profile.curve(&stop).unwrap();
+        curve.validate().unwrap();
         for capacity in 1..=profile.unique_blocks() + 1 {
             let (hits, evictions) = lru(&prompts, block as usize, capacity as usize);
-            let run = profile.lru(Some(capacity), false, None, &stop).unwrap();
+            let cache = Cache::of(capacity).without_last_token_rule();
+            let run = profile.replay(Policy::Lru, cache, &stop).unwrap();
             prop_assert_eq!(&run.hit_blocks, &hits);
             prop_assert_eq!(run.evictions, evictions);
             let total: u64 = hits.iter().copied().map(u64::from).sum();
             prop_assert_eq!(curve.hit_blocks(capacity, false), total);
             prop_assert_eq!(curve.evictions(capacity), evictions);
-            let best = profile.clairvoyant(Some(capacity), false, &stop).unwrap();
+            let best = profile.replay(Policy::Clairvoyant, cache, &stop).unwrap();
             prop_assert!(best.hit_blocks.iter().copied().map(u64::from).sum::<u64>() >= total);
         }
-        let infinite = profile.lru(None, false, None, &stop).unwrap();
+        let infinite = profile.replay(Policy::Lru, Cache::infinite().without_last_token_rule(), &stop).unwrap();
         prop_assert_eq!(&infinite.hit_blocks, &profile.reusable_blocks());
     }
 
@@ -150,7 +154,8 @@ proptest! {
         };
         let (with, without) = (profile(with), profile(without));
         for t in 0..prompts.len() {
-            prop_assert_eq!(with.pieces(t), without.pieces(t));
+            let t = RequestIx::new(t as u32);
+            prop_assert_eq!(with.reuse(t), without.reuse(t));
         }
     }
 }
@@ -163,15 +168,16 @@ fn everything_stops_when_asked() {
     let stop = Stop::default();
     stop.request();
     let stopped = Some(Error::Interrupted);
-    assert_eq!(profile.lru(Some(2), true, None, &stop).err(), stopped);
-    assert_eq!(profile.clairvoyant(Some(2), true, &stop).err(), stopped);
+    for &policy in Policy::ALL {
+        assert_eq!(profile.replay(policy, Cache::of(2), &stop).err(), stopped);
+    }
     assert_eq!(profile.curve(&stop).err(), stopped);
     let job = Job {
         profile: &profile,
         policy: Policy::Lru,
-        capacity: Some(2),
+        cache: Cache::of(2),
     };
-    assert_eq!(sweep(&[job], &case.lengths, true, &stop).err(), stopped);
+    assert_eq!(sweep(&[job], &case.lengths, &stop).err(), stopped);
     let trace = Trace::new(Csr::new(&case.offsets, &case.tokens).unwrap());
     assert_eq!(Forest::compile(&trace, &stop).err(), stopped);
 }

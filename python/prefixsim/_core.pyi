@@ -47,6 +47,7 @@ __all__ = [
     "hash_blocks",
     "json_lists",
     "keyed_hashes",
+    "policies",
     "replay_block_manager",
     "sweep",
     "tree_keys",
@@ -154,6 +155,14 @@ class Profile:
     def unique_blocks(self) -> int: ...
     @property
     def reusable_blocks(self) -> npt.NDArray[np.uint32]: ...
+    def replay(
+        self,
+        policy: str = "lru",
+        capacity: int | None = None,
+        *,
+        last_token_rule: bool = True,
+        residency: bool = False,
+    ) -> dict[str, Any]: ...
     def lru(
         self,
         capacity: int | None = None,
@@ -195,6 +204,7 @@ class Curve:
     def capacity_for(self, hit_blocks: int, *, last_token_rule: bool = True) -> int | None: ...
     def corners(self) -> npt.NDArray[np.uint64]: ...
 
+def policies() -> list[str]: ...
 def sweep(
     profiles: Sequence[Profile],
     jobs: Sequence[tuple[int, str, int | None]],

@@ -1,18 +1,19 @@
 //! The LRU hit curve for all capacities in one pass.
 //!
 //! LRU has the inclusion property (Mattson et al., IBM Systems Journal 9(2), 1970): a block hits if
-//! and only if the capacity is at least its stack distance. Of a piece last used by request t, the
+//! and only if the capacity is at least its stack distance. Of a reuse interval last used by request t, the
 //! block at depth d of the path has as distance d plus the number of blocks of *other* paths that
 //! were touched after t: what lies above it on its own path is more recent than itself, too, but
-//! counted in d. So a piece adds one ramp to the curve, and a Fenwick tree over the requests, which
+//! counted in d. So an interval adds one ramp to the curve, and a Fenwick tree over the requests, which
 //! holds how many blocks each was the last to touch, tells where the ramp starts.
 
 mod ramps;
 
 pub use ramps::Ramps;
 
-use crate::error::Result;
-use crate::profile::{BATCH, Profile};
+use crate::error::{Error, Result};
+use crate::index::{Ix, RequestIx};
+use crate::profile::Profile;
 use crate::stop::Stop;
 
 /// Hits and evictions of an LRU cache at every capacity.
@@ -82,6 +83,21 @@ impl Curve {
         self.unique_blocks
     }
 
+    /// Checks every invariant.
+    ///
+    /// # Errors
+    /// [`Error::Bug`] naming the first one that does not hold.
+    pub fn validate(&self) -> Result<()> {
+        for ramps in [&self.counted, &self.held_back, &self.outputs, &self.sizes] {
+            ramps.validate()?;
+        }
+        let hits = self.counted.ceiling() + self.held_back.ceiling() + self.outputs.ceiling();
+        if self.sizes.ceiling() != hits + self.unique_blocks {
+            return Err(Error::bug("curve: blocks are neither hits nor distinct"));
+        }
+        Ok(())
+    }
+
     /// Capacities between which the hits under the last-token rule are straight lines, ascending.
     #[must_use]
     pub fn corners(&self) -> &[u64] {
@@ -121,20 +137,20 @@ impl Profile {
             (Events::default(), Events::default(), Events::default());
         let mut sizes = Events::default();
         for (t, &touched) in self.touched().iter().enumerate() {
-            if t % BATCH == 0 {
+            if t.is_multiple_of(Stop::INTERVAL) {
                 stop.check()?;
             }
             let (limit, full) = (self.limit()[t], self.full_blocks()[t]);
             let mut start = 0;
-            for piece in self.pieces(t) {
-                let last_use = piece.last_use as usize;
+            for interval in self.reuse(RequestIx::from_usize(t)) {
+                let last_use = interval.last_use.usize();
                 // The blocks above on this path were taken out of the tree before.
                 let others = if last_use + 1 == t {
                     0
                 } else {
                     recent.behind(last_use)
                 };
-                let end = piece.end;
+                let end = interval.end;
                 counted.add(others, start, end.min(limit));
                 held_back.add(others, start.max(limit), end.min(full));
                 outputs.add(others, start.max(full), end);
@@ -144,6 +160,7 @@ impl Profile {
             recent.add(t, u64::from(touched));
             sizes.add(0, 0, touched);
         }
+        debug_assert_eq!(recent.validate(), Ok(()));
         drop(recent);
         Ok(Curve {
             counted: counted.sum(),
@@ -185,6 +202,20 @@ impl Fenwick {
             self.sums[at] -= blocks;
             at += at & at.wrapping_neg();
         }
+    }
+
+    /// Checks every invariant: the sums add up to the total, and no count is negative.
+    fn validate(&self) -> Result<()> {
+        let mut at = self.sums.len() - 1;
+        let mut sum = 0;
+        while at > 0 {
+            sum += self.sums[at];
+            at &= at - 1;
+        }
+        if sum != self.total || self.sums.iter().any(|&part| part > self.total) {
+            return Err(Error::bug("fenwick: the sums do not add up to the total"));
+        }
+        Ok(())
     }
 
     /// Blocks last touched by requests after `request`.

@@ -1,5 +1,7 @@
 //! Sums of ramps: functions of the capacity that are kept as their corners.
 
+use crate::error::{Error, Result};
+
 /// A sum of ramps. A ramp from a to b is 0 up to capacity a, rises by one per block to b - a at
 /// capacity b, and stays there.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -55,6 +57,26 @@ impl Ramps {
         v0 + (v1 - v0) / (p1 - p0) * (capacity - p0)
     }
 
+    /// Checks every invariant: corners ascend in position, values never fall, and between two
+    /// corners the slope is whole.
+    ///
+    /// # Errors
+    /// [`Error::Bug`] naming the first one that does not hold.
+    pub fn validate(&self) -> Result<()> {
+        if self.position.len() != self.value.len() || self.value.first().is_some_and(|&v| v > 0) {
+            return Err(Error::bug(
+                "ramps: no value at a corner, or one before any ramp",
+            ));
+        }
+        let corners = self.position.windows(2).zip(self.value.windows(2));
+        for (p, v) in corners {
+            if p[0] >= p[1] || v[0] > v[1] || !(v[1] - v[0]).is_multiple_of(p[1] - p[0]) {
+                return Err(Error::bug(format!("ramps: not straight behind {}", p[0])));
+            }
+        }
+        Ok(())
+    }
+
     /// The sum at an infinite capacity.
     #[must_use]
     pub fn ceiling(&self) -> u64 {
@@ -93,6 +115,7 @@ mod tests {
                 ramps.iter().map(|&(a, _)| a).collect(),
                 ramps.iter().map(|&(a, n)| a + n).collect(),
             );
+            prop_assert_eq!(sum.validate(), Ok(()));
             let naive = |c: u64| ramps.iter().map(|&(a, n)| c.saturating_sub(a).min(n)).sum::<u64>();
             for c in 0..45 {
                 prop_assert_eq!(sum.at(c), naive(c));

@@ -1,6 +1,6 @@
 //! Where in the forest tokens are lost: stretches of prompts added up over segments.
 
-use super::Forest;
+use super::{Forest, HeavyPath};
 use crate::error::{Error, Result};
 
 /// Segments of the forest and the tokens that prompts lose there, the most first.
@@ -65,9 +65,9 @@ impl Forest {
 
     /// Notes a stretch: `cover` at both ends, and in `tokens` what the end segments have too much.
     fn mark(&self, last: u32, from: u64, to: u64, cover: &mut [i64], tokens: &mut [i64]) {
-        let unit = u64::from(self.unit);
-        let bottom = self.node_at(last, to.div_ceil(unit) as u32);
-        let top = self.node_at(last, (from / unit) as u32 + 1);
+        let tokens_per_id = u64::from(self.tokens_per_id);
+        let bottom = self.node_at(last, to.div_ceil(tokens_per_id) as u32);
+        let top = self.node_at(last, (from / tokens_per_id) as u32 + 1);
         cover[bottom as usize] += 1;
         cover[self.parent[top as usize] as usize] -= 1;
         tokens[bottom as usize] -= (self.depth_in_tokens(bottom) - to).cast_signed();
@@ -103,18 +103,22 @@ impl Forest {
     }
 
     fn depth_in_tokens(&self, node: u32) -> u64 {
-        u64::from(self.end[node as usize]) * u64::from(self.unit)
+        u64::from(self.end[node as usize]) * u64::from(self.tokens_per_id)
     }
 
     fn top_in_tokens(&self, node: u32) -> u64 {
         self.depth_in_tokens(self.parent[node as usize])
     }
 
-    /// The node, `node` or one above it, that holds the unit that ends at `depth` (at least 1).
+    /// The node, `node` or one above it, that holds the id that ends at `depth` (at least 1).
     fn node_at(&self, node: u32, depth: u32) -> u32 {
         let mut path = self.path_of[node as usize];
-        while self.paths[path as usize].top >= depth {
-            path = self.paths[path as usize].up;
+        while let HeavyPath {
+            up: Some(up), top, ..
+        } = self.paths[path]
+            && top >= depth
+        {
+            path = up;
         }
         // The nodes of a path follow each other, and so do the paths.
         let first = self.path_of.partition_point(|&p| p < path);

@@ -1,6 +1,6 @@
 //! The forest: every token sequence of a trace in one radix tree per salt.
 //!
-//! A *node* is a segment: a maximal run of units (tokens, or hash ids of several tokens) that the
+//! A *node* is a segment: a maximal run of ids (of tokens, or hashes of several tokens) that the
 //! same requests traverse. N requests make at most a few N nodes, whatever their lengths, and a
 //! request is then one number: the node where its prompt ends. Blocks of any size are an afterthought:
 //! a block of size b at index k is the tree position at depth (k + 1)·b, see [`crate::Profile`].
@@ -17,6 +17,7 @@ pub use losses::SegmentLosses;
 pub use prefixes::SharedPrefixes;
 
 use crate::error::{Error, Result};
+use crate::index::{IndexVec, Ix, PathIx, RequestIx};
 
 /// "No such request, node or path" in columns of indices.
 pub const NONE: u32 = u32::MAX;
@@ -37,32 +38,32 @@ pub const NONE: u32 = u32::MAX;
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Forest {
-    unit: u32,
+    tokens_per_id: u32,
     partial_blocks: bool,
     parent: Vec<u32>,
     end: Vec<u32>,
     representative: Vec<u32>,
     prompt_node: Vec<u32>,
     output_node: Option<Vec<u32>>,
-    path_of: Vec<u32>,
-    paths: Vec<Path>,
+    path_of: Vec<PathIx>,
+    paths: IndexVec<PathIx, HeavyPath>,
 }
 
 /// A heavy path: a run of nodes, each the heaviest child of the one before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Path {
-    /// The path it hangs on, [`NONE`] for a path that starts at a root.
-    pub up: u32,
-    /// Depth at which it leaves that path, in units.
+pub(crate) struct HeavyPath {
+    /// The path it hangs on; [`None`] for a path that starts at a root.
+    pub up: Option<PathIx>,
+    /// Depth at which it leaves that path, in ids.
     pub top: u32,
-    /// Depth of its last node, in units.
+    /// Depth of its last node, in ids.
     pub bottom: u32,
 }
 
 impl Forest {
     /// Puts a forest together from its columns, which are known to be right.
     fn assemble(
-        unit: u32,
+        tokens_per_id: u32,
         partial_blocks: bool,
         parent: Vec<u32>,
         end: Vec<u32>,
@@ -70,26 +71,25 @@ impl Forest {
         prompt_node: Vec<u32>,
         output_node: Option<Vec<u32>>,
     ) -> Self {
-        let mut path_of: Vec<u32> = Vec::with_capacity(parent.len());
-        let mut paths: Vec<Path> = Vec::new();
+        let mut path_of: Vec<PathIx> = Vec::with_capacity(parent.len());
+        let mut paths: IndexVec<PathIx, HeavyPath> = Vec::new().into();
         for (node, &above) in parent.iter().enumerate() {
             let above = above as usize;
             if node > 0 && above + 1 == node {
                 let path = path_of[above];
-                paths[path as usize].bottom = end[node];
+                paths[path].bottom = end[node];
                 path_of.push(path);
             } else {
                 let root = above == node;
-                path_of.push(paths.len() as u32);
-                paths.push(Path {
-                    up: if root { NONE } else { path_of[above] },
+                path_of.push(paths.push(HeavyPath {
+                    up: (!root).then(|| path_of[above]),
                     top: if root { 0 } else { end[above] },
                     bottom: end[node],
-                });
+                }));
             }
         }
         Self {
-            unit,
+            tokens_per_id,
             partial_blocks,
             parent,
             end,
@@ -106,7 +106,7 @@ impl Forest {
     /// # Errors
     /// [`Error::Damaged`] if the columns are not those of a forest.
     pub fn from_parts(
-        unit: u32,
+        tokens_per_id: u32,
         partial_blocks: bool,
         parent: Vec<u32>,
         end: Vec<u32>,
@@ -115,7 +115,7 @@ impl Forest {
         output_node: Option<Vec<u32>>,
     ) -> Result<Self> {
         check(
-            unit,
+            tokens_per_id,
             &parent,
             &end,
             &representative,
@@ -124,7 +124,7 @@ impl Forest {
         )
         .map_err(|what| Error::damaged(format!("not a forest: {what}")))?;
         Ok(Self::assemble(
-            unit,
+            tokens_per_id,
             partial_blocks,
             parent,
             end,
@@ -140,7 +140,7 @@ impl Forest {
     /// [`Error::Bug`] naming the first one that does not hold.
     pub fn validate(&self) -> Result<()> {
         check(
-            self.unit,
+            self.tokens_per_id,
             &self.parent,
             &self.end,
             &self.representative,
@@ -150,13 +150,13 @@ impl Forest {
         .map_err(|what| Error::bug(format!("not a forest: {what}")))
     }
 
-    /// Tokens of a unit.
+    /// Tokens that an id stands for.
     #[must_use]
-    pub fn unit(&self) -> u32 {
-        self.unit
+    pub fn tokens_per_id(&self) -> u32 {
+        self.tokens_per_id
     }
 
-    /// Whether a last unit that stands for fewer tokens is part of the sequences.
+    /// Whether a last id that stands for fewer tokens is part of the sequences.
     #[must_use]
     pub fn partial_blocks(&self) -> bool {
         self.partial_blocks
@@ -186,7 +186,7 @@ impl Forest {
         &self.parent
     }
 
-    /// Depth at which each node ends, in units.
+    /// Depth at which each node ends, in ids.
     #[must_use]
     pub fn end(&self) -> &[u32] {
         &self.end
@@ -216,7 +216,7 @@ impl Forest {
         self.output_node.as_deref().unwrap_or(&self.prompt_node)
     }
 
-    /// The longest sequence, in units.
+    /// The longest sequence, in ids.
     #[must_use]
     pub fn depth(&self) -> u32 {
         self.end.iter().copied().max().unwrap_or(0)
@@ -239,49 +239,51 @@ impl Forest {
     /// Distinct full blocks of `block_size` tokens; with outputs, theirs as well.
     ///
     /// # Errors
-    /// As [`Forest::units_per_block`].
+    /// As [`Forest::ids_per_block`].
     pub fn unique_blocks(&self, block_size: u32) -> Result<u64> {
-        let units = self.units_per_block(block_size)?;
+        let ids = self.ids_per_block(block_size)?;
         Ok(self
             .end
             .iter()
             .zip(&self.parent)
-            .map(|(&end, &above)| u64::from(end / units - self.end[above as usize] / units))
+            .map(|(&end, &above)| u64::from(end / ids - self.end[above as usize] / ids))
             .sum())
     }
 
-    /// How many units make a block of `block_size` tokens.
+    /// How many ids make a block of `block_size` tokens.
     ///
     /// # Errors
-    /// [`Error::Range`] if the block size is no multiple of the unit, or, with partial blocks
-    /// kept, not the unit itself.
-    pub fn units_per_block(&self, block_size: u32) -> Result<u32> {
-        if block_size == 0 || !block_size.is_multiple_of(self.unit) {
+    /// [`Error::Range`] if the block size is no multiple of the tokens of an id, or, with partial
+    /// blocks kept, not the tokens themselves.
+    pub fn ids_per_block(&self, block_size: u32) -> Result<u32> {
+        if block_size == 0 || !block_size.is_multiple_of(self.tokens_per_id) {
             return Err(Error::range(format!(
                 "block size {block_size}: the trace allows multiples of {} only",
-                self.unit
+                self.tokens_per_id
             )));
         }
-        if self.partial_blocks && block_size != self.unit {
+        if self.partial_blocks && block_size != self.tokens_per_id {
             return Err(Error::range(format!(
                 "block size {block_size}: with partial blocks kept it has to be {}",
-                self.unit
+                self.tokens_per_id
             )));
         }
-        Ok(block_size / self.unit)
+        Ok(block_size / self.tokens_per_id)
     }
 
-    pub(crate) fn paths(&self) -> &[Path] {
+    pub(crate) fn paths(&self) -> &IndexVec<PathIx, HeavyPath> {
         &self.paths
     }
 
-    pub(crate) fn path_of(&self) -> &[u32] {
-        &self.path_of
+    /// The heavy path on which everything known of a request ends.
+    #[inline]
+    pub(crate) fn path_of_request(&self, request: RequestIx) -> PathIx {
+        self.path_of[self.last_node()[request.usize()] as usize]
     }
 }
 
 fn check(
-    unit: u32,
+    tokens_per_id: u32,
     parent: &[u32],
     end: &[u32],
     representative: &[u32],
@@ -290,8 +292,8 @@ fn check(
 ) -> std::result::Result<(), String> {
     let nodes = parent.len();
     let requests = prompt_node.len();
-    if unit == 0 {
-        return Err("a unit of 0 tokens".into());
+    if tokens_per_id == 0 {
+        return Err("ids of 0 tokens".into());
     }
     if end.len() != nodes || representative.len() != nodes || nodes >= NONE as usize {
         return Err("columns of nodes have different lengths".into());

@@ -5,8 +5,8 @@ use super::{Forest, NONE};
 /// Shared prefixes, the ones that save most first.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SharedPrefixes {
-    /// Length of each prefix, in units.
-    pub units: Vec<u32>,
+    /// Length of each prefix, in ids.
+    pub ids: Vec<u32>,
     /// Number of requests whose prompt starts with it.
     pub requests: Vec<u32>,
     /// The first request that starts with it.
@@ -48,7 +48,7 @@ impl Forest {
         shared.sort_unstable_by_key(|&n| saved(n));
         let pick = |column: &[u32]| shared.iter().map(|&n| column[n as usize]).collect();
         SharedPrefixes {
-            units: pick(&self.end),
+            ids: pick(&self.end),
             requests: pick(&requests),
             first: pick(&first),
         }

@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 
 use rayon::prelude::*;
 
-use super::{Forest, NONE, Path};
+use super::{Forest, HeavyPath};
 use crate::error::{Error, Result};
 use crate::stop::Stop;
 
 impl Forest {
-    /// For each request, how many leading units of its prompt an earlier request of the same
+    /// For each request, how many leading ids of its prompt an earlier request of the same
     /// session had in its sequence.
     ///
     /// In preorder, the deepest common ancestor of a node with any of a set of nodes is the one with
@@ -69,7 +69,7 @@ impl Forest {
         turns.iter().map(depth).collect()
     }
 
-    /// Units that the sequences ending at two nodes have in common.
+    /// Ids that the sequences ending at two nodes have in common.
     fn common_depth(&self, a: u32, b: u32) -> u32 {
         let (mut path_a, mut path_b) = (self.path_of[a as usize], self.path_of[b as usize]);
         let (mut depth_a, mut depth_b) = (self.end[a as usize], self.end[b as usize]);
@@ -80,10 +80,12 @@ impl Forest {
             } else {
                 (&mut path_b, &mut depth_b)
             };
-            let Path { up, top, .. } = self.paths[*path as usize];
-            if up == NONE {
+            let HeavyPath {
+                up: Some(up), top, ..
+            } = self.paths[*path]
+            else {
                 return 0;
-            }
+            };
             (*path, *depth) = (up, top);
         }
         depth_a.min(depth_b)

@@ -1,10 +1,11 @@
-//! What the pieces say besides hits: gaps between uses, counts per block, working sets.
+//! What the reuse intervals say besides hits: gaps between uses, counts per block, working sets.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 
-use super::Profile;
+use super::{Hang, Profile};
 use crate::error::{Error, Result};
-use crate::forest::NONE;
+use crate::index::{IndexVec, Ix, PathIx, RequestIx};
 
 /// Stretches of hit blocks, each with the request before that had them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -17,23 +18,65 @@ pub struct Gaps {
     pub blocks: Vec<u64>,
 }
 
-/// Marks on heavy paths: lists in one array, a list per path.
+/// Requests that end at a depth of a heavy path, or leave it there: lists in one array, a list per
+/// path.
 struct Marks {
-    head: Vec<u32>,
+    first: IndexVec<PathIx, Option<MarkIx>>,
     marks: Vec<Mark>,
 }
+
+/// The number of a mark plus one.
+type MarkIx = NonZeroU32;
 
 #[derive(Clone, Copy)]
 struct Mark {
     depth: u32,
     count: u32,
-    next: u32,
+    next: Option<MarkIx>,
 }
 
 impl Marks {
-    fn add(&mut self, path: u32, depth: u32, count: u32) {
-        let next = std::mem::replace(&mut self.head[path as usize], self.marks.len() as u32);
+    fn new(paths: usize) -> Self {
+        Self {
+            first: IndexVec::filled(None, paths),
+            marks: Vec::new(),
+        }
+    }
+
+    #[allow(clippy::cast_possible_truncation)] // At most one per request and path.
+    fn add(&mut self, path: PathIx, depth: u32, count: u32) {
+        let next = self.first[path];
         self.marks.push(Mark { depth, count, next });
+        self.first[path] = NonZeroU32::new(self.marks.len() as u32);
+    }
+
+    /// The marks of a path as (depth, requests), in no particular order.
+    fn of(&self, path: PathIx) -> impl Iterator<Item = (u32, u32)> + '_ {
+        let mut next = self.first[path];
+        std::iter::from_fn(move || {
+            let mark = self.marks[next?.get() as usize - 1];
+            next = mark.next;
+            Some((mark.depth, mark.count))
+        })
+    }
+
+    /// Checks every invariant: each mark is in one list, on blocks that the path has.
+    fn validate(&self, profile: &Profile) -> Result<()> {
+        let mut listed = 0;
+        for (path, _) in self.first.enumerate() {
+            for (depth, count) in self.of(path) {
+                listed += 1;
+                if depth <= profile.hang(path).start || count == 0 {
+                    return Err(Error::bug(format!(
+                        "a mark at depth {depth} of path {path}"
+                    )));
+                }
+            }
+        }
+        if listed != self.marks.len() {
+            return Err(Error::bug("a mark is in no list"));
+        }
+        Ok(())
     }
 }
 
@@ -51,13 +94,14 @@ impl Profile {
         let mut gaps = Gaps::default();
         for (t, &hit) in hit_blocks.iter().enumerate() {
             let mut start = 0;
-            for piece in self.pieces(t) {
+            let request = RequestIx::from_usize(t);
+            for interval in self.reuse(request) {
                 if start >= hit {
                     break;
                 }
-                let end = piece.end.min(hit);
-                gaps.request.push(t as u32);
-                gaps.previous.push(piece.last_use);
+                let end = interval.end.min(hit);
+                gaps.request.push(request.get());
+                gaps.previous.push(interval.last_use.get());
                 gaps.blocks.push(u64::from(end - start));
                 start = end;
             }
@@ -82,10 +126,7 @@ impl Profile {
     pub fn block_counts(&self, depth: &[u32]) -> Result<(Vec<u64>, Vec<u64>)> {
         self.check_rows(depth)?;
         let paths = self.forest().heavy_paths();
-        let mut marks = Marks {
-            head: vec![NONE; paths],
-            marks: Vec::with_capacity(depth.len()),
-        };
+        let mut marks = Marks::new(paths);
         for (t, &depth) in depth.iter().enumerate() {
             if depth > self.touched()[t] {
                 return Err(Error::range(format!(
@@ -94,14 +135,21 @@ impl Profile {
                 )));
             }
             if depth > 0 {
-                marks.add(self.holder(self.path_of(t), depth), depth, 1);
+                let path = self.path_of(RequestIx::from_usize(t));
+                marks.add(self.holder(path, depth), depth, 1);
             }
         }
         let mut weights = BTreeMap::new();
         let mut list = Vec::new();
-        for path in (0..paths as u32).rev() {
-            self.sweep(path, &mut marks, &mut list, &mut weights);
+        for path in (0..paths).rev() {
+            self.add_up(
+                PathIx::from_usize(path),
+                &mut marks,
+                &mut list,
+                &mut weights,
+            );
         }
+        debug_assert_eq!(marks.validate(self), Ok(()));
         let counted: u64 = weights.values().sum();
         if counted < self.unique_blocks() {
             weights.insert(0, self.unique_blocks() - counted);
@@ -110,22 +158,17 @@ impl Profile {
     }
 
     /// Adds up the marks of one path from its bottom; what goes on above it is marked there.
-    fn sweep(
+    fn add_up(
         &self,
-        path: u32,
+        path: PathIx,
         marks: &mut Marks,
         list: &mut Vec<(u32, u32)>,
         weights: &mut BTreeMap<u64, u64>,
     ) {
         list.clear();
-        let mut next = marks.head[path as usize];
-        while next != NONE {
-            let mark = marks.marks[next as usize];
-            list.push((mark.depth, mark.count));
-            next = mark.next;
-        }
+        list.extend(marks.of(path));
         list.sort_unstable_by_key(|&(depth, _)| std::cmp::Reverse(depth));
-        let (up, start) = self.above(path);
+        let Hang { up, start } = self.hang(path);
         let mut count = 0;
         for (i, &(depth, marked)) in list.iter().enumerate() {
             count += marked;
@@ -134,14 +177,20 @@ impl Profile {
                 *weights.entry(u64::from(count)).or_insert(0) += u64::from(depth - above);
             }
         }
-        if count > 0 && start > 0 {
+        if let Some(up) = up
+            && count > 0
+            && start > 0
+        {
             marks.add(self.holder(up, start), start, count);
         }
     }
 
     /// The heavy path, `path` or one above it, that holds the block that ends at `depth`.
-    fn holder(&self, mut path: u32, depth: u32) -> u32 {
-        while let (up, start) = self.above(path)
+    fn holder(&self, mut path: PathIx, depth: u32) -> PathIx {
+        while let Hang {
+            up: Some(up),
+            start,
+        } = self.hang(path)
             && start >= depth
         {
             path = up;
@@ -166,9 +215,9 @@ impl Profile {
                 (window[0]..window[1])
                     .map(|t| {
                         // Last uses get older downwards: what this window touched leads.
-                        let pieces = self.pieces(t as usize);
-                        let inside = pieces.partition_point(|p| p.last_use >= window[0]);
-                        let seen = inside.checked_sub(1).map_or(0, |i| pieces[i].end);
+                        let reuse = self.reuse(RequestIx::new(t));
+                        let inside = reuse.partition_point(|r| r.last_use.get() >= window[0]);
+                        let seen = inside.checked_sub(1).map_or(0, |i| reuse[i].end);
                         u64::from(touched[t as usize] - seen)
                     })
                     .sum()
@@ -177,13 +226,6 @@ impl Profile {
     }
 
     fn check_rows(&self, column: &[u32]) -> Result<()> {
-        if column.len() == self.requests() {
-            return Ok(());
-        }
-        Err(Error::shape(format!(
-            "{} rows given, but the trace has {} requests",
-            column.len(),
-            self.requests()
-        )))
+        Error::check_rows("column", column.len(), self.requests())
     }
 }

@@ -1,59 +1,60 @@
 //! A profile: one forest seen through one block size, and who used which blocks last.
 //!
 //! Requests run one after the other, and each touches all the blocks of its path. Its path therefore
-//! falls into *pieces*: maximal stretches of blocks that the same earlier request was the last to
-//! touch. From the root downwards the last use only gets older, and behind the last piece come the
-//! blocks that no one touched before. Everything there is to know of a trace for an LRU cache, its
-//! curve or the clairvoyant reference is in the pieces; the tree is not looked at again.
+//! falls into *reuse intervals*: maximal stretches of blocks that the same earlier request was the
+//! last to touch. From the root downwards the last use only gets older, and behind the last interval
+//! come the blocks that no one touched before. Everything there is to know of a trace for an LRU
+//! cache, its curve or the clairvoyant reference is in them; the tree is not looked at again.
 
 mod counts;
 mod next_uses;
-mod pieces;
+mod reuse;
 
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 pub use counts::Gaps;
 pub(crate) use next_uses::NextUses;
-use pieces::Pieces;
+use reuse::ReuseIntervals;
+pub(crate) use reuse::{Hang, Hangs, LastUses};
 
 use crate::error::{Error, Result};
 use crate::forest::Forest;
+use crate::index::{Ix, PathIx, RequestIx};
 use crate::stop::Stop;
 
-/// Requests between two looks at the stop flag.
-pub(crate) const BATCH: usize = 4096;
-
-/// Blocks up to depth `end`, from the end of the piece before, last touched by request `last_use`.
+/// Blocks up to depth `end`, from the end of the interval before, last used by request `last_use`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Piece {
-    /// Depth at which the piece ends, in blocks.
+pub struct ReuseInterval {
+    /// Depth at which the interval ends, in blocks.
     pub end: u32,
-    /// The latest earlier request that touched these blocks.
-    pub last_use: u32,
+    /// The latest earlier request that used these blocks.
+    pub last_use: RequestIx,
 }
 
 /// A forest at one block size.
 ///
 /// ```
 /// use std::sync::Arc;
-/// use prefixsim::{Forest, Profile, Stop, trace::{Csr, Trace}};
+/// use prefixsim::{Forest, Profile, Stop, index::RequestIx, trace::{Csr, Trace}};
 ///
 /// let prompts = Csr::new(&[0, 3, 7], &[1u32, 2, 3, 1, 2, 3, 4])?;
 /// let forest = Arc::new(Forest::compile(&Trace::new(prompts), &Stop::default())?);
 /// let profile = Profile::new(forest, 2, &[3, 4], &Stop::default())?;
 /// assert_eq!(profile.full_blocks(), [1, 2]);
-/// assert_eq!(profile.pieces(1)[0].last_use, 0);
+/// let [reuse] = profile.reuse(RequestIx::new(1)) else { panic!("one interval") };
+/// assert_eq!((reuse.end, reuse.last_use), (1, RequestIx::new(0)));
 /// # Ok::<(), prefixsim::Error>(())
 /// ```
 #[derive(Debug)]
 pub struct Profile {
     forest: Arc<Forest>,
     block_size: u32,
-    units: u32,
+    hangs: Hangs,
     full_blocks: Vec<u32>,
     limit: Vec<u32>,
     touched: Option<Vec<u32>>,
-    pieces: Pieces,
+    reuse: ReuseIntervals,
     unique_blocks: u64,
     next_uses: OnceLock<NextUses>,
 }
@@ -73,17 +74,14 @@ impl Profile {
         prompt_len: &[u32],
         stop: &Stop,
     ) -> Result<Self> {
-        let units = forest.units_per_block(block_size)?;
-        if prompt_len.len() != forest.requests() {
-            return Err(Error::shape(format!(
-                "prompt_len: {} rows, but {} requests",
-                prompt_len.len(),
-                forest.requests()
-            )));
-        }
+        let ids_per_block = forest.ids_per_block(block_size)?;
+        Error::check_rows("prompt_len", prompt_len.len(), forest.requests())?;
         let depth = |nodes: &[u32]| -> Vec<u32> {
             let end = forest.end();
-            nodes.iter().map(|&n| end[n as usize] / units).collect()
+            nodes
+                .iter()
+                .map(|&n| end[n as usize] / ids_per_block)
+                .collect()
         };
         let full_blocks = depth(forest.prompt_node());
         let limit = full_blocks
@@ -93,15 +91,16 @@ impl Profile {
             .collect();
         let touched = forest.output_node().map(depth);
         let blocks = touched.as_deref().unwrap_or(&full_blocks);
-        let pieces = Pieces::of(&forest, units, blocks, stop)?;
+        let hangs = Hangs::new(&forest, ids_per_block);
+        let reuse = ReuseIntervals::new(&forest, &hangs, blocks, stop)?;
         let unique_blocks = forest.unique_blocks(block_size)?;
         Ok(Self {
             block_size,
-            units,
+            hangs,
             full_blocks,
             limit,
             touched,
-            pieces,
+            reuse,
             unique_blocks,
             next_uses: OnceLock::new(),
             forest,
@@ -150,16 +149,17 @@ impl Profile {
         self.unique_blocks
     }
 
-    /// The pieces of a request, from the root downwards.
+    /// The reuse intervals of a request, from the root downwards.
+    #[inline]
     #[must_use]
-    pub fn pieces(&self, request: usize) -> &[Piece] {
-        self.pieces.of_request(request)
+    pub fn reuse(&self, request: RequestIx) -> &[ReuseInterval] {
+        self.reuse.of(request)
     }
 
-    /// Number of pieces of all requests.
+    /// Number of reuse intervals of all requests.
     #[must_use]
-    pub fn piece_count(&self) -> usize {
-        self.pieces.len()
+    pub fn reuse_intervals(&self) -> usize {
+        self.reuse.len()
     }
 
     /// Leading blocks of each prompt that an earlier request touched: the hits of an infinite cache,
@@ -168,7 +168,8 @@ impl Profile {
     pub fn reusable_blocks(&self) -> Vec<u32> {
         (0..self.requests())
             .map(|t| {
-                let end = self.pieces(t).last().map_or(0, |piece| piece.end);
+                let reuse = self.reuse(RequestIx::from_usize(t));
+                let end = reuse.last().map_or(0, |interval| interval.end);
                 end.min(self.full_blocks[t])
             })
             .collect()
@@ -183,44 +184,63 @@ impl Profile {
         }
     }
 
-    /// The pieces by who touched them last, made on first use.
+    /// The reuse intervals turned around, made on first use.
     pub(crate) fn next_uses(&self) -> &NextUses {
-        self.next_uses.get_or_init(|| NextUses::of(self))
+        self.next_uses.get_or_init(|| NextUses::new(self))
     }
 
     /// The heavy path on which the path of `request` ends.
-    pub(crate) fn path_of(&self, request: usize) -> u32 {
-        self.forest.path_of()[self.forest.last_node()[request] as usize]
+    pub(crate) fn path_of(&self, request: RequestIx) -> PathIx {
+        self.forest.path_of_request(request)
     }
 
-    /// Where a heavy path hangs: the path above it, and the depth in blocks.
-    pub(crate) fn above(&self, path: u32) -> (u32, u32) {
-        let path = self.forest.paths()[path as usize];
-        (path.up, path.top / self.units)
+    /// Where a heavy path hangs.
+    pub(crate) fn hang(&self, path: PathIx) -> Hang {
+        self.hangs.of(path)
     }
 
-    /// Checks every invariant of the pieces.
+    /// Where all heavy paths hang.
+    pub(crate) fn hangs(&self) -> &Hangs {
+        &self.hangs
+    }
+
+    /// Calls `visit` with the heavy paths that hold `blocks` of the path of a request, and with which
+    /// of them each holds; the deepest first.
+    pub(crate) fn on_paths(
+        &self,
+        request: RequestIx,
+        blocks: Range<u32>,
+        visit: impl FnMut(PathIx, Range<u32>),
+    ) {
+        self.hangs.crossed(self.path_of(request), blocks, visit);
+    }
+
+    /// Checks every invariant of the reuse intervals.
     ///
     /// # Errors
     /// [`Error::Bug`] naming the first one that does not hold.
     pub fn validate(&self) -> Result<()> {
         let mut new = 0;
         for (t, &touched) in self.touched().iter().enumerate() {
-            let (mut start, mut last_use) = (0, t as u32);
-            for piece in self.pieces(t) {
-                if piece.end <= start || piece.last_use >= last_use {
+            let request = RequestIx::from_usize(t);
+            let (mut start, mut last_use) = (0, request);
+            for interval in self.reuse(request) {
+                if interval.end <= start || interval.last_use >= last_use {
                     return Err(Error::bug(format!(
-                        "pieces of request {t} do not get deeper and older"
+                        "reuse intervals of request {t} do not get deeper and older"
                     )));
                 }
-                (start, last_use) = (piece.end, piece.last_use);
+                (start, last_use) = (interval.end, interval.last_use);
             }
             if start > touched {
                 return Err(Error::bug(format!(
-                    "pieces of request {t} are deeper than it is"
+                    "reuse intervals of request {t} are deeper than it is"
                 )));
             }
             new += u64::from(touched - start);
+        }
+        if let Some(next_uses) = self.next_uses.get() {
+            next_uses.validate()?;
         }
         if new != self.unique_blocks {
             return Err(Error::bug(format!(

@@ -138,7 +138,7 @@ impl Forest {
 
     #[getter]
     fn unit(&self) -> u32 {
-        self.0.unit()
+        self.0.tokens_per_id()
     }
 
     #[getter]
@@ -205,7 +205,7 @@ impl Forest {
     ) {
         let shared = py.detach(|| self.0.shared_prefixes(count));
         (
-            shared.units.into_pyarray(py),
+            shared.ids.into_pyarray(py),
             shared.requests.into_pyarray(py),
             shared.first.into_pyarray(py),
         )

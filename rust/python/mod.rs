@@ -60,7 +60,7 @@ mod _core {
     #[pymodule_export]
     use super::ids::{json_lists, keyed_hashes, tree_keys};
     #[pymodule_export]
-    use super::profile::{Curve, Profile, sweep, weighted_summary};
+    use super::profile::{Curve, Profile, policies, sweep, weighted_summary};
     #[pymodule_export]
     use super::radix_cache::{PyRadixCache, RadixMatch};
     #[pymodule_export]

@@ -7,7 +7,8 @@ use pyo3::types::PyDict;
 
 use super::forest::Indices;
 use super::interrupt::interruptible;
-use crate::replay::{Eviction, Job, Outcome, Policy};
+use crate::policy::Policy;
+use crate::replay::{Cache, Evicted, Job, Outcome};
 use crate::stats::{Residency, Weighted};
 
 /// A forest at one block size.
@@ -52,13 +53,14 @@ pub fn set_residency(dict: &Bound<'_, PyDict>, residency: Option<Residency>) -> 
     Ok(())
 }
 
-fn usable(capacity: Option<u64>) -> PyResult<()> {
-    if capacity == Some(0) {
-        return Err(PyValueError::new_err(
-            "a capacity of 0 blocks, give 1 or more (or None for an infinite cache)",
-        ));
+/// A cache of the core, from keyword arguments.
+fn cache(capacity: Option<u64>, last_token_rule: bool) -> Cache {
+    let cache = capacity.map_or(Cache::infinite(), Cache::of);
+    if last_token_rule {
+        cache
+    } else {
+        cache.without_last_token_rule()
     }
-    Ok(())
 }
 
 impl Profile {
@@ -81,7 +83,7 @@ impl Profile {
 
     #[getter]
     fn pieces(&self) -> usize {
-        self.core.piece_count()
+        self.core.reuse_intervals()
     }
 
     #[getter]
@@ -99,6 +101,27 @@ impl Profile {
         self.core.reusable_blocks().into_pyarray(py)
     }
 
+    /// Replay under a policy of :func:`policies`.
+    #[pyo3(signature = (policy="lru", capacity=None, *, last_token_rule=true, residency=false))]
+    fn replay<'py>(
+        &self,
+        py: Python<'py>,
+        policy: &str,
+        capacity: Option<u64>,
+        last_token_rule: bool,
+        residency: bool,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let policy: Policy = policy.parse()?;
+        let cache = cache(capacity, last_token_rule);
+        let timestamp = self.timestamp.bind(py).readonly();
+        let timestamp = residency.then(|| timestamp.as_slice()).transpose()?;
+        let result = interruptible(py, |stop| match timestamp {
+            None => self.core.replay(policy, cache, stop),
+            Some(timestamp) => self.core.replay_timed(policy, cache, timestamp, stop),
+        })?;
+        outcome(py, result)
+    }
+
     /// LRU replay.
     #[pyo3(signature = (capacity=None, *, last_token_rule=true, residency=false))]
     fn lru<'py>(
@@ -108,13 +131,7 @@ impl Profile {
         last_token_rule: bool,
         residency: bool,
     ) -> PyResult<Bound<'py, PyDict>> {
-        usable(capacity)?;
-        let timestamp = self.timestamp.bind(py).readonly();
-        let timestamp = residency.then(|| timestamp.as_slice()).transpose()?;
-        let result = interruptible(py, |stop| {
-            self.core.lru(capacity, last_token_rule, timestamp, stop)
-        })?;
-        outcome(py, result)
+        self.replay(py, "lru", capacity, last_token_rule, residency)
     }
 
     /// Replay with farthest-next-use eviction.
@@ -125,11 +142,7 @@ impl Profile {
         capacity: Option<u64>,
         last_token_rule: bool,
     ) -> PyResult<Bound<'py, PyDict>> {
-        usable(capacity)?;
-        let result = interruptible(py, |stop| {
-            self.core.clairvoyant(capacity, last_token_rule, stop)
-        })?;
-        outcome(py, result)
+        self.replay(py, "clairvoyant", capacity, last_token_rule, false)
     }
 
     /// LRU at every capacity.
@@ -179,17 +192,16 @@ impl Profile {
         capacity: u64,
         victims: Indices<'py>,
     ) -> PyResult<Evictions<'py>> {
-        usable(Some(capacity))?;
         let victims = victims.as_slice()?;
         let all = interruptible(py, |stop| self.core.lru_evictions(capacity, victims, stop))?;
-        let column = |field: fn(&Eviction) -> u32| -> Bound<'py, PyArray1<u32>> {
+        let column = |field: fn(&Evicted) -> u32| -> Bound<'py, PyArray1<u32>> {
             all.iter().map(field).collect::<Vec<_>>().into_pyarray(py)
         };
         Ok((
-            column(|e| e.victim),
-            column(|e| e.keep),
-            column(|e| e.had),
-            column(|e| e.now),
+            column(|e| e.owner.get()),
+            column(|e| e.blocks.start),
+            column(|e| e.blocks.end),
+            column(|e| e.at.get()),
         ))
     }
 
@@ -269,34 +281,27 @@ pub fn sweep(
     let jobs = jobs
         .into_iter()
         .map(|(profile, policy, capacity)| {
-            usable(capacity)?;
             let profile = profiles.get(profile).ok_or_else(|| {
                 PyValueError::new_err(format!("profile {profile}: only {} given", profiles.len()))
             })?;
             Ok(Job {
                 profile: &profile.get().core,
-                policy: policy_of(&policy)?,
-                capacity,
+                policy: policy.parse()?,
+                cache: cache(capacity, last_token_rule),
             })
         })
         .collect::<PyResult<Vec<_>>>()?;
-    let totals = interruptible(py, |stop| {
-        crate::replay::sweep(&jobs, prompt_len, last_token_rule, stop)
-    })?;
+    let totals = interruptible(py, |stop| crate::replay::sweep(&jobs, prompt_len, stop))?;
     Ok(totals
         .into_iter()
         .map(|t| (t.hit_blocks, t.hit_tokens, t.requests_with_hit, t.evictions))
         .collect())
 }
 
-fn policy_of(name: &str) -> PyResult<Policy> {
-    match name {
-        "lru" => Ok(Policy::Lru),
-        "clairvoyant" => Ok(Policy::Clairvoyant),
-        _ => Err(PyValueError::new_err(format!(
-            "policy {name:?}: choose from 'lru', 'clairvoyant'"
-        ))),
-    }
+/// Names of the policies, as `Profile.replay` and `sweep` take them.
+#[pyfunction]
+pub fn policies() -> Vec<&'static str> {
+    Policy::ALL.iter().map(|policy| policy.name()).collect()
 }
 
 /// Summary of values, each counted as often as its weight says; all `None` if there is nothing.

@@ -1,18 +1,67 @@
-//! Replays on a profile: exact, a few nanoseconds a piece, whatever the number of blocks.
+//! Replays on a profile: exact, a few nanoseconds a reuse interval, whatever the number of blocks.
 
-mod clairvoyant;
-mod evicted;
-mod lru;
+mod drive;
 mod residency;
 mod sweep;
+mod watch;
 
-pub use evicted::Eviction;
-pub use sweep::{Job, Policy, Totals, sweep};
+use std::ops::Range;
 
-use crate::error::Result;
+pub use drive::drive;
+pub use sweep::{Job, Totals, sweep};
+
+use crate::error::{Error, Result};
+use crate::index::RequestIx;
+use crate::policy::{Policy, PrefixPolicy, Setting, WithPolicy};
 use crate::profile::Profile;
 use crate::stats::Residency;
 use crate::stop::Stop;
+
+/// How a trace is replayed, whatever the policy.
+///
+/// ```
+/// use prefixsim::replay::Cache;
+/// let cache = Cache::of(1_000).without_last_token_rule();
+/// assert_eq!((cache.capacity, cache.last_token_rule), (Some(1_000), false));
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Cache {
+    /// Its blocks; [`None`]: infinite.
+    pub capacity: Option<u64>,
+    /// Whether the last token of a prompt is always computed, so that a hit covers at most all
+    /// tokens but that.
+    pub last_token_rule: bool,
+}
+
+impl Cache {
+    /// An infinite cache under the last-token rule.
+    #[must_use]
+    pub const fn infinite() -> Self {
+        Self {
+            capacity: None,
+            last_token_rule: true,
+        }
+    }
+
+    /// A cache of some blocks under the last-token rule.
+    #[must_use]
+    pub const fn of(blocks: u64) -> Self {
+        Self {
+            capacity: Some(blocks),
+            ..Self::infinite()
+        }
+    }
+
+    /// The same without the last-token rule.
+    #[must_use]
+    pub const fn without_last_token_rule(self) -> Self {
+        Self {
+            last_token_rule: false,
+            ..self
+        }
+    }
+}
 
 /// What a replay did, per request and in total.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -25,82 +74,137 @@ pub struct Outcome {
     pub residency: Option<Residency>,
 }
 
-/// Hears of everything a replay does.
-pub(crate) trait Observer {
+/// Blocks of the path of `owner` that were dropped at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Evicted {
+    /// A request on whose path they lie: in an LRU cache the one that used them last, in others the
+    /// one they came with.
+    pub owner: RequestIx,
+    /// Their depths on that path, in blocks.
+    pub blocks: Range<u32>,
+    /// The request that room was made for.
+    pub at: RequestIx,
+}
+
+/// Is told everything a replay does.
+pub trait Observer {
     /// `request` got its first `hit` blocks from the cache.
-    fn served(&mut self, request: usize, hit: u32);
+    fn served(&mut self, request: RequestIx, hit: u32);
 
-    /// To make room for `now`, the blocks behind the first `keep` of the first `had` blocks of
-    /// `victim` were dropped.
-    fn evicted(&mut self, _victim: usize, _keep: u32, _had: u32, _now: usize) {}
+    /// Blocks left the cache; only from policies that [`Policy::reports_evictions`].
+    fn evicted(&mut self, _evicted: &Evicted) {}
 
-    /// Of `request`'s blocks, those behind the first `from` up to `to` came into the cache.
-    fn allocated(&mut self, _request: usize, _from: u32, _to: u32) {}
+    /// The first `kept` blocks of the path of `request` are cached, of which those behind the first
+    /// `found` came with it.
+    fn cached(&mut self, _request: RequestIx, _found: u32, _kept: u32) {}
 }
 
 impl Observer for Vec<u32> {
-    fn served(&mut self, _request: usize, hit: u32) {
+    fn served(&mut self, _request: RequestIx, hit: u32) {
         self.push(hit);
     }
 }
 
+/// A replay that waits for its policy's type.
+struct Replay<'a, O> {
+    profile: &'a Profile,
+    cache: Cache,
+    observer: &'a mut O,
+    stop: &'a Stop,
+}
+
+impl<O: Observer> WithPolicy for Replay<'_, O> {
+    type Output = Result<u64>;
+
+    fn run<P: PrefixPolicy>(self, mut policy: P) -> Result<u64> {
+        let Self {
+            profile,
+            cache,
+            observer,
+            stop,
+        } = self;
+        drive(profile, &mut policy, cache, observer, stop)
+    }
+}
+
 impl Profile {
-    /// Replays the trace through an LRU cache of `capacity` blocks ([`None`]: infinite).
-    ///
-    /// Exactly the model of block-by-block replay with one copy per block, tail-first eviction and
-    /// requests that take no time. With `last_token_rule` a hit covers at most all tokens of a
-    /// prompt but the last. With `timestamp` (seconds, per request) the residency of evicted blocks
-    /// is recorded.
+    /// Replays the trace, and tells an observer; returns the number of evictions.
     ///
     /// # Errors
-    /// [`crate::Error::Interrupted`] if asked to stop; [`crate::Error::Shape`] if `timestamp` is
-    /// not
-    /// one per request.
-    pub fn lru(
+    /// As [`drive`].
+    pub fn observe(
         &self,
-        capacity: Option<u64>,
-        last_token_rule: bool,
-        timestamp: Option<&[f64]>,
+        policy: Policy,
+        cache: Cache,
+        observer: &mut impl Observer,
         stop: &Stop,
-    ) -> Result<Outcome> {
-        let Some(timestamp) = timestamp else {
-            let mut hit_blocks = Vec::with_capacity(self.requests());
-            let evictions = lru::replay(self, capacity, last_token_rule, &mut hit_blocks, stop)?;
-            return Ok(Outcome {
-                hit_blocks,
-                evictions,
-                residency: None,
-            });
+    ) -> Result<u64> {
+        let replay = Replay {
+            profile: self,
+            cache,
+            observer,
+            stop,
         };
-        let mut observer = residency::Recorder::new(self, timestamp)?;
-        let evictions = lru::replay(self, capacity, last_token_rule, &mut observer, stop)?;
-        let (hit_blocks, residency) = observer.finish();
-        Ok(Outcome {
-            hit_blocks,
-            evictions,
-            residency: Some(residency),
-        })
+        policy.with(Setting::new(self, cache.capacity), replay)
     }
 
-    /// Replays the trace through a cache of `capacity` blocks that knows the future: the blocks used
-    /// again last are dropped first (Belady, IBM Systems Journal 5(2), 1966), deeper ones first
-    /// among equals; those of the running request stay.
+    /// Replays the trace through a cache.
+    ///
+    /// Exactly the model of block-by-block replay with one copy per block and requests that take no
+    /// time; see each policy for which blocks it drops.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use prefixsim::{Forest, Profile, Stop, policy::Policy, replay::Cache, trace::{Csr, Trace}};
+    ///
+    /// let stop = Stop::default();
+    /// let prompts = Csr::new(&[0, 4, 6, 10], &[1_u32, 2, 3, 4, 7, 8, 1, 2, 3, 4])?;
+    /// let forest = Arc::new(Forest::compile(&Trace::new(prompts), &stop)?);
+    /// let profile = Profile::new(forest, 1, &[4, 2, 4], &stop)?;
+    /// let outcome = profile.replay(Policy::Lru, Cache::of(4).without_last_token_rule(), &stop)?;
+    /// assert_eq!((outcome.hit_blocks, outcome.evictions), (vec![0, 0, 2], 4));
+    /// # Ok::<(), prefixsim::Error>(())
+    /// ```
     ///
     /// # Errors
-    /// [`crate::Error::Interrupted`] if asked to stop.
-    pub fn clairvoyant(
-        &self,
-        capacity: Option<u64>,
-        last_token_rule: bool,
-        stop: &Stop,
-    ) -> Result<Outcome> {
+    /// As [`drive`].
+    pub fn replay(&self, policy: Policy, cache: Cache, stop: &Stop) -> Result<Outcome> {
         let mut hit_blocks = Vec::with_capacity(self.requests());
-        let evictions =
-            clairvoyant::replay(self, capacity, last_token_rule, &mut hit_blocks, stop)?;
+        let evictions = self.observe(policy, cache, &mut hit_blocks, stop)?;
         Ok(Outcome {
             hit_blocks,
             evictions,
             residency: None,
+        })
+    }
+
+    /// [`Profile::replay`] that also measures how long evicted blocks had been cached; `timestamp`
+    /// in seconds, per request.
+    ///
+    /// # Errors
+    /// As [`drive`]; [`Error::Shape`] if there is not one timestamp per request; [`Error::Range`] if
+    /// the policy does not tell which blocks it drops.
+    pub fn replay_timed(
+        &self,
+        policy: Policy,
+        cache: Cache,
+        timestamp: &[f64],
+        stop: &Stop,
+    ) -> Result<Outcome> {
+        if !policy.reports_evictions() {
+            return Err(Error::range(format!(
+                "policy {:?} leaves open which blocks it drops: their age cannot be measured",
+                policy.name()
+            )));
+        }
+        let mut recorder = residency::Recorder::new(self, timestamp, policy == Policy::Lru)?;
+        let evictions = self.observe(policy, cache, &mut recorder, stop)?;
+        debug_assert_eq!(recorder.validate(), Ok(()));
+        let (hit_blocks, residency) = recorder.finish();
+        Ok(Outcome {
+            hit_blocks,
+            evictions,
+            residency: Some(residency),
         })
     }
 }

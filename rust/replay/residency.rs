@@ -4,48 +4,36 @@
 //! of allocation of a path's cached blocks are a stack of intervals, the latest at the bottom of the
 //! path, where eviction takes away.
 
-use super::Observer;
+use super::{Evicted, Observer};
 use crate::error::{Error, Result};
-use crate::forest::NONE;
-use crate::profile::Profile;
+use crate::index::{Ix, PathIx, RequestIx};
+use crate::intervals::{Interval, IntervalStacks};
+use crate::profile::{LastUses, Profile};
 use crate::stats::Residency;
 
-/// Blocks of a path up to `end`, from the end of the entry below, that came with `request`.
-#[derive(Clone, Copy)]
-struct Allocation {
-    end: u32,
-    request: u32,
-    below: u32,
-}
-
-/// Keeps the allocations of every heavy path.
+/// Keeps the allocations of every heavy path, the deepest on top.
 pub(super) struct Recorder<'a> {
     profile: &'a Profile,
     timestamp: &'a [f64],
     hit_blocks: Vec<u32>,
     residency: Residency,
-    deepest: Vec<u32>,
-    slab: Vec<Allocation>,
-    free: u32,
+    came_with: IntervalStacks<RequestIx>,
+    /// Who used blocks last, where the owners of evicted blocks are others.
+    last_uses: Option<LastUses>,
 }
 
 impl<'a> Recorder<'a> {
-    pub fn new(profile: &'a Profile, timestamp: &'a [f64]) -> Result<Self> {
-        if timestamp.len() != profile.requests() {
-            return Err(Error::shape(format!(
-                "timestamp: {} rows, but {} requests",
-                timestamp.len(),
-                profile.requests()
-            )));
-        }
+    /// Records a replay; `owners_used_last` says whether the owner of evicted blocks is always the
+    /// request that used them last.
+    pub fn new(profile: &'a Profile, timestamp: &'a [f64], owners_used_last: bool) -> Result<Self> {
+        Error::check_rows("timestamp", timestamp.len(), profile.requests())?;
         Ok(Self {
             profile,
             timestamp,
             hit_blocks: Vec::with_capacity(profile.requests()),
             residency: Residency::default(),
-            deepest: vec![NONE; profile.forest().heavy_paths()],
-            slab: Vec::new(),
-            free: NONE,
+            came_with: IntervalStacks::new(profile.forest().heavy_paths()),
+            last_uses: (!owners_used_last).then(|| LastUses::new(profile.hangs())),
         })
     }
 
@@ -53,91 +41,73 @@ impl<'a> Recorder<'a> {
         (self.hit_blocks, self.residency)
     }
 
-    fn push(&mut self, path: u32, end: u32, request: u32) {
-        let entry = Allocation {
-            end,
-            request,
-            below: self.deepest[path as usize],
-        };
-        let place = self.free;
-        self.deepest[path as usize] = if place == NONE {
-            self.slab.push(entry);
-            (self.slab.len() - 1) as u32
-        } else {
-            self.free = self.slab[place as usize].below;
-            self.slab[place as usize] = entry;
-            place
-        };
+    /// Checks every invariant: downwards, intervals get deeper and younger.
+    pub fn validate(&self) -> Result<()> {
+        if let Some(last_uses) = &self.last_uses {
+            last_uses.validate()?;
+        }
+        self.came_with
+            .validate(|below, above| above.end > below.end && above.value > below.value)
     }
 
     /// Drops the blocks of `path`, which starts at depth `start`, that lie behind `keep`.
-    fn trim(&mut self, path: u32, start: u32, keep: u32, now: f64) {
-        loop {
-            let place = self.deepest[path as usize];
-            if place == NONE {
+    fn trim(&mut self, path: PathIx, start: u32, keep: u32, now: f64) {
+        while let Some(Interval { end, value }) = self.came_with.top(path) {
+            if end <= keep {
                 return;
             }
-            let entry = self.slab[place as usize];
-            if entry.end <= keep {
-                return;
-            }
-            let top = if entry.below == NONE {
-                start
-            } else {
-                self.slab[entry.below as usize].end
-            };
-            let lifetime = now - self.timestamp[entry.request as usize];
-            self.residency
-                .lifetime
-                .add(lifetime, entry.end - top.max(keep));
+            let top = self.came_with.second(path).map_or(start, |next| next.end);
+            let lifetime = now - self.timestamp[value.usize()];
+            self.residency.lifetime.add(lifetime, end - top.max(keep));
             if top < keep {
-                self.slab[place as usize].end = keep;
+                self.came_with.set_end(path, keep);
                 return;
             }
-            self.deepest[path as usize] = entry.below;
-            self.slab[place as usize].below = std::mem::replace(&mut self.free, place);
-        }
-    }
-
-    /// Calls `visit(self, path, start, depth)` for the heavy paths that hold the blocks of a request
-    /// behind the first `from` up to `to`, the deepest first.
-    fn on_paths(
-        &mut self,
-        request: usize,
-        from: u32,
-        to: u32,
-        mut visit: impl FnMut(&mut Self, u32, u32, u32),
-    ) {
-        let (mut path, mut depth) = (self.profile.path_of(request), to);
-        while depth > from {
-            let (up, start) = self.profile.above(path);
-            if depth > start {
-                visit(self, path, start, depth);
-                depth = start;
-            }
-            path = up;
+            self.came_with.pop(path);
         }
     }
 }
 
 impl Observer for Recorder<'_> {
-    fn served(&mut self, _request: usize, hit: u32) {
+    fn served(&mut self, _request: RequestIx, hit: u32) {
         self.hit_blocks.push(hit);
     }
 
-    fn evicted(&mut self, victim: usize, keep: u32, had: u32, now: usize) {
-        let now = self.timestamp[now];
-        self.residency
-            .idle
-            .add(now - self.timestamp[victim], had - keep);
-        self.on_paths(victim, keep, had, |recorder, path, start, _| {
-            recorder.trim(path, start, keep.max(start), now);
+    fn evicted(&mut self, evicted: &Evicted) {
+        let Evicted { owner, blocks, at } = evicted.clone();
+        let now = self.timestamp[at.usize()];
+        let profile = self.profile;
+        if self.last_uses.is_none() {
+            let idle = now - self.timestamp[owner.usize()];
+            self.residency.idle.add(idle, blocks.end - blocks.start);
+        }
+        profile.on_paths(owner, blocks, |path, part| {
+            let start = profile.hang(path).start;
+            if let Some(last_uses) = &mut self.last_uses {
+                let (timestamp, idle) = (self.timestamp, &mut self.residency.idle);
+                last_uses.cached_part(path, part.clone(), |request, count| {
+                    idle.add(now - timestamp[request.usize()], count);
+                });
+            }
+            self.trim(path, start, part.start, now);
         });
     }
 
-    fn allocated(&mut self, request: usize, from: u32, to: u32) {
-        self.on_paths(request, from, to, |recorder, path, _, depth| {
-            recorder.push(path, depth, request as u32);
+    fn cached(&mut self, request: RequestIx, found: u32, kept: u32) {
+        let profile = self.profile;
+        if let Some(last_uses) = &mut self.last_uses {
+            profile.on_paths(request, 0..kept, |path, part| {
+                last_uses.touch(path, part.end, request, |_| ());
+            });
+        }
+        profile.on_paths(request, found..kept, |path, part| {
+            self.came_with.push(
+                path,
+                Interval {
+                    end: part.end,
+                    value: request,
+                },
+            );
         });
     }
 }

@@ -2,19 +2,12 @@
 
 use rayon::prelude::*;
 
-use super::{Observer, clairvoyant, lru};
-use crate::error::Result;
+use super::{Cache, Observer};
+use crate::error::{Error, Result};
+use crate::index::{Ix, RequestIx};
+use crate::policy::Policy;
 use crate::profile::Profile;
 use crate::stop::Stop;
-
-/// Which blocks are dropped first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Policy {
-    /// The least recently used, tail first.
-    Lru,
-    /// Those used again last.
-    Clairvoyant,
-}
 
 /// One configuration to replay.
 #[derive(Debug, Clone, Copy)]
@@ -23,8 +16,8 @@ pub struct Job<'a> {
     pub profile: &'a Profile,
     /// The policy.
     pub policy: Policy,
-    /// Blocks of the cache; [`None`]: infinite.
-    pub capacity: Option<u64>,
+    /// The cache.
+    pub cache: Cache,
 }
 
 /// What a replay did in total.
@@ -48,11 +41,11 @@ struct Sum<'a> {
 }
 
 impl Observer for Sum<'_> {
-    fn served(&mut self, request: usize, hit: u32) {
+    fn served(&mut self, request: RequestIx, hit: u32) {
         let tokens = u64::from(hit) * u64::from(self.block_size);
         self.totals.hit_blocks += u64::from(hit);
         // A partial block that is kept counts its own tokens.
-        self.totals.hit_tokens += tokens.min(u64::from(self.prompt_len[request]));
+        self.totals.hit_tokens += tokens.min(u64::from(self.prompt_len[request.usize()]));
         self.totals.requests_with_hit += u64::from(hit > 0);
     }
 }
@@ -62,29 +55,28 @@ impl Observer for Sum<'_> {
 /// `prompt_len` is the length of each prompt in tokens.
 ///
 /// # Errors
-/// [`crate::Error::Interrupted`] if asked to stop.
-pub fn sweep(
-    jobs: &[Job<'_>],
-    prompt_len: &[u32],
-    last_token_rule: bool,
-    stop: &Stop,
-) -> Result<Vec<Totals>> {
+/// [`Error::Shape`] if `prompt_len` is not one row per request of every profile; else as
+/// [`super::drive`].
+pub fn sweep(jobs: &[Job<'_>], prompt_len: &[u32], stop: &Stop) -> Result<Vec<Totals>> {
+    for job in jobs {
+        Error::check_rows("prompt_len", prompt_len.len(), job.profile.requests())?;
+    }
     jobs.par_iter()
         .with_max_len(1)
-        .map(|job| {
-            let mut sum = Sum {
-                block_size: job.profile.block_size(),
-                prompt_len,
-                totals: Totals::default(),
-            };
-            let (profile, capacity) = (job.profile, job.capacity);
-            sum.totals.evictions = match job.policy {
-                Policy::Lru => lru::replay(profile, capacity, last_token_rule, &mut sum, stop),
-                Policy::Clairvoyant => {
-                    clairvoyant::replay(profile, capacity, last_token_rule, &mut sum, stop)
-                }
-            }?;
-            Ok(sum.totals)
-        })
+        .map(
+            |&Job {
+                 profile,
+                 policy,
+                 cache,
+             }| {
+                let mut sum = Sum {
+                    block_size: profile.block_size(),
+                    prompt_len,
+                    totals: Totals::default(),
+                };
+                sum.totals.evictions = profile.observe(policy, cache, &mut sum, stop)?;
+                Ok(sum.totals)
+            },
+        )
         .collect()
 }

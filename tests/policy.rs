@@ -1,0 +1,215 @@
+//! Every policy keeps its side of the contract, step by step.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use prefixsim::index::{Ix, RequestIx};
+use prefixsim::policy::{Dropped, Policy, PrefixPolicy, Setting, WithPolicy};
+use prefixsim::replay::Cache;
+use prefixsim::trace::{Csr, Trace};
+use prefixsim::{Forest, Profile, Stop};
+use proptest::prelude::*;
+
+/// Prompts over two tokens: continuations, beginnings and repetitions of earlier ones, or new.
+fn prompts() -> impl Strategy<Value = Vec<Vec<u32>>> {
+    let step = (
+        0..5u8,
+        any::<prop::sample::Index>(),
+        prop::collection::vec(0..2u32, 0..6),
+    );
+    prop::collection::vec(step, 0..40).prop_map(|steps| {
+        let mut prompts: Vec<Vec<u32>> = Vec::new();
+        for (kind, index, fresh) in steps {
+            let earlier = if prompts.is_empty() {
+                Vec::new()
+            } else {
+                prompts[index.index(prompts.len())].clone()
+            };
+            prompts.push(match kind {
+                0 => fresh,
+                1 => earlier,
+                2 => earlier[..fresh.len().min(earlier.len())].to_vec(),
+                _ => [earlier, fresh].concat(),
+            });
+        }
+        prompts
+    })
+}
+
+fn profile(prompts: &[Vec<u32>]) -> Profile {
+    let lengths: Vec<u32> = prompts.iter().map(|p| p.len() as u32).collect();
+    let offsets: Vec<u64> = (0..=prompts.len())
+        .map(|n| lengths[..n].iter().map(|&length| u64::from(length)).sum())
+        .collect();
+    let tokens = prompts.concat();
+    let trace = Trace::new(Csr::new(&offsets, &tokens).unwrap());
+    let forest = Arc::new(Forest::compile(&trace, &Stop::default()).unwrap());
+    Profile::new(forest, 1, &lengths, &Stop::default()).unwrap()
+}
+
+/// Drives a policy by hand, beside a set of the cached blocks.
+struct Contract<'a> {
+    prompts: &'a [Vec<u32>],
+    capacity: u64,
+    reports: bool,
+}
+
+impl WithPolicy for Contract<'_> {
+    type Output = Vec<u32>;
+
+    fn run<P: PrefixPolicy>(self, mut policy: P) -> Vec<u32> {
+        let mut cached: HashSet<&[u32]> = HashSet::new();
+        let (mut count, mut hits) = (0, Vec::new());
+        for (t, prompt) in self.prompts.iter().enumerate() {
+            let request = RequestIx::from_usize(t);
+            let mut events = Vec::new();
+            count -= policy.expire(request, &mut |dropped| events.push(dropped));
+            let found = policy.take(request);
+            let keep = prompt.len().min(self.capacity as usize);
+            let needed = count + (keep - found as usize) as u64;
+            let excess = needed.saturating_sub(self.capacity);
+            let mut dropped = 0;
+            if excess > 0 {
+                dropped = policy.evict(excess, &mut |dropped| events.push(dropped));
+                assert!(dropped >= excess, "less room than was asked for");
+            }
+            count = needed - dropped;
+            policy.put(request, keep as u32);
+            policy.validate(count).unwrap();
+            if self.reports {
+                let known = (1..=prompt.len())
+                    .take_while(|&end| cached.contains(&prompt[..end]))
+                    .count();
+                assert_eq!(found as usize, known, "cached blocks that lead the path");
+                for Dropped { owner, blocks } in events {
+                    for depth in blocks.rev() {
+                        let block = &self.prompts[owner.usize()][..=depth as usize];
+                        assert!(!prompt[..found as usize].starts_with(block), "is running");
+                        assert!(cached.remove(block), "was not cached");
+                    }
+                }
+                cached.extend((1..=keep).map(|end| &prompt[..end]));
+                assert_eq!(cached.len() as u64, count);
+                let orphan = |block: &&&[u32]| {
+                    block.len() > 1 && !cached.contains(&block[..block.len() - 1])
+                };
+                assert_eq!(cached.iter().find(orphan), None, "closed under ancestors");
+            }
+            hits.push(found);
+        }
+        hits
+    }
+}
+
+proptest! {
+    #[test]
+    fn all_policies_keep_the_contract(prompts in prompts(), capacity in 1..30u64) {
+        let profile = profile(&prompts);
+        for &policy in Policy::ALL {
+            let setting = Setting::new(&profile, Some(capacity));
+            let contract = Contract {
+                prompts: &prompts,
+                capacity,
+                reports: policy.reports_evictions(),
+            };
+            let hits = policy.with(setting, contract);
+            let cache = Cache::of(capacity).without_last_token_rule();
+            let outcome = profile.replay(policy, cache, &Stop::default()).unwrap();
+            prop_assert_eq!(outcome.hit_blocks, hits, "{} under the driver", policy.name());
+        }
+    }
+
+    #[test]
+    fn all_policies_find_everything_in_an_infinite_cache(prompts in prompts()) {
+        let profile = profile(&prompts);
+        for &policy in Policy::ALL {
+            let cache = Cache::infinite().without_last_token_rule();
+            let outcome = profile.replay(policy, cache, &Stop::default()).unwrap();
+            prop_assert_eq!(outcome.evictions, 0);
+            prop_assert_eq!(outcome.hit_blocks, profile.reusable_blocks());
+        }
+    }
+
+    #[test]
+    fn ages_of_evicted_blocks_are_told_by_every_policy_that_knows_them(
+        prompts in prompts(), capacity in 1..20u64,
+    ) {
+        let profile = profile(&prompts);
+        let timestamp: Vec<f64> = (0..prompts.len()).map(|t| t as f64).collect();
+        for &policy in Policy::ALL {
+            let run = profile.replay_timed(policy, Cache::of(capacity), &timestamp, &Stop::default());
+            if !policy.reports_evictions() {
+                prop_assert!(run.is_err());
+                continue;
+            }
+            let outcome = run.unwrap();
+            let residency = outcome.residency.unwrap();
+            for ages in [&residency.lifetime, &residency.idle] {
+                prop_assert_eq!(ages.weights.iter().sum::<u64>(), outcome.evictions);
+                prop_assert!(ages.values.iter().all(|&age| age > 0.0));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_policy_of_ones_own_is_driven_like_the_others() {
+    /// Holds the latest prompt only, and never finds it.
+    struct Forgetful {
+        held: u64,
+        latest: Option<(RequestIx, u32)>,
+    }
+    impl PrefixPolicy for Forgetful {
+        fn take(&mut self, _request: RequestIx) -> u32 {
+            0
+        }
+        fn evict(&mut self, blocks: u64, dropped: &mut impl FnMut(Dropped)) -> u64 {
+            let (owner, length) = self.latest.take().expect("only one is held");
+            dropped(Dropped {
+                owner,
+                blocks: 0..length,
+            });
+            self.held -= u64::from(length);
+            u64::from(length).max(blocks)
+        }
+        fn put(&mut self, request: RequestIx, keep: u32) {
+            self.latest = Some((request, keep));
+            self.held += u64::from(keep);
+        }
+        fn validate(&self, cached: u64) -> prefixsim::Result<()> {
+            assert_eq!(self.held, cached);
+            Ok(())
+        }
+    }
+    let profile = profile(&[vec![1, 2, 3], vec![4, 5, 6], vec![7, 8, 9]]);
+    let mut policy = Forgetful {
+        held: 0,
+        latest: None,
+    };
+    let mut hits = Vec::new();
+    let evictions = prefixsim::replay::drive(
+        &profile,
+        &mut policy,
+        Cache::of(3),
+        &mut hits,
+        &Stop::default(),
+    );
+    assert_eq!((evictions.unwrap(), hits), (6, vec![0, 0, 0]));
+    policy.validate(3).unwrap();
+}
+
+#[test]
+fn bad_arguments_are_errors() {
+    let profile = profile(&[vec![1, 2], vec![1, 2]]);
+    let stop = Stop::default();
+    let error = |cache| profile.replay(Policy::Fifo, cache, &stop).unwrap_err();
+    assert!(error(Cache::of(0)).to_string().contains("capacity of 0"));
+    let job = prefixsim::replay::Job {
+        profile: &profile,
+        policy: Policy::Lru,
+        cache: Cache::of(2),
+    };
+    let error = prefixsim::replay::sweep(&[job], &[2], &stop).unwrap_err();
+    assert_eq!(error.to_string(), "prompt_len: 1 rows, but 2 requests");
+    assert!(profile.lru_evictions(2, &[2], &stop).is_err());
+}
