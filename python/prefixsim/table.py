@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
+from math import isnan
 from typing import TYPE_CHECKING, Literal
 
 from prefixsim._printable import printable
@@ -39,7 +40,7 @@ class Table:
 
 def written(value: float | None, kind: Kind) -> str:
     """Write a figure for people."""
-    if value is None:
+    if value is None or isnan(value):
         return _NOTHING
     if kind == "count":
         return f"{value:,.0f}"

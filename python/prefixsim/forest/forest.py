@@ -17,9 +17,8 @@ from prefixsim.trace import Trace
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Forest", "ForestStats", "compile", "load_or_compile"]
+__all__ = ["Forest", "ForestStats", "compile"]
 
-_SUFFIX = ".forest.arrow"
 _FORMAT = "prefixsim-forest-1"
 
 
@@ -58,6 +57,9 @@ class Forest:
     """
 
     def __init__(self, trace: Trace, core: _core.Forest) -> None:
+        self._set(trace, core)
+
+    def _set(self, trace: Trace, core: _core.Forest) -> None:
         if core.requests != len(trace):
             msg = f"{trace.name}: {len(trace)} requests, but the forest has {core.requests}"
             raise InputError(msg)
@@ -65,6 +67,21 @@ class Forest:
         self._core = core
         self._profiles: dict[int, _core.Profile] = {}
         self._curves: dict[int, _core.Curve] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a pickle keeps: the trace and the tree, of which all else is made again."""
+        return {
+            "trace": self.trace,
+            "unit": self._core.unit,
+            "partial_blocks": self._core.partial_blocks,
+            "parts": self._core.parts(),
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        core = _core.Forest.from_parts(
+            unit=state["unit"], partial_blocks=state["partial_blocks"], **state["parts"]
+        )
+        self._set(state["trace"], core)
 
     def __repr__(self) -> str:
         return f"<Forest of {self.trace.name}: {len(self.trace):,} requests, {self.nodes:,} nodes>"
@@ -361,39 +378,6 @@ def compile(  # noqa: A001 - the product's verb, used as prefixsim.compile
         msg = f"{trace.name}: {error}"
         raise InputError(msg) from None
     return Forest(trace, core)
-
-
-def load_or_compile(
-    trace: Trace,
-    cache_dir: str | Path | None = None,
-    *,
-    outputs: bool = False,
-    partial_blocks: bool = False,
-) -> Forest:
-    """Compile a trace, or load its forest from ``cache_dir`` if it was compiled before.
-
-    Parameters
-    ----------
-    trace : Trace
-    cache_dir : path, optional
-        Folder of compiled forests, named by the digests of their traces. A file that turns out
-        unusable is written anew. ``None``: compile, keep nothing.
-    outputs, partial_blocks : bool, optional
-        As for :func:`compile`.
-    """
-    if cache_dir is None:
-        return compile(trace, outputs=outputs, partial_blocks=partial_blocks)
-    flags = ("-outputs" if outputs else "") + ("-partial" if partial_blocks else "")
-    path = Path(cache_dir) / f"{trace.digest}{flags}{_SUFFIX}"
-    if path.exists():
-        try:
-            return Forest.load(path, trace)
-        except InputError:
-            pass
-    forest = compile(trace, outputs=outputs, partial_blocks=partial_blocks)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    forest.save(path)
-    return forest
 
 
 def _u32(values: npt.NDArray[Any]) -> npt.NDArray[np.uint32]:

@@ -54,9 +54,9 @@ def read_lengths(
     if row is not None:
         msg = f"{path}:{row + 2}: timestamp: {trace.timestamp[row]:g} s is no time, fix the line"
         raise InputError(msg)
-    back = np.flatnonzero(np.diff(trace.timestamp) < 0)
-    if len(back) and not options.sort:
-        msg = f"{path}:{back[0] + 3}: timestamp: earlier than the row before; pass --sort"
+    row = trace.out_of_order()
+    if row is not None and not options.sort:
+        msg = f"{path}:{row + 2}: timestamp: earlier than the row before; pass --sort"
         raise InputError(msg)
     return trace.sorted()
 

@@ -136,9 +136,8 @@ class Checked:
         if not len(trace):
             msg = f"{self.path}: no usable row, {self._rejects[0][1]} on line {self._rejects[0][0]}"
             raise InputError(msg)
-        back = np.flatnonzero(np.diff(trace.timestamp) < 0)
-        if len(back) and not (sort or self._options.sort):
-            row = int(back[0]) + 1
+        row = trace.out_of_order()
+        if row is not None and not (sort or self._options.sort):
             msg = (
                 f"{self.path}:{lines[row]}: timestamp: {trace.timestamp[row]:g} s is earlier than "
                 f"{trace.timestamp[row - 1]:g} s in the row before; pass --sort to sort by time"
@@ -146,7 +145,7 @@ class Checked:
             raise InputError(msg)
         if self._unreadable is not None:
             raise self._unreadable
-        if len(back):
+        if row is not None:
             trace = trace.sorted()
         if self._rejects:
             self._write_rejects()

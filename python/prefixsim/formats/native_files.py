@@ -194,9 +194,9 @@ def _in_order(trace: Trace, path: Path, options: ReadOptions) -> Trace:
     if not len(trace):
         msg = f"{path}: is empty, expected requests"
         raise InputError(msg)
-    back = np.flatnonzero(np.diff(trace.timestamp) < 0)
-    if len(back) and not options.sort:
-        msg = f"{path}: row {back[0] + 1}: timestamp: earlier than the row before; pass --sort"
+    row = trace.out_of_order()
+    if row is not None and not options.sort:
+        msg = f"{path}: row {row}: timestamp: earlier than the row before; pass --sort"
         raise InputError(msg)
     return trace.sorted()
 

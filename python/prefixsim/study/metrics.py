@@ -14,12 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from prefixsim.engines.outcome import Outcome, Weighted
+from prefixsim.forest import Forest
+from prefixsim.forest import compile as compile_trace
 from prefixsim.stats import Distribution, distribution
 from prefixsim.trace import Codes, Trace
 
 if TYPE_CHECKING:
     from prefixsim._core import Profile
-    from prefixsim.forest import Forest
 
 __all__ = ["Group", "Metrics", "OverTime", "first_measured"]
 
@@ -111,6 +112,20 @@ class Metrics:
     block_size: int
     start: int
     window: Profile
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a pickle keeps; profiles are made again from the forest."""
+        return {name: value for name, value in vars(self).items() if name != "window"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        forest, size = self.forest, self.block_size
+        if self.start:
+            rest = self.trace.take(np.arange(self.start, len(self.trace)))
+            forest = compile_trace(
+                rest, outputs=forest.outputs, partial_blocks=forest.partial_blocks
+            )
+        vars(self)["window"] = forest.profile(size)
 
     @property
     def trace(self) -> Trace:

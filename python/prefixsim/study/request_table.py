@@ -67,7 +67,10 @@ def request_table(trace: Trace, outcome: Outcome) -> pa.Table:
         labels = getattr(trace, name)
         if labels is not None:
             columns[name] = _labels(labels, n)
-    columns |= {name: pa.array(column) for name, column in outcome.columns.items()}
+    columns |= {
+        name: pa.array(column, from_pandas=True)  # what is not a number is null
+        for name, column in outcome.columns.items()
+    }
     return pa.table(columns)
 
 

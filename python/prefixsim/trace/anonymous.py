@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from prefixsim.errors import InputError
-from prefixsim.trace.trace import Ragged, Trace
+from prefixsim.trace.columns import Ragged
+from prefixsim.trace.trace import Trace
 
 __all__ = ["KEY_BYTES", "check_key", "coarsen_lengths", "key_from_file", "key_from_text", "new_key"]
 

@@ -34,7 +34,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from prefixsim.errors import InputError
-from prefixsim.trace import Codes, Ragged, Strings, Trace
+from prefixsim.trace.columns import Codes, Ragged, Strings, offsets_of
+from prefixsim.trace.trace import Trace
 
 __all__ = ["SCHEMA_VERSION", "from_batches", "to_arrow"]
 
@@ -101,6 +102,7 @@ def from_batches(
     rows: int,
     where: str,
     sizes: Mapping[str, int] | None = None,
+    id_block_size: int | None = None,
 ) -> Trace:
     """Join Arrow record batches with the native schema into one trace.
 
@@ -116,8 +118,12 @@ def from_batches(
         About how many values list columns have; they are copied into one array as they come.
         Default: batches are kept to the end, which costs nothing if there is one, and it is
         memory-mapped.
+    id_block_size : int, optional
+        Tokens of a hash id. Default: as the schema's metadata says, else 1.
     """
     facts = _facts(schema, where)
+    if id_block_size is not None:
+        facts = {**facts, "id_block_size": id_block_size}
     names = set(schema.names)
     _check_names(names, where)
     scalars: dict[str, npt.NDArray[Any]] = {
@@ -154,7 +160,9 @@ def from_batches(
     prompts = ragged.get("token_ids", ragged.get("hash_ids"))
     lengths = scalars.get("prompt_len")
     if lengths is None:
-        lengths = prompts.lengths.astype(np.uint32) if prompts else np.zeros(rows, np.uint32)
+        unit = np.uint64(facts["id_block_size"])
+        counts = prompts.lengths if prompts else np.zeros(rows, np.uint64)
+        lengths = (counts * unit).astype(np.uint32)
     trace = Trace(
         timestamp=scalars["timestamp"],
         prompt_len=lengths,
@@ -270,8 +278,7 @@ class _ListJoin:
 
     def finish(self) -> Ragged:
         lengths = np.concatenate(self._lengths) if self._lengths else np.empty(0, np.int64)
-        offsets = np.zeros(len(lengths) + 1, dtype=np.uint64)
-        np.cumsum(lengths, out=offsets[1:])
+        offsets = offsets_of(lengths)
         if self._whole is not None:
             return Ragged(offsets, self._whole[: self._filled])
         if len(self._parts) == 1:

@@ -16,11 +16,16 @@ import numpy.typing as npt
 
 from prefixsim._core import digest_columns
 from prefixsim.errors import InputError
+from prefixsim.table import Table, html, written
+from prefixsim.trace.columns import Codes, Ragged, Strings, taken
+from prefixsim.trace.request import Request, request_at
 
 if TYPE_CHECKING:
+    import pandas as pd
+    import polars as pl
     import pyarrow as pa
 
-__all__ = ["LATEST_S", "Codes", "Ragged", "Strings", "Trace", "TraceKind"]
+__all__ = ["LATEST_S", "Trace", "TraceKind"]
 
 LATEST_S = 1e19
 """Times lie within this many seconds of zero, far beyond nanoseconds taken for seconds, so that
@@ -28,137 +33,6 @@ they can be subtracted and summed."""
 
 TraceKind = Literal["tokens", "hashes", "text", "lengths"]
 """What a trace knows of its prompts: token ids, chained hash ids, text, or only lengths."""
-
-
-@dataclass(frozen=True, eq=False)
-class Ragged:
-    """One variable-length list per request, in CSR layout.
-
-    Attributes
-    ----------
-    offsets : ndarray of uint64, shape (requests + 1,)
-        List ``i`` is ``values[offsets[i]:offsets[i + 1]]``.
-    values : ndarray of uint32 (token ids) or uint64 (hash ids)
-    """
-
-    offsets: npt.NDArray[np.uint64]
-    values: npt.NDArray[np.uint32] | npt.NDArray[np.uint64]
-
-    @classmethod
-    def from_lists(cls, lists: Sequence[Any], dtype: npt.DTypeLike = np.uint32) -> Ragged:
-        """Join a sequence of integer sequences into one column."""
-        arrays = [np.asarray(x, dtype=dtype) for x in lists]
-        offsets = np.zeros(len(arrays) + 1, dtype=np.uint64)
-        np.cumsum([len(x) for x in arrays], out=offsets[1:])
-        values = np.concatenate(arrays) if arrays else np.empty(0, dtype=dtype)
-        return cls(offsets, values)
-
-    def __len__(self) -> int:
-        return len(self.offsets) - 1
-
-    def __getitem__(self, i: int) -> npt.NDArray[Any]:
-        lo, hi = int(self.offsets[i]), int(self.offsets[i + 1])
-        return self.values[lo:hi]
-
-    @property
-    def lengths(self) -> npt.NDArray[np.uint64]:
-        """Length of each list."""
-        return np.diff(self.offsets)
-
-    def take(self, index: npt.NDArray[np.intp]) -> Ragged:
-        """Return the lists at ``index``, in that order."""
-        lengths = self.lengths[index]
-        offsets = np.zeros(len(index) + 1, dtype=np.uint64)
-        np.cumsum(lengths, out=offsets[1:])
-        if len(index) and np.all(np.diff(index) == 1):  # a slice: no copy
-            lo, hi = int(self.offsets[index[0]]), int(self.offsets[index[-1] + 1])
-            return Ragged(offsets, self.values[lo:hi])
-        values = np.empty(int(offsets[-1]), dtype=self.values.dtype)
-        for new, old in enumerate(index):
-            values[int(offsets[new]) : int(offsets[new + 1])] = self[int(old)]
-        return Ragged(offsets, values)
-
-
-@dataclass(frozen=True, eq=False)
-class Strings(Sequence[str]):
-    """Many strings in one buffer; a sequence of ``str``.
-
-    Attributes
-    ----------
-    offsets : ndarray of uint64, shape (requests + 1,)
-        String ``i`` is ``data[offsets[i]:offsets[i + 1]]``.
-    data : ndarray of uint8
-        UTF-8.
-    """
-
-    offsets: npt.NDArray[np.uint64]
-    data: npt.NDArray[np.uint8]
-
-    @classmethod
-    def from_list(cls, values: Sequence[str]) -> Strings:
-        """Join Python strings into one buffer; a :class:`Strings` is returned as it is."""
-        if isinstance(values, Strings):
-            return values
-        encoded = [value.encode() for value in values]
-        offsets = np.zeros(len(encoded) + 1, dtype=np.uint64)
-        np.cumsum([len(x) for x in encoded], out=offsets[1:])
-        return cls(offsets, np.frombuffer(b"".join(encoded), dtype=np.uint8))
-
-    def __len__(self) -> int:
-        return len(self.offsets) - 1
-
-    @overload
-    def __getitem__(self, i: int) -> str: ...
-
-    @overload
-    def __getitem__(self, i: slice) -> list[str]: ...
-
-    def __getitem__(self, i: int | slice) -> str | list[str]:
-        if isinstance(i, slice):
-            return [self[j] for j in range(*i.indices(len(self)))]
-        if i < 0:
-            i += len(self)
-        if not 0 <= i < len(self):
-            raise IndexError(i)
-        return bytes(self.data[int(self.offsets[i]) : int(self.offsets[i + 1])]).decode()
-
-    def take(self, index: npt.NDArray[np.intp]) -> Strings:
-        """Return the strings at ``index``, in that order."""
-        return Strings.from_list([self[int(i)] for i in index])
-
-
-@dataclass(frozen=True, eq=False)
-class Codes:
-    """A dictionary-encoded string column.
-
-    Attributes
-    ----------
-    codes : ndarray of uint32, shape (requests,)
-        Index into ``names``.
-    names : list of str
-    """
-
-    codes: npt.NDArray[np.uint32]
-    names: list[str]
-
-    @classmethod
-    def from_strings(cls, values: Sequence[str | None]) -> Codes:
-        """Encode strings in the order of first appearance; ``None`` is the empty string."""
-        index: dict[str, int] = {}
-        codes = np.fromiter(
-            (index.setdefault(v or "", len(index)) for v in values), np.uint32, len(values)
-        )
-        return cls(codes, list(index))
-
-    def __len__(self) -> int:
-        return len(self.codes)
-
-    def __getitem__(self, i: int) -> str:
-        return self.names[int(self.codes[i])]
-
-    def take(self, index: npt.NDArray[np.intp]) -> Codes:
-        """Return the values at ``index``, in that order."""
-        return Codes(self.codes[index], self.names)
 
 
 @dataclass(frozen=True, eq=False)
@@ -234,7 +108,7 @@ class Trace:
         prompts: Sequence[Any],
         *,
         timestamp: Sequence[float] | None = None,
-        output_len: Sequence[int] | None = None,
+        output_len: Sequence[int] | npt.NDArray[Any] | None = None,
         outputs: Sequence[Any] | None = None,
         session: Sequence[str] | None = None,
         salt: Sequence[str | None] | None = None,
@@ -262,29 +136,142 @@ class Trace:
         (2, [3, 4])
         """
         column = Ragged.from_lists(prompts)
-        n = len(column)
         produced = None if outputs is None else Ragged.from_lists(outputs)
-        lengths = (
-            output_len
-            if output_len is not None
-            else (np.zeros(n) if produced is None else produced.lengths)
-        )
-        times = np.arange(n, dtype=np.float64) if timestamp is None else timestamp
-        trace = cls(
-            timestamp=np.asarray(times, dtype=np.float64),
+        if output_len is None and produced is not None:
+            output_len = produced.lengths
+        return cls._of_rows(
+            len(column),
+            (timestamp, output_len, session, salt),
             prompt_len=column.lengths.astype(np.uint32),
-            output_len=np.asarray(lengths, dtype=np.uint32),
             prompts=column,
             outputs=produced,
+            name=name,
+        )
+
+    @classmethod
+    def _of_rows(
+        cls,
+        rows: int,
+        known: tuple[
+            Sequence[float] | None,
+            Sequence[int] | npt.NDArray[Any] | None,
+            Sequence[str] | None,
+            Sequence[str | None] | None,
+        ],
+        **columns: Any,
+    ) -> Trace:
+        """Build a trace of what every kind may know: times, output lengths, sessions, salts."""
+        timestamp, output_len, session, salt = known
+        times = np.arange(rows) if timestamp is None else timestamp
+        trace = cls(
+            timestamp=np.asarray(times, dtype=np.float64),
+            output_len=np.asarray(np.zeros(rows) if output_len is None else output_len, np.uint32),
             session=None if session is None else Codes.from_strings(session),
             salt=None if salt is None else Codes.from_strings(salt),
-            name=name,
+            **columns,
         )
         row = trace.outside_time()
         if row is not None:
-            msg = f"{name}: row {row}: timestamp: {trace.timestamp[row]:g} s is no time"
+            msg = f"{trace.name}: row {row}: timestamp: {trace.timestamp[row]:g} s is no time"
             raise InputError(msg)
         return trace
+
+    @classmethod
+    def from_texts(
+        cls,
+        texts: Sequence[str],
+        *,
+        timestamp: Sequence[float] | None = None,
+        output_texts: Sequence[str] | None = None,
+        output_len: Sequence[int] | None = None,
+        session: Sequence[str] | None = None,
+        salt: Sequence[str | None] | None = None,
+        name: str = "memory",
+    ) -> Trace:
+        """Build a trace of prompts as text, which a replay tokenizes.
+
+        Parameters
+        ----------
+        texts : sequence of str
+            Prompts in arrival order.
+        timestamp : sequence of float, optional
+            Arrival times in seconds, ascending. Default: one request a second.
+        output_texts : sequence of str, optional
+            Answers.
+        output_len : sequence of int, optional
+            Tokens of each answer. Default: 0.
+        session, salt : sequence of str, optional
+        name : str, optional
+
+        Examples
+        --------
+        >>> Trace.from_texts(["Hello", "Hello, you"])
+        <Trace memory: 2 requests, text>
+        """
+        return cls._of_rows(
+            len(texts),
+            (timestamp, output_len, session, salt),
+            prompt_len=np.zeros(len(texts), dtype=np.uint32),
+            texts=Strings.from_list(texts),
+            output_texts=None if output_texts is None else Strings.from_list(output_texts),
+            name=name,
+        )
+
+    @staticmethod
+    def from_arrow(
+        source: Any, *, name: str = "memory", id_block_size: int | None = None, sort: bool = False
+    ) -> Trace:
+        """Take a trace from Arrow columns; see :func:`prefixsim.trace.interchange.from_arrow`.
+
+        Parameters
+        ----------
+        source : object with ``__arrow_c_stream__``
+            A table of pyarrow, polars, DuckDB, pandas or another library, with columns of the
+            native schema: ``token_ids``, ``hash_ids``, ``text`` or ``prompt_len``, and what is
+            known beside them (``timestamp``, ``output_len``, ``session``, ``salt``...).
+        name : str, optional
+        id_block_size : int, optional
+            Tokens of each of ``hash_ids``.
+        sort : bool, optional
+            Sort by timestamp instead of refusing rows that are not sorted.
+
+        Examples
+        --------
+        >>> import pyarrow as pa
+        >>> Trace.from_arrow(pa.table({"token_ids": [[1, 2], [1, 2, 3]], "session": ["a", None]}))
+        <Trace memory: 2 requests, tokens>
+        """
+        from prefixsim.trace.interchange import from_arrow
+
+        return from_arrow(source, name=name, id_block_size=id_block_size, sort=sort)
+
+    @staticmethod
+    def from_pandas(
+        frame: pd.DataFrame, *, name: str = "memory", id_block_size: int | None = None,
+        sort: bool = False,
+    ) -> Trace:  # fmt: skip
+        """Take a trace from a pandas data frame; columns as for :meth:`from_arrow`.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> Trace.from_pandas(pd.DataFrame({"token_ids": [[1, 2], [1, 2, 3]]})).prompt_tokens
+        5
+        """
+        import pyarrow as pa
+
+        table = pa.Table.from_pandas(frame, preserve_index=False)
+        return Trace.from_arrow(table, name=name, id_block_size=id_block_size, sort=sort)
+
+    @staticmethod
+    def from_polars(
+        frame: pl.DataFrame | pl.LazyFrame, *, name: str = "memory",
+        id_block_size: int | None = None, sort: bool = False,
+    ) -> Trace:  # fmt: skip
+        """Take a trace from a polars data frame; columns as for :meth:`from_arrow`."""
+        collect = getattr(frame, "collect", None)
+        whole = frame if collect is None else collect()
+        return Trace.from_arrow(whole, name=name, id_block_size=id_block_size, sort=sort)
 
     @staticmethod
     def read(path: str | Path, *, format: str | None = None, **options: Any) -> Trace:  # noqa: A002
@@ -304,6 +291,51 @@ class Trace:
 
     def __repr__(self) -> str:
         return f"<Trace {self.name}: {len(self):,} requests, {self.kind}>"
+
+    def _repr_html_(self) -> str:
+        rows = [["requests", written(len(self), "count")], ["prompts", self.kind]]
+        if self.kind != "text":
+            rows.append(["prompt tokens", written(self.prompt_tokens, "count")])
+            outputs = int(self.output_len.sum(dtype=np.uint64))
+            rows.append(["output tokens", written(outputs, "count")])
+        if len(self):
+            rows.append(["span (s)", written(self.timestamp[-1] - self.timestamp[0], "seconds")])
+        for column in ("session", "salt", "category"):
+            codes = getattr(self, column)
+            if codes is not None:
+                rows.append([f"{column} labels", written(len(codes.names), "count")])
+        return html([Table(f"Trace {self.name}", ["", ""], rows)])
+
+    @overload
+    def __getitem__(self, index: int) -> Request: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Trace: ...
+
+    def __getitem__(self, index: int | slice) -> Request | Trace:
+        """Return one request as a record, or a slice of the trace.
+
+        Examples
+        --------
+        >>> trace = Trace.from_prompts([[1, 2], [1, 2, 3], [4]])
+        >>> trace[-1]
+        <Request 2 at 2.000 s: 1 prompt tokens, 0 output tokens>
+        >>> trace[:2]
+        <Trace memory: 2 requests, tokens>
+        """
+        if isinstance(index, slice):
+            if (index.step or 1) < 1:
+                msg = f"{self.name}: a slice with step {index.step} goes back in time"
+                raise InputError(msg)
+            return self.take(np.arange(len(self))[index])
+        row = index + len(self) if index < 0 else index
+        if not 0 <= row < len(self):
+            raise IndexError(index)
+        return request_at({name: getattr(self, name) for name in _COLUMNS}, row)
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        """Give the native schema to any library that takes Arrow (PyCapsule interface)."""
+        return self.to_arrow().__arrow_c_stream__(requested_schema)
 
     @property
     def kind(self) -> TraceKind:
@@ -327,12 +359,10 @@ class Trace:
         for codes in (self.session, self.salt, self.category):
             if codes is not None:
                 columns.append(codes.codes)
-        tail = "\0".join([str(self.id_block_size), *(self.texts or []), *self._names()])
+        names = [n for c in (self.salt, self.category) if c is not None for n in c.names]
+        tail = "\0".join([str(self.id_block_size), *(self.texts or []), *names])
         columns.append(np.frombuffer(tail.encode(), dtype=np.uint8))
         return digest_columns([np.ascontiguousarray(c).view(np.uint8) for c in columns])
-
-    def _names(self) -> list[str]:
-        return [n for c in (self.salt, self.category) if c is not None for n in c.names]
 
     def replace(self, **changes: Any) -> Trace:
         """Return a copy with the given columns or facts changed."""
@@ -341,20 +371,16 @@ class Trace:
     def take(self, index: npt.ArrayLike) -> Trace:
         """Return the requests at ``index``, in that order."""
         at = np.asarray(index, dtype=np.intp)
-        changes: dict[str, Any] = {}
-        for name in _COLUMNS:
-            column = getattr(self, name)
-            if isinstance(column, (Ragged, Codes, Strings)):
-                changes[name] = column.take(at)
-            elif isinstance(column, Sequence):
-                changes[name] = [column[i] for i in at]
-            elif column is not None:
-                changes[name] = column[at]
-        return replace(self, **changes)
+        return replace(self, **{name: taken(getattr(self, name), at) for name in _COLUMNS})
+
+    def out_of_order(self) -> int | None:
+        """Row of the first request that is earlier than the one before it."""
+        back = np.flatnonzero(np.diff(self.timestamp) < 0)
+        return int(back[0]) + 1 if len(back) else None
 
     def sorted(self) -> Trace:
         """Return the requests in stable order of their timestamps."""
-        if np.all(self.timestamp[1:] >= self.timestamp[:-1]):
+        if self.out_of_order() is None:
             return self
         return self.take(np.argsort(self.timestamp, kind="stable"))
 
@@ -366,16 +392,6 @@ class Trace:
 
 
 _COLUMNS = (
-    "timestamp",
-    "prompt_len",
-    "output_len",
-    "prompts",
-    "outputs",
-    "texts",
-    "output_texts",
-    "request_id",
-    "session",
-    "turn",
-    "salt",
-    "category",
-)
+    "timestamp", "prompt_len", "output_len", "prompts", "outputs", "texts", "output_texts",
+    "request_id", "session", "turn", "salt", "category",
+)  # fmt: skip

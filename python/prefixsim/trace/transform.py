@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from prefixsim._core import keyed_hashes, tree_keys
 from prefixsim.errors import InputError
-from prefixsim.trace import LATEST_S, Codes, Ragged, Strings, Trace
+from prefixsim.trace import LATEST_S, Codes, Ragged, Strings, Trace, offsets_of
 from prefixsim.trace.anonymous import check_key, new_key
 from prefixsim.trace.salts import salt_name
 
@@ -84,8 +84,7 @@ def _join_ragged(columns: list[Ragged | None]) -> Ragged | None:
     if len(known) < len(columns):
         return None
     lengths = np.concatenate([c.lengths for c in known])
-    offsets = np.zeros(len(lengths) + 1, dtype=np.uint64)
-    np.cumsum(lengths, out=offsets[1:])
+    offsets = offsets_of(lengths)
     parts = [c.values[int(c.offsets[0]) : int(c.offsets[-1])] for c in known]
     values: Any = np.concatenate(parts)
     return Ragged(offsets, values)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from prefixsim._core import __version__, expand_ids, expand_tokens
 from prefixsim.errors import InputError
-from prefixsim.trace import Codes, Ragged, Trace
+from prefixsim.trace import Codes, Ragged, Trace, offsets_of
 from prefixsim.trace.transform import concat
 from prefixsim.traffic.arrivals import Arrivals
 from prefixsim.traffic.synthetic.sessions import Rows, SessionSource
@@ -184,7 +184,7 @@ class _Layout:
             lengths.astype(np.uint64).ravel(),
             self._workload._vocabulary,
         )
-        return Ragged(_offsets(lengths.sum(axis=1)), values)
+        return Ragged(offsets_of(lengths.sum(axis=1)), values)
 
     def _outputs(self, rows: Rows) -> Ragged:
         """Answers: the next tokens of the session's stream, or one stream for each sample."""
@@ -195,7 +195,7 @@ class _Layout:
             starts = starts + (rows.sample.astype(np.uint64) << _SAMPLE_SHIFT)
         lengths = rows.output.astype(np.uint64)
         values = expand_tokens(starts + self._salt, lengths, self._workload._vocabulary)
-        return Ragged(_offsets(rows.output), values)
+        return Ragged(offsets_of(rows.output), values)
 
     def _numbered_ids(self, rows: Rows, prompt: npt.NDArray[np.int64]) -> Ragged:
         """Ids counted from 0: of system prompts, then of sessions, each with its partial blocks."""
@@ -216,7 +216,7 @@ class _Layout:
         values = expand_ids(
             starts.astype(np.uint64).ravel(), lengths.astype(np.uint64).ravel(), hashed=False
         )
-        return Ragged(_offsets(lengths.sum(axis=1)), values)
+        return Ragged(offsets_of(lengths.sum(axis=1)), values)
 
     def _hashed_ids(self, rows: Rows, prompt: npt.NDArray[np.int64]) -> Ragged:
         """Hash the chain of parts: a document after another one is another node of the tree."""
@@ -233,13 +233,7 @@ class _Layout:
         partial = (prompt % self._block > 0).astype(np.int64)[:, None]
         counts = np.concatenate([blocks, partial], axis=1)
         values = expand_ids(starts.ravel(), counts.astype(np.uint64).ravel(), hashed=True)
-        return Ragged(_offsets(counts.sum(axis=1)), values)
-
-
-def _offsets(lengths: npt.NDArray[np.int64]) -> Unsigned:
-    offsets = np.zeros(len(lengths) + 1, dtype=np.uint64)
-    np.cumsum(lengths, out=offsets[1:])
-    return offsets
+        return Ragged(offsets_of(counts.sum(axis=1)), values)
 
 
 def generate(
