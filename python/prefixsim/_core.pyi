@@ -28,6 +28,63 @@ class _BlockManagerReplay(TypedDict):
     lifetime_s: NotRequired[tuple[npt.NDArray[np.float64], npt.NDArray[np.uint64]]]
     idle_s: NotRequired[tuple[npt.NDArray[np.float64], npt.NDArray[np.uint64]]]
 
+_Latency: TypeAlias = int | Sequence[float] | tuple[float, Sequence[float], Sequence[float]]
+"""Nanoseconds a step; six coefficients; overhead, compute and memory."""
+
+class _VllmRequests(TypedDict):
+    hit_tokens: npt.NDArray[np.uint32]
+    computed_tokens: npt.NDArray[np.uint64]
+    scheduled_tokens: npt.NDArray[np.uint64]
+    admit_step: npt.NDArray[np.uint64]
+    first_token_step: npt.NDArray[np.uint64]
+    finish_step: npt.NDArray[np.uint64]
+    arrival_ns: npt.NDArray[np.uint64]
+    admit_ns: npt.NDArray[np.uint64]
+    first_token_ns: npt.NDArray[np.uint64]
+    finish_ns: npt.NDArray[np.uint64]
+    preemptions: npt.NDArray[np.uint32]
+    num_blocks: npt.NDArray[np.uint32]
+
+class _VllmSteps(TypedDict):
+    clock_ns: npt.NDArray[np.uint64]
+    requests: npt.NDArray[np.uint32]
+    tokens: npt.NDArray[np.uint64]
+    running: npt.NDArray[np.uint32]
+    waiting: npt.NDArray[np.uint32]
+    free: npt.NDArray[np.uint32]
+
+class _VllmEvents(TypedDict):
+    step: npt.NDArray[np.uint64]
+    stored: npt.NDArray[np.bool_]
+    subject: npt.NDArray[np.uint32]
+    offsets: npt.NDArray[np.uint64]
+    keys: npt.NDArray[np.uint32]
+    blocks: npt.NDArray[np.uint32]
+
+class _VllmTotals(TypedDict):
+    steps: int
+    final_clock_ns: int
+    stats: tuple[int, int, int]
+    stats_preempted: tuple[int, int, int]
+    preemptions: int
+    evictions: int
+    scheduled_tokens: int
+    peak_used: int
+    used_steps: float
+    used_ns: float
+    busy_ns: int
+    cached_end: int
+
+class _VllmRun(TypedDict):
+    requests: _VllmRequests
+    resumes: list[tuple[int, int, int]]
+    finish_order: npt.NDArray[np.uint32]
+    tables: npt.NDArray[np.uint32]
+    steps: _VllmSteps
+    events: _VllmEvents
+    totals: _VllmTotals
+    free_queue: npt.NDArray[np.uint32]
+
 __all__ = [
     "DEBUG_BUILD",
     "Allocation",
@@ -422,7 +479,31 @@ class VllmWorkload:
     @property
     def unique_blocks(self) -> int: ...
     def origins(self) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32]]: ...
-    def simulate(self, settings: dict[str, Any]) -> dict[str, Any]: ...
+    def simulate(
+        self,
+        *,
+        num_blocks: int,
+        enable_caching: bool,
+        max_model_len: int | None,
+        watermark: float,
+        sliding_window: int | None,
+        retention_interval: int | None,
+        uncached_first: bool,
+        max_num_seqs: int,
+        max_num_batched_tokens: int,
+        enable_chunked_prefill: bool,
+        long_prefill_token_threshold: int,
+        long_prefill_token_threshold_adaptive: bool,
+        reserve_full_isl: bool,
+        stats_at_lookup: bool,
+        arrivals: str,
+        in_flight: int,
+        latency: _Latency,
+        record_steps: bool = False,
+        record_events: bool = False,
+        record_tables: bool = False,
+        validate: bool = False,
+    ) -> _VllmRun: ...
 
 def expand_ids(
     starts: npt.NDArray[np.uint64], lengths: npt.NDArray[np.uint64], hashed: bool

@@ -107,14 +107,20 @@ pub fn window(
     }))
 }
 
-pub fn num_blocks_argument(num_blocks: Option<i64>) -> PyResult<Option<u32>> {
-    let convert = |n: i64| match u32::try_from(n) {
-        Ok(n) if n >= 2 => Ok(n),
+/// Slots of a cache, the null block included.
+pub fn num_slots(num_blocks: i64) -> PyResult<u32> {
+    match u32::try_from(num_blocks) {
+        Ok(num_blocks) if num_blocks >= 2 => Ok(num_blocks),
         _ => Err(PyValueError::new_err(format!(
-            "num_blocks is {n}: give at least 2, as block 0 is the null block, or None for no limit"
+            "num_blocks is {num_blocks}: give at least 2, as block 0 is the null block, or None for \
+             no limit"
         ))),
-    };
-    num_blocks.map(convert).transpose()
+    }
+}
+
+/// Slots of a cache that may have no limit.
+pub fn num_blocks_argument(num_blocks: Option<i64>) -> PyResult<Option<u32>> {
+    num_blocks.map(num_slots).transpose()
 }
 
 fn chunk_argument(chunk: Option<i64>) -> PyResult<Option<u32>> {

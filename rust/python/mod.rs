@@ -24,6 +24,7 @@ mod read;
 mod replay;
 mod tokens;
 mod vllm;
+mod vllm_results;
 
 /// The one place where errors of the core become exceptions: what the caller can mend is a
 /// `ValueError`, a bug of the core a `RuntimeError`.

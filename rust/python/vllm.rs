@@ -3,16 +3,16 @@
 use numpy::{IntoPyArray, PyReadonlyArray1};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
 
-use super::block_manager::{num_blocks_argument, window};
+use super::block_manager::{num_slots, window};
 use super::hash::positive;
 use super::interrupt::interruptible;
+use super::vllm_results::{Origins, Run};
 use crate::engine::vllm::replay::{Ids, Prompts};
 use crate::engine::vllm::{
-    ManagerConfig, Recording, SchedulerConfig, Simulation, SimulationConfig, Workload, simulate,
+    ManagerConfig, Recording, SchedulerConfig, SimulationConfig, Workload, simulate,
 };
-use crate::serving::{Arrivals, CacheStats, Latency, Linear};
+use crate::serving::{Arrivals, Latency, Linear};
 
 /// A trace compiled for the vLLM engine: every full block as a number, derived once.
 ///
@@ -20,34 +20,6 @@ use crate::serving::{Arrivals, CacheStats, Latency, Linear};
 /// are taken to be unlike any others. `arrival_ns` in nanoseconds, ascending.
 #[pyclass(frozen, module = "prefixsim._core")]
 pub struct VllmWorkload(Workload);
-
-/// A table of settings whose keys are all required.
-#[allow(clippy::struct_excessive_bools)] // They are the server's switches.
-#[derive(FromPyObject)]
-#[pyo3(from_item_all)]
-struct Settings {
-    num_blocks: i64,
-    enable_caching: bool,
-    max_model_len: Option<i64>,
-    watermark: f64,
-    sliding_window: Option<i64>,
-    retention_interval: Option<i64>,
-    uncached_first: bool,
-    max_num_seqs: i64,
-    max_num_batched_tokens: i64,
-    enable_chunked_prefill: bool,
-    long_prefill_token_threshold: u64,
-    long_prefill_token_threshold_adaptive: bool,
-    reserve_full_isl: bool,
-    stats_at_lookup: bool,
-    arrivals: String,
-    in_flight: i64,
-    latency: LatencySettings,
-    record_steps: bool,
-    record_events: bool,
-    record_tables: bool,
-    validate: bool,
-}
 
 /// Nanoseconds; coefficients in the order of `Linear`.
 #[derive(FromPyObject)]
@@ -68,77 +40,41 @@ fn linear(c: [f64; 6]) -> Linear {
     }
 }
 
-impl Settings {
-    fn config(self, block_size: u32) -> PyResult<SimulationConfig> {
-        let Some(num_blocks) = num_blocks_argument(Some(self.num_blocks))? else {
-            unreachable!("a number of blocks was given");
-        };
-        let batched = u64::try_from(self.max_num_batched_tokens)
-            .map_err(|_| PyValueError::new_err("max_num_batched_tokens is negative"))?;
-        if !(0.0..1.0).contains(&self.watermark) {
-            let message = format!(
-                "watermark is {}, it must be from 0 to below 1",
-                self.watermark
-            );
-            return Err(PyValueError::new_err(message));
-        }
-        let mut manager = ManagerConfig::new(block_size);
-        manager.enable_caching = self.enable_caching;
-        if let Some(length) = self.max_model_len {
-            manager.max_model_len = positive("max_model_len", length)?;
-        }
-        #[allow(clippy::cast_sign_loss)]
-        {
-            manager.watermark_slots = (self.watermark * f64::from(num_blocks)) as u32;
-        }
-        let batch_bound = batched.min(u64::from(u32::MAX)).cast_signed();
-        manager.sliding_window = window(
-            self.sliding_window,
-            self.retention_interval,
-            Some(batch_bound),
-        )?;
-        manager.uncached_first = self.uncached_first;
-        let arrivals = match self.arrivals.as_str() {
-            "trace" => Arrivals::Trace,
-            "start" => Arrivals::Start,
-            "closed" => Arrivals::Closed(positive("in_flight", self.in_flight)?),
-            "sequential" => Arrivals::Sequential,
-            other => {
-                let message =
-                    format!("arrivals {other:?}: choose trace, start, closed or sequential");
-                return Err(PyValueError::new_err(message));
-            }
-        };
-        Ok(SimulationConfig {
-            num_blocks,
-            manager,
-            scheduler: SchedulerConfig {
-                max_num_seqs: positive("max_num_seqs", self.max_num_seqs)?,
-                max_num_batched_tokens: batched,
-                enable_chunked_prefill: self.enable_chunked_prefill,
-                long_prefill_token_threshold: self.long_prefill_token_threshold,
-                long_prefill_token_threshold_adaptive: self.long_prefill_token_threshold_adaptive,
-                reserve_full_isl: self.reserve_full_isl,
-                stats_at_lookup: self.stats_at_lookup,
+impl From<LatencySettings> for Latency {
+    fn from(settings: LatencySettings) -> Self {
+        match settings {
+            LatencySettings::Fixed(ns) => Self::Fixed(ns),
+            LatencySettings::Linear(c) => Self::Linear(linear(c)),
+            LatencySettings::Roofline(overhead, compute, memory) => Self::Roofline {
+                overhead,
+                compute: linear(compute),
+                memory: linear(memory),
             },
-            arrivals,
-            latency: match self.latency {
-                LatencySettings::Fixed(ns) => Latency::Fixed(ns),
-                LatencySettings::Linear(c) => Latency::Linear(linear(c)),
-                LatencySettings::Roofline(overhead, compute, memory) => Latency::Roofline {
-                    overhead,
-                    compute: linear(compute),
-                    memory: linear(memory),
-                },
-            },
-            recording: Recording {
-                steps: self.record_steps,
-                events: self.record_events,
-                tables: self.record_tables,
-                validate: self.validate,
-            },
-        })
+        }
     }
+}
+
+fn arrivals_argument(arrivals: &str, in_flight: i64) -> PyResult<Arrivals> {
+    match arrivals {
+        "trace" => Ok(Arrivals::Trace),
+        "start" => Ok(Arrivals::Start),
+        "closed" => Ok(Arrivals::Closed(positive("in_flight", in_flight)?)),
+        "sequential" => Ok(Arrivals::Sequential),
+        other => {
+            let message = format!("arrivals {other:?}: choose trace, start, closed or sequential");
+            Err(PyValueError::new_err(message))
+        }
+    }
+}
+
+/// Slots that a share of the cache is.
+#[allow(clippy::cast_sign_loss)] // Checked before.
+fn watermark_slots(watermark: f64, num_blocks: u32) -> PyResult<u32> {
+    if !(0.0..1.0).contains(&watermark) {
+        let message = format!("watermark is {watermark}, it must be from 0 to below 1");
+        return Err(PyValueError::new_err(message));
+    }
+    Ok((watermark * f64::from(num_blocks)) as u32)
 }
 
 #[pymethods]
@@ -204,88 +140,84 @@ impl VllmWorkload {
     }
 
     /// First request, and position in it, of each block.
-    fn origins<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+    fn origins<'py>(&self, py: Python<'py>) -> Origins<'py> {
         let origins = self.0.origins();
-        let pair = (
+        (
             origins.request.into_pyarray(py),
             origins.position.into_pyarray(py),
-        );
-        Ok(pair.into_pyobject(py)?.into_any())
+        )
     }
 
-    /// Run the engine. `settings` needs every key; see `prefixsim.engines.vllm`.
+    /// Run the engine; see `prefixsim.engines.vllm` for the settings.
+    #[pyo3(signature = (
+        *, num_blocks, enable_caching, max_model_len, watermark, sliding_window,
+        retention_interval, uncached_first, max_num_seqs, max_num_batched_tokens,
+        enable_chunked_prefill, long_prefill_token_threshold,
+        long_prefill_token_threshold_adaptive, reserve_full_isl, stats_at_lookup, arrivals,
+        in_flight, latency, record_steps=false, record_events=false, record_tables=false,
+        validate=false
+    ))]
+    #[allow(clippy::too_many_arguments, clippy::fn_params_excessive_bools)] // The server's switches.
     fn simulate<'py>(
         &self,
         py: Python<'py>,
-        settings: &Bound<'py, PyDict>,
-    ) -> PyResult<Bound<'py, PyDict>> {
-        let settings: Settings = settings.extract()?;
-        let config = settings.config(self.0.block_size())?;
+        num_blocks: i64,
+        enable_caching: bool,
+        max_model_len: Option<i64>,
+        watermark: f64,
+        sliding_window: Option<i64>,
+        retention_interval: Option<i64>,
+        uncached_first: bool,
+        max_num_seqs: i64,
+        max_num_batched_tokens: i64,
+        enable_chunked_prefill: bool,
+        long_prefill_token_threshold: u64,
+        long_prefill_token_threshold_adaptive: bool,
+        reserve_full_isl: bool,
+        stats_at_lookup: bool,
+        arrivals: &str,
+        in_flight: i64,
+        latency: LatencySettings,
+        record_steps: bool,
+        record_events: bool,
+        record_tables: bool,
+        validate: bool,
+    ) -> PyResult<Run<'py>> {
+        let num_blocks = num_slots(num_blocks)?;
+        let batched = u64::try_from(max_num_batched_tokens)
+            .map_err(|_| PyValueError::new_err("max_num_batched_tokens is negative"))?;
+        let watermark_slots = watermark_slots(watermark, num_blocks)?;
+        let mut manager = ManagerConfig::new(self.0.block_size());
+        manager.enable_caching = enable_caching;
+        if let Some(length) = max_model_len {
+            manager.max_model_len = positive("max_model_len", length)?;
+        }
+        manager.watermark_slots = watermark_slots;
+        let batch_bound = batched.min(u64::from(u32::MAX)).cast_signed();
+        manager.sliding_window = window(sliding_window, retention_interval, Some(batch_bound))?;
+        manager.uncached_first = uncached_first;
+        let config = SimulationConfig {
+            num_blocks,
+            manager,
+            arrivals: arrivals_argument(arrivals, in_flight)?,
+            scheduler: SchedulerConfig {
+                max_num_seqs: positive("max_num_seqs", max_num_seqs)?,
+                max_num_batched_tokens: batched,
+                enable_chunked_prefill,
+                long_prefill_token_threshold,
+                long_prefill_token_threshold_adaptive,
+                reserve_full_isl,
+                stats_at_lookup,
+            },
+            latency: latency.into(),
+            recording: Recording {
+                steps: record_steps,
+                events: record_events,
+                tables: record_tables,
+                validate,
+            },
+        };
         let simulation = interruptible(py, |stop| simulate(&self.0, &config, stop))?;
-        to_dict(py, simulation)
+        Ok(Run::new(py, simulation))
     }
-}
-
-fn to_dict(py: Python<'_>, simulation: Simulation) -> PyResult<Bound<'_, PyDict>> {
-    let Simulation {
-        requests: r,
-        server,
-    } = simulation;
-    let (s, e, totals) = (server.steps, server.events, server.totals);
-    let stats = |s: CacheStats| [s.requests, s.queries, s.hits];
-    let resumes: Vec<(u32, u64, u32)> = server
-        .readmissions
-        .iter()
-        .map(|again| (again.request, again.step, again.hit_tokens))
-        .collect();
-    let requests = PyDict::new(py);
-    requests.set_item("hit_tokens", r.hit_tokens.into_pyarray(py))?;
-    requests.set_item("computed_tokens", r.computed_tokens.into_pyarray(py))?;
-    requests.set_item("scheduled_tokens", r.scheduled_tokens.into_pyarray(py))?;
-    requests.set_item("admit_step", r.admit_step.into_pyarray(py))?;
-    requests.set_item("first_token_step", r.first_token_step.into_pyarray(py))?;
-    requests.set_item("finish_step", r.finish_step.into_pyarray(py))?;
-    requests.set_item("arrival_ns", r.arrival_ns.into_pyarray(py))?;
-    requests.set_item("admit_ns", r.admit_ns.into_pyarray(py))?;
-    requests.set_item("first_token_ns", r.first_token_ns.into_pyarray(py))?;
-    requests.set_item("finish_ns", r.finish_ns.into_pyarray(py))?;
-    requests.set_item("preemptions", r.preemptions.into_pyarray(py))?;
-    requests.set_item("num_blocks", r.num_blocks.into_pyarray(py))?;
-    let steps = PyDict::new(py);
-    steps.set_item("clock_ns", s.clock_ns.into_pyarray(py))?;
-    steps.set_item("requests", s.requests.into_pyarray(py))?;
-    steps.set_item("tokens", s.tokens.into_pyarray(py))?;
-    steps.set_item("running", s.running.into_pyarray(py))?;
-    steps.set_item("waiting", s.waiting.into_pyarray(py))?;
-    steps.set_item("free", s.free.into_pyarray(py))?;
-    let events = PyDict::new(py);
-    events.set_item("step", e.step.into_pyarray(py))?;
-    events.set_item("stored", e.stored.into_pyarray(py))?;
-    events.set_item("subject", e.subject.into_pyarray(py))?;
-    events.set_item("offsets", e.offsets.into_pyarray(py))?;
-    events.set_item("keys", e.keys.into_pyarray(py))?;
-    events.set_item("blocks", e.blocks.into_pyarray(py))?;
-    let sums = PyDict::new(py);
-    sums.set_item("steps", totals.steps)?;
-    sums.set_item("final_clock_ns", totals.final_clock_ns)?;
-    sums.set_item("stats", stats(totals.stats))?;
-    sums.set_item("stats_preempted", stats(totals.stats_preempted))?;
-    sums.set_item("preemptions", totals.preemptions)?;
-    sums.set_item("evictions", totals.evictions)?;
-    sums.set_item("scheduled_tokens", totals.scheduled_tokens)?;
-    sums.set_item("peak_used", totals.peak_used)?;
-    sums.set_item("used_steps", totals.used_steps)?;
-    sums.set_item("used_ns", totals.used_ns)?;
-    sums.set_item("busy_ns", totals.busy_ns)?;
-    sums.set_item("cached_end", totals.cached_end)?;
-    let dict = PyDict::new(py);
-    dict.set_item("requests", requests)?;
-    dict.set_item("resumes", resumes)?;
-    dict.set_item("finish_order", server.finish_order.into_pyarray(py))?;
-    dict.set_item("tables", server.tables.into_pyarray(py))?;
-    dict.set_item("steps", steps)?;
-    dict.set_item("events", events)?;
-    dict.set_item("totals", sums)?;
-    dict.set_item("free_queue", server.free_queue.into_pyarray(py))?;
-    Ok(dict)
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -123,13 +124,17 @@ def check_case(case: dict[str, Any], traces: Path) -> None:
     joined = ",".join(map(str, free))
     assert hashlib.sha256(joined.encode()).hexdigest() == totals["free_order_sha256"]
     assert run.totals["cached_end"] == totals["cached_hashes_end"]
-    for ours, theirs in (("stats", "stats"), ("stats_preempted", "stats_preempted")):
-        keys = [f"{theirs}_{name}" for name in ("requests", "queries", "hits")]
-        assert list(run.totals[ours]) == [totals[key] for key in keys]
+    for name, counters in (
+        ("stats", run.totals["stats"]),
+        ("stats_preempted", run.totals["stats_preempted"]),
+    ):
+        keys = [f"{name}_{counter}" for counter in ("requests", "queries", "hits")]
+        assert list(counters) == [totals[key] for key in keys]
 
 
 def check_steps(run: Simulation, case: dict[str, Any]) -> None:
-    recorded, totals, got = case["requests"], case["totals"], run.raw["requests"]
+    recorded, totals = case["requests"], case["totals"]
+    got: Mapping[str, Any] = dict(run.raw["requests"])
     for name in ("admit_step", "first_token_step", "finish_step", "preemptions"):
         assert got[name].tolist() == [row[name] for row in recorded], name
     for name in ("arrival", "admit", "finish"):
@@ -139,7 +144,7 @@ def check_steps(run: Simulation, case: dict[str, Any]) -> None:
     for request, step, hit_tokens in run.raw["resumes"]:
         resumes.setdefault(request, []).append([step, hit_tokens])
     assert resumes == {i: r["resumes"] for i, r in enumerate(recorded) if "resumes" in r}
-    steps = run.raw["steps"]
+    steps: Mapping[str, Any] = dict(run.raw["steps"])
     names = ("clock_ns", "requests", "tokens", "running", "waiting", "free")
     rows = [
         [i, clock // 10**6, *rest]

@@ -160,10 +160,10 @@ def test_every_step_is_the_oracles(  # noqa: PLR0915
     except NeverFitsError:
         event("never fits")
         with pytest.raises(ValueError, match=r"request \d+: "):
-            compiled.simulate(options)
+            compiled.simulate(**options)
         return
 
-    result = compiled.simulate(options)
+    result = compiled.simulate(**options)
     compare(result, jobs)
     steps = result["steps"]
     columns = ("clock_ns", "requests", "tokens", "running", "waiting", "free")
@@ -192,7 +192,7 @@ def test_every_step_is_the_oracles(  # noqa: PLR0915
     assert totals["scheduled_tokens"] == sum(row[2] for row in scheduler.rows)
     assert totals["peak_used"] == max(usable - row[5] for row in scheduler.rows)
     event("preemptions" if totals["preemptions"] else "no preemptions")
-    quick = compiled.simulate(options | {"record_steps": False, "record_events": False})
+    quick = compiled.simulate(**options | {"record_steps": False, "record_events": False})
     assert quick["totals"] == totals
     assert quick["requests"]["finish_ns"].tolist() == requests["finish_ns"].tolist()
     check_conservation(result, jobs)
@@ -242,9 +242,9 @@ def test_sequential_runs_are_the_oracles(rows: list[Any], manager: dict[str, Any
         sequential(oracle, jobs)
     except NeverFitsError:
         with pytest.raises(ValueError, match=r"request \d+: "):
-            compiled.simulate(options)
+            compiled.simulate(**options)
         return
-    result = compiled.simulate(options)
+    result = compiled.simulate(**options)
     compare(result, jobs)
     assert result["free_queue"].tolist() == oracle.pool.free
     assert result["totals"]["evictions"] == len(oracle.pool.evicted)
@@ -280,7 +280,7 @@ def test_sequential_runs_are_the_oracles(rows: list[Any], manager: dict[str, Any
 def test_what_can_never_work_is_an_error(change: dict[str, Any], message: str) -> None:
     jobs = jobs_of([(list(range(20)), [1], 0, 0), ([5], [1, 2], 1, 0)])
     with pytest.raises(ValueError, match=message):
-        workload(jobs, 4).simulate(BASE | change)
+        workload(jobs, 4).simulate(**BASE | change)
 
 
 def test_a_request_that_preempts_itself_forever_is_an_error() -> None:
@@ -293,4 +293,4 @@ def test_a_request_that_preempts_itself_forever_is_an_error() -> None:
         "enable_caching": False,
     }
     with pytest.raises(ValueError, match="over and over"):
-        workload(jobs, 4).simulate(BASE | options)
+        workload(jobs, 4).simulate(**BASE | options)

@@ -218,14 +218,13 @@ class Simulation:
 
     trace: Trace
     config: VllmConfig
-    raw: Mapping[str, Any]
+    raw: _core._VllmRun
     workload: _core.VllmWorkload
 
     @property
-    def totals(self) -> Mapping[str, Any]:
+    def totals(self) -> _core._VllmTotals:
         """Sums over the run, as the core counts them."""
-        totals: Mapping[str, Any] = self.raw["totals"]
-        return totals
+        return self.raw["totals"]
 
     @property
     def timed(self) -> bool:
@@ -307,11 +306,18 @@ class Simulation:
     def columns(self) -> dict[str, npt.NDArray[Any]]:
         """Return further columns per request."""
         r = self.raw["requests"]
-        found = {name: r[name] for name in ("preemptions", "num_blocks")}
-        found["preempted_tokens"] = self.preempted_tokens
+        found: dict[str, npt.NDArray[Any]] = {
+            "preemptions": r["preemptions"],
+            "num_blocks": r["num_blocks"],
+            "preempted_tokens": self.preempted_tokens,
+        }
         if self.timed:
-            steps = ("admit_step", "first_token_step", "finish_step")
-            found |= {name: r[name] for name in steps} | self.times
+            found |= {
+                "admit_step": r["admit_step"],
+                "first_token_step": r["first_token_step"],
+                "finish_step": r["finish_step"],
+                **self.times,
+            }
         return found
 
     def outcome(self, config: Mapping[str, Any] | None = None) -> Outcome:
@@ -419,7 +425,7 @@ def simulate(
         record_steps=record_steps, record_events=record_events, record_tables=record_tables
     )
     try:
-        raw = compiled.simulate(settings)
+        raw = compiled.simulate(**settings)
     except (ValueError, OverflowError, TypeError) as error:
         msg = f"{trace.name}: {error}"
         raise InputError(msg) from None
