@@ -35,7 +35,7 @@ test-rust:
 	cargo test --quiet
 
 test-python: $(VENV)/.built
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q --doctest-modules tests python/prefixsim
 
 lint: $(VENV)/.built ## formatting, clippy, ruff, mypy, imports, stubs
 	cargo fmt --check

@@ -10,12 +10,16 @@ if TYPE_CHECKING:
     from prefixsim._core import Allocation, BlockManager, RadixCache, RadixMatch
     from prefixsim.engines.hashing import hash_blocks, published_hash
     from prefixsim.errors import InputError, MissingExtraError, PrefixsimError
+    from prefixsim.explanations.lint import lint
+    from prefixsim.explanations.waterfall import explain
     from prefixsim.forest import Forest, compile  # noqa: A004
+    from prefixsim.reports.report import report
     from prefixsim.study.curves import curve
+    from prefixsim.study.describe import info
     from prefixsim.study.replay import replay
     from prefixsim.study.result import Result
     from prefixsim.study.sweeps import sweep
-    from prefixsim.trace import Trace
+    from prefixsim.trace import Request, Trace
     from prefixsim.traffic.build import BuiltTraces, build_traces
     from prefixsim.traffic.synthetic import Workload, generate
 
@@ -29,6 +33,7 @@ __all__ = [
     "PrefixsimError",
     "RadixCache",
     "RadixMatch",
+    "Request",
     "Result",
     "Trace",
     "Workload",
@@ -36,10 +41,14 @@ __all__ = [
     "build_traces",
     "compile",
     "curve",
+    "explain",
     "generate",
     "hash_blocks",
+    "info",
+    "lint",
     "published_hash",
     "replay",
+    "report",
     "sweep",
 ]
 
@@ -54,6 +63,7 @@ _HOMES = {
     "PrefixsimError": "errors",
     "RadixCache": "_core",
     "RadixMatch": "_core",
+    "Request": "trace",
     "Result": "study.result",
     "Trace": "trace",
     "Workload": "traffic.synthetic",
@@ -62,6 +72,10 @@ _HOMES = {
     "curve": "study.curves",
     "generate": "traffic.synthetic",
     "hash_blocks": "engines.hashing",
+    "explain": "explanations.waterfall",
+    "lint": "explanations.lint",
+    "info": "study.describe",
+    "report": "reports.report",
     "published_hash": "engines.hashing",
     "replay": "study.replay",
     "sweep": "study.sweeps",

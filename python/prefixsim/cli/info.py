@@ -44,7 +44,7 @@ def info_command(  # noqa: PLR0917 - the parser passes options by name
     from prefixsim._json import dumps  # noqa: PLC0415
     from prefixsim.cli._terminal import print_tables, reading  # noqa: PLC0415
     from prefixsim.formats import read_trace  # noqa: PLC0415
-    from prefixsim.study.describe import describe  # noqa: PLC0415
+    from prefixsim.study.describe import info as describe  # noqa: PLC0415
 
     with reading(Path(trace)) as progress:
         read = read_trace(

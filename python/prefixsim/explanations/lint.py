@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,12 @@ from prefixsim.explanations._kinds import ADVICE, Kind, kind_of, slot_of
 from prefixsim.explanations._resync import ENOUGH, Gap, gaps_between
 from prefixsim.explanations.top import name_of
 from prefixsim.forest import Forest
+from prefixsim.forest import compile as compile_trace
+from prefixsim.formats.sources import trace_of
 from prefixsim.table import Table, html, written
+from prefixsim.text.pretrained import load_tokenizer
+from prefixsim.text.text_trace import tokenize_trace
+from prefixsim.text.tokenize import DEFAULT_MODEL
 from prefixsim.trace import Trace
 
 __all__ = ["Example", "Finding", "Lint", "lint", "lint_tables"]
@@ -142,9 +148,10 @@ class Lint:
 
 
 def lint(
-    forest: Forest,
+    source: Forest | Trace | str | Path,
     decode: Decode | None = None,
     *,
+    model: str | None = None,
     min_requests: int = 3,
     min_share: float = 0.001,
     max_requests: int = MAX_REQUESTS,
@@ -153,12 +160,14 @@ def lint(
 
     Parameters
     ----------
-    forest : Forest
-        Of a trace of token ids. Of chained hash ids nothing can be found: behind the first
+    source : Forest, Trace or path
+        A trace of token ids, or of text. Of chained hash ids nothing can be found: behind the first
         difference all ids differ, whether the text goes on alike or not.
     decode : callable, optional
         Turns token ids into text, such as the ``decode`` of a tokenizer. Without it, only reordered
-        text is told from other pieces.
+        text is told from other kinds.
+    model : str, optional
+        The tokenizer in place of ``decode``: hub name, local folder, or ``demo``.
     min_requests : int, optional
         Requests that have to lose tokens to a finding.
     min_share : float, optional
@@ -169,7 +178,17 @@ def lint(
     Returns
     -------
     Lint
+
+    Examples
+    --------
+    >>> import prefixsim
+    >>> rules = " You are a helpful assistant. Answer in one sentence, and never guess." * 4
+    >>> texts = [f"Now it is 2024-05-01 12:{i:02}.{rules}" for i in range(8)]
+    >>> found = prefixsim.lint(prefixsim.Trace.from_texts(texts), model="demo")
+    >>> found.findings[0].kind, found.findings[0].requests
+    ('timestamp', 7)
     """
+    forest, decode = _compiled(source, decode, model)
     trace = forest.trace
     if trace.kind == "hashes":
         return Lint([], 0, [_hash_note(forest)])
@@ -202,6 +221,23 @@ def lint(
     findings.sort(key=lambda f: (-f.tokens, f.kind, f.slot))
     notes = [] if step == 1 else [f"every {step}th request looked at, figures scaled up"]
     return Lint(findings, len(rows), notes)
+
+
+def _compiled(
+    source: Forest | Trace | str | Path, decode: Decode | None, model: str | None
+) -> tuple[Forest, Decode | None]:
+    """Return the forest of a source, and how its tokens become text."""
+    if isinstance(source, Forest):
+        forest = source
+    else:
+        trace = trace_of(source)
+        if trace.kind == "text":
+            trace = tokenize_trace(trace, model or DEFAULT_MODEL)
+            model = str(trace.meta["tokenizer"])
+        forest = compile_trace(trace)
+    if decode is None and model is not None and forest.trace.kind == "tokens":
+        decode = load_tokenizer(model).decode
+    return forest, decode
 
 
 def _hash_note(forest: Forest) -> str:

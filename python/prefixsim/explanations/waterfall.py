@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from prefixsim.explanations.classes import ALONG, CLASSES, MEANINGS, label
 from prefixsim.explanations.losses import Losses, class_edges, usable_blocks
 from prefixsim.explanations.remedy import Remedy, remedies
 from prefixsim.explanations.top import Top, top
+from prefixsim.forest import Forest
+from prefixsim.formats.sources import trace_of
+from prefixsim.study.replay import replay
 from prefixsim.study.result import Result
 from prefixsim.table import Table, html, written
+from prefixsim.trace import Trace
 
 __all__ = [
     "ALONG",
     "CLASSES",
     "MEANINGS",
     "Waterfall",
+    "explain",
     "remedy_tables",
     "top_tables",
     "usable_blocks",
@@ -109,6 +115,37 @@ def waterfall(result: Result) -> Waterfall:
 
 SHOWN = 5
 """Rows of each list in a terminal."""
+
+
+def explain(source: Result | Trace | Forest | str | Path, **settings: Any) -> Waterfall:
+    """Tell where every prompt token went: hit, or lost and why, and what would recover the losses.
+
+    Parameters
+    ----------
+    source : Result, Trace, Forest or path
+        What was replayed, or what to replay.
+    **settings
+        As for :func:`prefixsim.replay`; for a result none, unless it is to be replayed again with
+        them.
+
+    Returns
+    -------
+    Waterfall
+
+    Examples
+    --------
+    >>> import prefixsim
+    >>> trace = prefixsim.Trace.from_prompts([range(64), range(64), range(100, 164), range(64)])
+    >>> fall = prefixsim.explain(trace, block_size=16, num_blocks=5)
+    >>> fall.totals["hit"], fall.totals["evicted"]
+    (48, 48)
+    >>> fall.remedies[-1].change
+    'the best possible policy'
+    """
+    if isinstance(source, Result):
+        return waterfall(source.again(**settings) if settings else source)
+    forest = source if isinstance(source, Forest) else trace_of(source)
+    return waterfall(replay(forest, **settings))
 
 
 def waterfall_tables(waterfall: Waterfall) -> list[Table]:

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from prefixsim.forest import compile as compile_forest
+from prefixsim.formats.sources import trace_of
 from prefixsim.stats import Distribution, distribution
 from prefixsim.study.replay import block_size_for
 from prefixsim.trace import Trace
 
-__all__ = ["describe"]
+__all__ = ["info"]
 
 
-def describe(trace: Trace, *, block_size: int | None = None) -> dict[str, Any]:
-    """Summarize a trace.
+def info(trace: Trace | str | Path, *, block_size: int | None = None) -> dict[str, Any]:
+    """Tell what is in a trace.
 
     Parameters
     ----------
-    trace : Trace
+    trace : Trace or path
     block_size : int, optional
         For the ceiling hit rate. Default: the tokens per hash id of a hashed trace, else 16.
 
@@ -29,7 +31,16 @@ def describe(trace: Trace, *, block_size: int | None = None) -> dict[str, Any]:
     -------
     dict
         JSON-ready; entries that do not apply to the kind of trace are left out.
+
+    Examples
+    --------
+    >>> import prefixsim
+    >>> trace = prefixsim.Trace.from_prompts([range(40), range(48), range(40)])
+    >>> facts = prefixsim.info(trace)
+    >>> facts["requests"], facts["unique_blocks"], round(facts["ceiling_token_hit_rate"], 3)
+    (3, 3, 0.5)
     """
+    trace = trace_of(trace)
     span = float(trace.timestamp[-1] - trace.timestamp[0])
     facts: dict[str, Any] = {
         "name": trace.name,

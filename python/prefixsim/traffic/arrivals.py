@@ -74,7 +74,7 @@ class ArrivalClock:
     Examples
     --------
     >>> clock = ArrivalClock(Arrivals(seed=1))
-    >>> clock.session([100, 50])[0]
+    >>> float(clock.session([100, 50])[0])
     0.0
     """
 
