@@ -95,6 +95,7 @@ __all__ = [
     "Profile",
     "RadixCache",
     "RadixMatch",
+    "SglangWorkload",
     "VllmWorkload",
     "__version__",
     "compile_forest",
@@ -458,6 +459,27 @@ class RadixCache:
     def evicted_tokens(self) -> int: ...
     @property
     def evictions(self) -> int: ...
+
+@final
+class SglangWorkload:
+    def __new__(
+        cls,
+        offsets: npt.NDArray[np.uint64],
+        ids: npt.NDArray[np.uint32] | npt.NDArray[np.uint64],
+        unit: int,
+        prompt_len: npt.NDArray[np.uint32],
+        output_len: npt.NDArray[np.uint32],
+        arrival_ns: npt.NDArray[np.uint64],
+        *,
+        salt: npt.NDArray[np.uint32] | None = None,
+        session: npt.NDArray[np.uint32] | None = None,
+        output_offsets: npt.NDArray[np.uint64] | None = None,
+        output_ids: npt.NDArray[np.uint32] | None = None,
+        priority: npt.NDArray[np.int32] | None = None,
+        id_rank: npt.NDArray[np.uint32] | None = None,
+    ) -> SglangWorkload: ...
+    def __len__(self) -> int: ...
+    def simulate(self, settings: dict[str, Any]) -> dict[str, Any]: ...
 
 @final
 class VllmWorkload:

@@ -68,17 +68,18 @@ pub fn compile_forest(
 }
 
 /// The columns of a trace that do not depend on the width of its ids.
-struct Columns<'a> {
-    offsets: &'a [u64],
-    tokens_per_id: u32,
-    prompt_len: &'a [u32],
-    partial_blocks: bool,
-    salt: Option<&'a [u32]>,
-    session: Option<&'a [u32]>,
+pub struct Columns<'a> {
+    pub offsets: &'a [u64],
+    pub tokens_per_id: u32,
+    pub prompt_len: &'a [u32],
+    pub partial_blocks: bool,
+    pub salt: Option<&'a [u32]>,
+    pub session: Option<&'a [u32]>,
 }
 
 impl<'a> Columns<'a> {
-    fn trace<T: Id>(&self, ids: &'a [T]) -> crate::Result<Trace<'a, T>> {
+    /// The trace of these prompts.
+    pub fn trace<T: Id>(&self, ids: &'a [T]) -> crate::Result<Trace<'a, T>> {
         let prompts = Csr::new(self.offsets, ids)?;
         let mut trace = Trace::new(prompts).prompt_len(self.tokens_per_id, self.prompt_len)?;
         if self.partial_blocks {

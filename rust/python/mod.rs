@@ -22,6 +22,7 @@ mod profile;
 mod radix_cache;
 mod read;
 mod replay;
+mod sglang;
 mod tokens;
 mod vllm;
 mod vllm_results;
@@ -68,6 +69,8 @@ mod _core {
     use super::read::JsonlReader;
     #[pymodule_export]
     use super::replay::replay_block_manager;
+    #[pymodule_export]
+    use super::sglang::SglangWorkload;
     #[pymodule_export]
     use super::vllm::VllmWorkload;
 

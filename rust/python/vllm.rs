@@ -23,7 +23,7 @@ pub struct VllmWorkload(Workload);
 
 /// Nanoseconds; coefficients in the order of `Linear`.
 #[derive(FromPyObject)]
-enum LatencySettings {
+pub enum LatencySettings {
     Fixed(u64),
     Linear([f64; 6]),
     Roofline(f64, [f64; 6], [f64; 6]),

@@ -22,6 +22,8 @@ pub struct Trace<'a, T> {
     prompt_len: Option<&'a [u32]>,
     tokens_per_id: u32,
     partial_blocks: bool,
+    /// Last tokens of an output that are left out: 1 or 0.
+    left_out: usize,
     salt: Option<&'a [u32]>,
     session: Option<&'a [u32]>,
 }
@@ -40,6 +42,7 @@ impl<'a, T: Id> Trace<'a, T> {
             prompt_len: None,
             tokens_per_id: 1,
             partial_blocks: false,
+            left_out: 1,
             salt: None,
             session: None,
         }
@@ -103,6 +106,13 @@ impl<'a, T: Id> Trace<'a, T> {
     #[must_use]
     pub fn keep_partial_blocks(mut self) -> Self {
         self.partial_blocks = true;
+        self
+    }
+
+    /// Keeps the last token of outputs, which some servers compute.
+    #[must_use]
+    pub fn keep_last_output_token(mut self) -> Self {
+        self.left_out = 0;
         self
     }
 
@@ -186,12 +196,12 @@ impl<'a, T: Id> Trace<'a, T> {
         }
     }
 
-    /// What follows the prompt of request `i`: its output without the last token.
+    /// What follows the prompt of request `i`: its output, without the last token unless that is kept.
     #[must_use]
     pub fn tail(&self, i: usize) -> &'a [T] {
         self.outputs.map_or(&[], |outputs| {
             let list = outputs.list(i);
-            &list[..list.len().saturating_sub(1)]
+            &list[..list.len().saturating_sub(self.left_out)]
         })
     }
 

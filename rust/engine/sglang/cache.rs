@@ -25,12 +25,12 @@ impl CacheConfig {
     /// A page size of 0, a capacity below one page, a policy the version does not have.
     pub fn validate(&self) -> Result<()> {
         if self.page_size == 0 {
-            return Err(Error::invalid("page_size is 0, it must be positive"));
+            return Err(Error::range("page_size is 0, it must be positive"));
         }
         if let Some(capacity) = self.capacity_tokens
             && (capacity < u64::from(self.page_size) || capacity > UNBOUNDED)
         {
-            return Err(Error::invalid(format!(
+            return Err(Error::range(format!(
                 "a capacity of {capacity} tokens: give at least a page ({}) and at most 2^62",
                 self.page_size
             )));
@@ -352,21 +352,18 @@ impl<S: Sequences> RadixCache<S> {
     /// Checks every invariant; `held` are the requests that hold something.
     ///
     /// # Errors
-    /// A sentence about the first one that does not hold.
-    pub fn validate<'l>(
-        &self,
-        held: impl Iterator<Item = &'l Lease>,
-    ) -> std::result::Result<(), String> {
+    /// [`Error::Bug`] about the first one that does not hold.
+    pub fn validate<'l>(&self, held: impl Iterator<Item = &'l Lease>) -> Result<()> {
         self.tree.validate()?;
         let own: u64 = held
             .map(|l| self.ceil(l.allocated) - u64::from(l.in_tree))
             .sum();
         let used = self.tree.evictable() + self.tree.protected() + own;
         if self.free + used != self.capacity {
-            return Err(format!(
+            return Err(Error::bug(format!(
                 "{} tokens free, {used} used, but {} in all",
                 self.free, self.capacity
-            ));
+            )));
         }
         Ok(())
     }

@@ -10,6 +10,7 @@ use std::collections::BinaryHeap;
 use super::policy::{EvictionKey, Policy};
 use super::sequences::Sequences;
 use super::trie::{NodeId, Trie};
+use crate::error::{Error, Result};
 
 type Entry = Reverse<(EvictionKey, NodeId)>;
 
@@ -78,7 +79,7 @@ impl Leaves {
     }
 
     /// Checks that every evictable leaf is in the order, under its key.
-    pub fn validate<S: Sequences>(&self, trie: &Trie<S>) -> Result<(), String> {
+    pub fn validate<S: Sequences>(&self, trie: &Trie<S>) -> Result<()> {
         let mut entered = vec![false; trie.numbers()];
         for Reverse((key, id)) in &self.heap {
             if trie.is_alive(*id) && self.policy.key(trie.node(*id)) == *key {
@@ -92,7 +93,9 @@ impl Leaves {
             .ids()
             .find(|&id| is_evictable(trie, id) && !entered[id.index()])
         {
-            Some(id) => Err(format!("{id:?} may be evicted but is not in the order")),
+            Some(id) => Err(Error::bug(format!(
+                "{id:?} may be evicted but is not in the order"
+            ))),
             None => Ok(()),
         }
     }

@@ -9,20 +9,35 @@
 //! * [`RadixTree`]: matching, inserting, locking and evicting.
 //! * [`RadixCache`]: the tree, the pool of pages, and the requests that hold some of both.
 //! * [`OnlineCache`]: the online door: requests by name, tokens in, hits out.
+//! * [`Workload`]: a trace compiled for the engine.
+//! * [`Server`]: the scheduler on a clock, an [`Instance`](crate::serving::Instance).
+//! * [`simulate`]: a trace through the scheduler, or through the cache alone.
 
 mod cache;
 mod leaves;
 mod online;
 mod policy;
+mod record;
+mod scheduler;
 mod sequences;
+mod server;
+mod simulate;
 mod tree;
 mod trie;
+mod unscheduled;
 mod version;
+mod workload;
 
 pub use cache::{CacheConfig, EvictionLog, EvictionTotals, Lease, RadixCache};
 pub use online::{Namespace, NodeView, OnlineCache, Prompt};
 pub use policy::Policy;
+pub use record::{Simulation, StepKind, StepLog, Totals, TreeRow};
+pub use scheduler::{SchedulePolicy, SchedulerConfig};
 pub use sequences::{Sequences, TokenBuffers};
+pub use server::{Recording, Server};
+pub use simulate::{Drive, SimulationConfig, simulate};
 pub use tree::{Insertion, Match, RadixTree};
 pub use trie::{Node, NodeId, Trie};
+pub use unscheduled::Overlap;
 pub use version::Version;
+pub use workload::{Columns, Workload};

@@ -143,7 +143,7 @@ impl<Id: Clone + Display + Eq + Hash> OnlineCache<Id> {
     /// more recent, and a node that the prompt leaves half-way is split.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if the prompt has 2^32 tokens or more.
+    /// [`Error::Range`] if the prompt has 2^32 tokens or more.
     pub fn find(&mut self, prompt: Prompt<'_>) -> Result<(u32, u64)> {
         let (sequence, len) = self.sequence(prompt)?;
         let found = self.cache.tree_mut().find(sequence, len);
@@ -176,7 +176,7 @@ impl<Id: Clone + Display + Eq + Hash> OnlineCache<Id> {
     /// Keeps a node and all above it from eviction.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if there is no such node.
+    /// [`Error::Range`] if there is no such node.
     pub fn lock(&mut self, handle: u64) -> Result<()> {
         let node = self.node(handle)?;
         self.cache.tree_mut().lock(node);
@@ -187,11 +187,11 @@ impl<Id: Clone + Display + Eq + Hash> OnlineCache<Id> {
     /// Takes one [`OnlineCache::lock`] back.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if there is no such node or it is not locked.
+    /// [`Error::Range`] if there is no such node or it is not locked.
     pub fn unlock(&mut self, handle: u64) -> Result<()> {
         let node = self.node(handle)?;
         let Some(locks) = self.locks.get_mut(&node) else {
-            return Err(Error::invalid("unlock: the node was not locked by lock()"));
+            return Err(Error::range("unlock: the node was not locked by lock()"));
         };
         *locks -= 1;
         if *locks == 0 {
@@ -205,15 +205,15 @@ impl<Id: Clone + Display + Eq + Hash> OnlineCache<Id> {
     /// one less than the prompt has.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if the request is there already, or its prompt is empty or too long.
+    /// [`Error::Range`] if the request is there already, or its prompt is empty or too long.
     pub fn admit(&mut self, id: Id, prompt: Prompt<'_>, priority: i64) -> Result<u32> {
         if self.requests.contains_key(&id) {
-            return Err(Error::invalid(format!(
+            return Err(Error::range(format!(
                 "request {id}: it was admitted already, end it first"
             )));
         }
         if prompt.tokens.is_empty() {
-            return Err(Error::invalid(format!("request {id}: the prompt is empty")));
+            return Err(Error::range(format!("request {id}: the prompt is empty")));
         }
         let (sequence, len) = self.sequence(prompt)?;
         let mut lease = Lease::new(sequence, len, priority);
@@ -226,7 +226,7 @@ impl<Id: Clone + Display + Eq + Hash> OnlineCache<Id> {
     /// Returns `false` without any change if there is no room.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if the request is not there, or `upto` is no position in what is left.
+    /// [`Error::Range`] if the request is not there, or `upto` is no position in what is left.
     pub fn extend(&mut self, id: &Id, upto: Option<u32>) -> Result<bool> {
         let lease = lease(&mut self.requests, id)?;
         let known = self
@@ -238,7 +238,7 @@ impl<Id: Clone + Display + Eq + Hash> OnlineCache<Id> {
             .len() as u32;
         let upto = upto.unwrap_or(known);
         if upto <= lease.allocated || upto > known {
-            return Err(Error::invalid(format!(
+            return Err(Error::range(format!(
                 "request {id}: cannot compute up to token {upto}, it has {known} tokens of which {} \
                  are computed",
                 lease.allocated
@@ -255,7 +255,7 @@ impl<Id: Clone + Display + Eq + Hash> OnlineCache<Id> {
     /// no room.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if the request is not there, or its prompt is not computed yet.
+    /// [`Error::Range`] if the request is not there, or its prompt is not computed yet.
     pub fn append(&mut self, id: &Id, tokens: &[u32]) -> Result<bool> {
         let lease = lease(&mut self.requests, id)?;
         let known = self
@@ -266,7 +266,7 @@ impl<Id: Clone + Display + Eq + Hash> OnlineCache<Id> {
             .tokens(lease.sequence)
             .len();
         if lease.allocated as usize != known {
-            return Err(Error::invalid(format!(
+            return Err(Error::range(format!(
                 "request {id}: {} of {known} tokens are computed, extend it before appending",
                 lease.allocated
             )));
@@ -289,7 +289,7 @@ impl<Id: Clone + Display + Eq + Hash> OnlineCache<Id> {
     /// Ends a request: what is computed stays cached in whole pages.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if the request is not there.
+    /// [`Error::Range`] if the request is not there.
     pub fn finish(&mut self, id: &Id) -> Result<()> {
         let mut lease = self.remove(id)?;
         let upto = lease.allocated;
@@ -305,7 +305,7 @@ impl<Id: Clone + Display + Eq + Hash> OnlineCache<Id> {
     /// it.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if the request is not there.
+    /// [`Error::Range`] if the request is not there.
     pub fn retract(&mut self, id: &Id) -> Result<()> {
         let mut lease = self.remove(id)?;
         self.cache.drop_lease(&mut lease);
@@ -349,8 +349,8 @@ impl<Id: Clone + Display + Eq + Hash> OnlineCache<Id> {
     /// Checks every invariant.
     ///
     /// # Errors
-    /// A sentence about the first one that does not hold.
-    pub fn validate(&self) -> std::result::Result<(), String> {
+    /// [`Error::Bug`] about the first one that does not hold.
+    pub fn validate(&self) -> Result<()> {
         self.cache.validate(self.requests.values())?;
         let trie = self.cache.tree().trie();
         let mut held: Vec<u32> = trie.ids().map(|id| trie.node(id).sequence).collect();
@@ -358,11 +358,11 @@ impl<Id: Clone + Display + Eq + Hash> OnlineCache<Id> {
         held.sort_unstable();
         held.dedup();
         if held.len() != trie.sequences().held() {
-            return Err(format!(
+            return Err(Error::bug(format!(
                 "{} sequences are kept, {} are referred to",
                 trie.sequences().held(),
                 held.len()
-            ));
+            )));
         }
         Ok(())
     }
@@ -397,7 +397,7 @@ impl<Id: Clone + Display + Eq + Hash> OnlineCache<Id> {
         if trie.is_alive(node) && self.handle(node) == handle {
             return Ok(node);
         }
-        Err(Error::invalid("the node is gone: it was evicted"))
+        Err(Error::range("the node is gone: it was evicted"))
     }
 }
 
@@ -409,9 +409,9 @@ fn lease<'r, Id: Display + Eq + Hash>(
 }
 
 fn unknown<Id: Display>(id: &Id) -> Error {
-    Error::invalid(format!("request {id}: not here, admit it first"))
+    Error::range(format!("request {id}: not here, admit it first"))
 }
 
 fn too_long() -> Error {
-    Error::invalid("a sequence of 2^32 tokens or more")
+    Error::range("a sequence of 2^32 tokens or more")
 }

@@ -64,13 +64,13 @@ impl Policy {
     /// The policy of that name, with SGLang's default parameters.
     ///
     /// # Errors
-    /// [`Error::Invalid`] listing the names there are.
+    /// [`Error::Range`] listing the names there are.
     pub fn from_name(name: &str) -> Result<Self> {
         choose("radix_eviction_policy", name, &Self::ALL)
     }
 
     /// # Errors
-    /// [`Error::Invalid`] if the version has no such policy.
+    /// [`Error::Range`] if the version has no such policy.
     pub fn check(self, version: Version) -> Result<()> {
         let (name, known) = match self {
             Self::Slru { .. } => ("slru", !version.is_0509()),
@@ -84,7 +84,7 @@ impl Policy {
             .into_iter()
             .find(|v| v.1 == version)
             .unwrap_or_default();
-        Err(Error::invalid(format!(
+        Err(Error::range(format!(
             "radix_eviction_policy {name:?}: {version} does not have it, choose another"
         )))
     }

@@ -9,6 +9,7 @@ use super::policy::Policy;
 use super::sequences::Sequences;
 use super::trie::{Node, NodeId, Trie};
 use super::version::Version;
+use crate::error::{Error, Result};
 
 /// Steps between two stamps: room for the nodes of one path between them.
 const STAMP: u64 = 1 << 20;
@@ -66,6 +67,12 @@ impl<S: Sequences> RadixTree<S> {
     #[must_use]
     pub fn version(&self) -> Version {
         self.version
+    }
+
+    /// The order of eviction.
+    #[must_use]
+    pub fn policy(&self) -> Policy {
+        self.policy
     }
 
     /// The shape.
@@ -321,18 +328,20 @@ impl<S: Sequences> RadixTree<S> {
     /// Checks every invariant.
     ///
     /// # Errors
-    /// A sentence about the first one that does not hold.
-    pub fn validate(&self) -> Result<(), String> {
+    /// [`Error::Bug`] about the first one that does not hold.
+    pub fn validate(&self) -> Result<()> {
         self.trie.validate()?;
         self.leaves.validate(&self.trie)?;
         let (mut evictable, mut protected) = (0, 0);
         for (id, node) in self.nodes() {
             let above = self.trie.node(node.parent);
             if node.parent != NodeId::ROOT && above.lock < node.lock {
-                return Err(format!("{id:?} is locked more often than its parent"));
+                return Err(Error::bug(format!(
+                    "{id:?} is locked more often than its parent"
+                )));
             }
             if node.longest < node.end {
-                return Err(format!("{id:?} forgot its own length"));
+                return Err(Error::bug(format!("{id:?} forgot its own length")));
             }
             let sum = if node.lock == 0 {
                 &mut evictable
@@ -342,13 +351,13 @@ impl<S: Sequences> RadixTree<S> {
             *sum += u64::from(node.len());
         }
         if (evictable, protected) != (self.evictable, self.protected) {
-            return Err(format!(
+            return Err(Error::bug(format!(
                 "{evictable} evictable and {protected} protected tokens, not {} and {}",
                 self.evictable, self.protected
-            ));
+            )));
         }
         if self.policy.check(self.version).is_err() {
-            return Err("a policy that the version does not have".into());
+            return Err(Error::bug("a policy that the version does not have"));
         }
         Ok(())
     }

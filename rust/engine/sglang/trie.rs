@@ -7,6 +7,7 @@
 use hashbrown::HashTable;
 
 use super::sequences::Sequences;
+use crate::error::{Error, Result};
 
 /// A node by number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -304,8 +305,8 @@ impl<S: Sequences> Trie<S> {
     /// Checks every invariant of the shape.
     ///
     /// # Errors
-    /// A sentence about the first one that does not hold.
-    pub fn validate(&self) -> Result<(), String> {
+    /// [`Error::Bug`] about the first one that does not hold.
+    pub fn validate(&self) -> Result<()> {
         let mut children = vec![0; self.nodes.len()];
         let mut alive = 0;
         for id in self.ids() {
@@ -314,30 +315,36 @@ impl<S: Sequences> Trie<S> {
             alive += 1;
             children[node.parent.index()] += 1;
             if !self.is_alive(node.parent) {
-                return Err(format!("{id:?} hangs on a node that is gone"));
+                return Err(Error::bug(format!("{id:?} hangs on a node that is gone")));
             }
             if node.is_empty() || node.start != above.end || !node.len().is_multiple_of(self.page) {
-                return Err(format!("{id:?} covers {}..{}", node.start, node.end));
+                return Err(Error::bug(format!(
+                    "{id:?} covers {}..{}",
+                    node.start, node.end
+                )));
             }
             if self.child(node.parent, node.sequence) != Some(id) {
-                return Err(format!("{id:?} is not found by its first page"));
+                return Err(Error::bug(format!("{id:?} is not found by its first page")));
             }
             if node.parent != NodeId::ROOT
                 && self.common(node.parent, node.sequence, above.end) != above.end
             {
-                return Err(format!("{id:?} does not continue its parent"));
+                return Err(Error::bug(format!("{id:?} does not continue its parent")));
             }
         }
         if alive != self.table.len() || alive + 1 + self.unused.len() != self.nodes.len() {
-            return Err(format!("{alive} nodes, {} in the table", self.table.len()));
+            return Err(Error::bug(format!(
+                "{alive} nodes, {} in the table",
+                self.table.len()
+            )));
         }
         match (0..)
             .zip(&children)
             .find(|&(id, &n)| self.is_alive(NodeId(id)) && self.nodes[id as usize].children != n)
         {
-            Some((id, n)) => Err(format!(
+            Some((id, n)) => Err(Error::bug(format!(
                 "node {id} has {n} children, not as many as it counts"
-            )),
+            ))),
             None => Ok(()),
         }
     }

@@ -28,7 +28,7 @@ impl Version {
     /// The version of that name.
     ///
     /// # Errors
-    /// [`Error::Invalid`] listing the names there are.
+    /// [`Error::Range`] listing the names there are.
     pub fn from_name(name: &str) -> Result<Self> {
         choose("version", name, &Self::ALL)
     }
@@ -75,7 +75,7 @@ pub(super) fn choose<T: Copy>(what: &str, name: &str, choices: &[(&str, T)]) -> 
     let found = choices.iter().find(|choice| choice.0 == name);
     found.map(|choice| choice.1).ok_or_else(|| {
         let names: Vec<_> = choices.iter().map(|choice| choice.0).collect();
-        Error::invalid(format!(
+        Error::range(format!(
             "{what} {name:?}: choose one of {}",
             names.join(", ")
         ))

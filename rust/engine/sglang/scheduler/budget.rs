@@ -1,0 +1,58 @@
+//! How much a prefill batch may still take.
+
+/// Tokens kept for a request's output at most (`CLIP_MAX_NEW_TOKENS`).
+pub(super) const CLIP_MAX_NEW: u32 = 4096;
+
+/// Whether a batch takes further requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Yes.
+    Continue,
+    /// No: there is no memory.
+    NoToken,
+    /// No: it is large enough.
+    Other,
+}
+
+/// The budget of one prefill batch (`PrefillAdder`).
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Budget {
+    /// Tokens reserved for running requests and for what was added, outputs included.
+    pub reserved: f64,
+    /// Tokens that what was added computes.
+    pub added: i64,
+    /// Prompt tokens the step may still compute.
+    pub input: i64,
+    /// Prompt tokens before one is cut; none: never.
+    pub chunk: Option<i64>,
+    /// A page that each request may need besides.
+    pub slack: i64,
+}
+
+impl Budget {
+    /// Takes `tokens` to compute, in whole pages, and `reserve` for the output.
+    pub fn charge(&mut self, tokens: i64, reserve: u32) {
+        self.reserved += (tokens + self.slack + i64::from(reserve)) as f64;
+        self.added += tokens + self.slack;
+        self.input -= tokens;
+        if let Some(chunk) = &mut self.chunk {
+            *chunk -= tokens;
+        }
+    }
+
+    /// Tokens left beside what is reserved, given those that are free or evictable.
+    pub fn total(&self, available: u64) -> f64 {
+        available as f64 - self.reserved
+    }
+
+    /// Whether there is room for more.
+    pub fn verdict(&self, available: u64) -> Verdict {
+        if self.total(available) <= 0.0 || available.cast_signed() - self.added <= 0 {
+            Verdict::NoToken
+        } else if self.input <= 0 || self.chunk.is_some_and(|chunk| chunk <= 0) {
+            Verdict::Other
+        } else {
+            Verdict::Continue
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! One SGLang server on a clock.
+
+use super::cache::RadixCache;
+use super::record::{Simulation, StepLog};
+use super::scheduler::{Scheduled, Scheduler, SchedulerConfig};
+use super::unscheduled;
+use super::workload::Workload;
+use crate::error::Result;
+use crate::serving::{Clock, Instance, Latency, Load, RequestLog};
+
+/// What to keep besides one row per request.
+#[allow(clippy::struct_excessive_bools)] // Independent of each other.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Recording {
+    /// A row per step.
+    pub steps: bool,
+    /// A row per call of eviction.
+    pub evictions: bool,
+    /// The tree at the end.
+    pub tree: bool,
+    /// Check every invariant after every step (slow).
+    pub validate: bool,
+}
+
+/// A scheduler and its cache on a clock: steps follow each other without a gap while there are
+/// requests.
+///
+/// With overlap the tokens of a step are noticed in the next one, whose batch was chosen without them;
+/// they still carry the time at which their own step ended.
+#[derive(Debug)]
+pub struct Server<'w> {
+    scheduler: Scheduler<'w>,
+    latency: Latency,
+    recording: Recording,
+    /// Steps so far.
+    step: u64,
+    clock: Clock,
+    steps: StepLog,
+}
+
+impl<'w> Server<'w> {
+    /// An idle server of requests of `workload`.
+    ///
+    /// # Errors
+    /// [`Error::Range`](crate::Error::Range) if the configuration is not usable.
+    pub fn new(
+        workload: &'w Workload,
+        config: SchedulerConfig,
+        mut cache: RadixCache<&'w Workload>,
+        latency: Latency,
+        recording: Recording,
+    ) -> Result<Self> {
+        latency.validate()?;
+        if recording.evictions {
+            cache.record_evictions();
+        }
+        Ok(Self {
+            scheduler: Scheduler::new(workload, config, cache)?,
+            latency,
+            recording,
+            step: 0,
+            clock: Clock::default(),
+            steps: StepLog::default(),
+        })
+    }
+
+    /// Ends the server: what it did, but for the requests, and its cache.
+    #[must_use]
+    pub fn finish(self) -> (Simulation, RadixCache<&'w Workload>) {
+        let (mut simulation, cache) = self.scheduler.into_parts();
+        simulation.steps = self.steps;
+        simulation.totals.steps = self.step;
+        simulation.totals.final_clock_ns = self.clock.now();
+        (simulation, cache)
+    }
+
+    /// How long a step takes. One that computes nothing takes no time, unless all steps take the same;
+    /// a server that cannot go on waits for the next request, at `to`.
+    fn duration(&self, done: &Scheduled, to: u64) -> Result<u64> {
+        if done.requests > 0 {
+            return self.latency.of(&done.work);
+        }
+        let fixed = match self.latency {
+            Latency::Fixed(duration) => duration,
+            _ => 0,
+        };
+        match self.scheduler.stuck() {
+            Some(stuck) if to == u64::MAX => Err(stuck),
+            Some(_) if fixed == 0 => Ok(to - self.clock.now()),
+            _ => Ok(fixed),
+        }
+    }
+
+    fn record(&mut self, done: &Scheduled, duration: u64) {
+        let cache = self.scheduler.cache();
+        let (free, evictable) = (cache.free(), cache.tree().evictable());
+        let held = cache.capacity() - free - evictable;
+        let totals = self.scheduler.totals_mut();
+        totals.busy_ns += if done.requests > 0 { duration } else { 0 };
+        totals.peak_held = totals.peak_held.max(held);
+        totals.held_steps += held as f64;
+        totals.held_ns += held as f64 * duration as f64;
+        if self.recording.steps {
+            let steps = &mut self.steps;
+            steps.clock_ns.push(self.clock.now());
+            steps.kind.push(done.kind as u8);
+            steps.requests.push(done.requests);
+            steps.tokens.push(done.tokens);
+            steps.running.push(self.scheduler.num_running() as u32);
+            steps.waiting.push(self.scheduler.num_waiting() as u32);
+            steps.free.push(free);
+            steps.evictable.push(evictable);
+        }
+    }
+}
+
+impl Instance for Server<'_> {
+    fn enqueue(&mut self, request: u32, now: u64) {
+        if self.scheduler.is_idle() && now > self.clock.now() {
+            self.scheduler.reset_ratio();
+            self.clock.wait_until(now);
+        }
+        self.scheduler.enqueue(request);
+    }
+
+    fn next_event(&self) -> Option<u64> {
+        (!self.scheduler.is_idle()).then(|| self.clock.now())
+    }
+
+    fn now(&self) -> u64 {
+        self.clock.now()
+    }
+
+    fn advance(&mut self, to: u64, log: &mut RequestLog) -> Result<()> {
+        self.step += 1;
+        let begin = self.clock.now();
+        let done = self.scheduler.schedule(self.step, begin, log)?;
+        let duration = self.duration(&done, to)?;
+        self.record(&done, duration);
+        self.clock.pass(duration)?;
+        self.scheduler.notice(begin, self.clock.now(), log);
+        if self.recording.validate {
+            self.scheduler.validate()?;
+        }
+        Ok(())
+    }
+
+    fn serve_alone(&mut self, request: u32, log: &mut RequestLog) -> Result<()> {
+        let workload = self.scheduler.workload();
+        unscheduled::alone(self.scheduler.cache_mut(), workload, request, log)
+    }
+
+    fn load(&self) -> Load {
+        Load {
+            running: self.scheduler.num_running() as u32,
+            waiting: self.scheduler.num_waiting() as u32,
+            finished: self.scheduler.finished(),
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! The SGLang engine.
+
+use numpy::{IntoPyArray, PyReadonlyArray1};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use super::forest::Columns as TraceColumns;
+use super::hash::positive;
+use super::ids::Ids;
+use super::interrupt::interruptible;
+use super::radix_cache::{capacity_argument, policy};
+use super::vllm::LatencySettings;
+use crate::engine::sglang::{
+    CacheConfig, Columns, Drive, Overlap, Recording, SchedulePolicy, SchedulerConfig, Simulation,
+    SimulationConfig, Version, Workload, simulate,
+};
+use crate::forest::Forest;
+use crate::serving::Arrivals;
+use crate::trace::Csr;
+
+/// A trace compiled for the SGLang engine.
+///
+/// `ids` are tokens (uint32) or hash ids (uint64) of `unit` tokens each; outputs that are not given
+/// are taken to be unlike any others. `arrival_ns` in nanoseconds, ascending; `salt` numbers the
+/// namespaces; `id_rank` orders the requests by id, where that decides.
+#[pyclass(frozen, module = "prefixsim._core")]
+pub struct SglangWorkload(Workload);
+
+/// A table of settings whose keys are all required.
+#[allow(clippy::struct_excessive_bools)] // They are the server's switches.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+struct Settings {
+    version: String,
+    page_size: i64,
+    capacity_tokens: Option<i64>,
+    policy: String,
+    protected_threshold: u32,
+    threshold: i64,
+    next_prompt_estimate: i64,
+    schedule_policy: String,
+    overlap: bool,
+    chunked_prefill_size: Option<i64>,
+    max_prefill_tokens: i64,
+    max_running_requests: i64,
+    req_pool_size: i64,
+    schedule_conservativeness: f64,
+    max_new_slack: u32,
+    preemption_threshold: Option<i64>,
+    arrivals: String,
+    in_flight: i64,
+    with_output: bool,
+    latency: LatencySettings,
+    record_steps: bool,
+    record_evictions: bool,
+    record_tree: bool,
+    validate: bool,
+}
+
+impl Settings {
+    fn drive(&self) -> PyResult<Drive> {
+        let in_flight = || positive("in_flight", self.in_flight);
+        let alone = |overlap| Drive::Unscheduled {
+            overlap,
+            with_output: self.with_output,
+        };
+        Ok(match self.arrivals.as_str() {
+            "trace" => Drive::Scheduled(Arrivals::Trace),
+            "start" => Drive::Scheduled(Arrivals::Start),
+            "closed" => Drive::Scheduled(Arrivals::Closed(in_flight()?)),
+            "sequential" => alone(Overlap::Sequential),
+            "concurrent" => alone(Overlap::Concurrent(in_flight()?)),
+            "batch" => alone(Overlap::Batch(in_flight()?)),
+            other => {
+                let message = format!(
+                    "arrivals {other:?}: choose trace, start, closed, sequential, concurrent or \
+                     batch"
+                );
+                return Err(PyValueError::new_err(message));
+            }
+        })
+    }
+
+    fn config(self) -> PyResult<SimulationConfig> {
+        let chunk = self.chunked_prefill_size;
+        let chunk = chunk.map(|size| positive("chunked_prefill_size", size));
+        Ok(SimulationConfig {
+            cache: CacheConfig {
+                version: Version::from_name(&self.version)?,
+                page_size: positive("page_size", self.page_size)?,
+                capacity_tokens: capacity_argument(self.capacity_tokens)?,
+                policy: policy(
+                    &self.policy,
+                    self.protected_threshold,
+                    self.threshold,
+                    self.next_prompt_estimate,
+                )?,
+            },
+            scheduler: SchedulerConfig {
+                schedule_policy: SchedulePolicy::from_name(&self.schedule_policy)?,
+                overlap: self.overlap,
+                chunked_prefill_size: chunk.transpose()?,
+                max_prefill_tokens: positive("max_prefill_tokens", self.max_prefill_tokens)?,
+                max_running_requests: positive("max_running_requests", self.max_running_requests)?,
+                req_pool_size: positive("req_pool_size", self.req_pool_size)?,
+                schedule_conservativeness: self.schedule_conservativeness,
+                max_new_slack: self.max_new_slack,
+                preemption_threshold: self.preemption_threshold,
+            },
+            drive: self.drive()?,
+            latency: self.latency.into(),
+            recording: Recording {
+                steps: self.record_steps,
+                evictions: self.record_evictions,
+                tree: self.record_tree,
+                validate: self.validate,
+            },
+        })
+    }
+}
+
+#[pymethods]
+impl SglangWorkload {
+    #[new]
+    #[pyo3(signature = (
+        offsets, ids, unit, prompt_len, output_len, arrival_ns, *, salt=None, session=None,
+        output_offsets=None, output_ids=None, priority=None, id_rank=None
+    ))]
+    #[allow(clippy::too_many_arguments)]
+    fn new(
+        py: Python<'_>,
+        offsets: PyReadonlyArray1<'_, u64>,
+        ids: Ids<'_>,
+        unit: i64,
+        prompt_len: PyReadonlyArray1<'_, u32>,
+        output_len: PyReadonlyArray1<'_, u32>,
+        arrival_ns: PyReadonlyArray1<'_, u64>,
+        salt: Option<PyReadonlyArray1<'_, u32>>,
+        session: Option<PyReadonlyArray1<'_, u32>>,
+        output_offsets: Option<PyReadonlyArray1<'_, u64>>,
+        output_ids: Option<PyReadonlyArray1<'_, u32>>,
+        priority: Option<PyReadonlyArray1<'_, i32>>,
+        id_rank: Option<PyReadonlyArray1<'_, u32>>,
+    ) -> PyResult<Self> {
+        let columns = TraceColumns {
+            offsets: offsets.as_slice()?,
+            tokens_per_id: positive("unit", unit)?,
+            prompt_len: prompt_len.as_slice()?,
+            partial_blocks: unit > 1,
+            salt: salt.as_ref().map(|column| column.as_slice()).transpose()?,
+            session: session
+                .as_ref()
+                .map(|column| column.as_slice())
+                .transpose()?,
+        };
+        let forest = match &ids {
+            Ids::Tokens(tokens) => {
+                let mut trace = columns.trace(tokens.as_slice()?)?;
+                if let (Some(offsets), Some(ids)) = (&output_offsets, &output_ids) {
+                    trace = trace.outputs(Csr::new(offsets.as_slice()?, ids.as_slice()?)?)?;
+                }
+                let trace = trace.keep_last_output_token();
+                interruptible(py, |stop| Forest::compile(&trace, stop))?
+            }
+            Ids::Hashes(hashes) => {
+                let trace = columns.trace(hashes.as_slice()?)?;
+                interruptible(py, |stop| Forest::compile(&trace, stop))?
+            }
+        };
+        let columns = Columns {
+            prompt_len: prompt_len.as_slice()?,
+            output_len: output_len.as_slice()?,
+            arrival_ns: arrival_ns.as_slice()?,
+            priority: priority
+                .as_ref()
+                .map(|column| column.as_slice())
+                .transpose()?,
+            id_rank: id_rank
+                .as_ref()
+                .map(|column| column.as_slice())
+                .transpose()?,
+        };
+        Ok(Self(py.detach(|| Workload::new(&forest, &columns))?))
+    }
+
+    fn __len__(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Run the engine. `settings` needs every key; see `prefixsim.engines.sglang`.
+    fn simulate<'py>(
+        &self,
+        py: Python<'py>,
+        settings: &Bound<'py, PyDict>,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let config = settings.extract::<Settings>()?.config()?;
+        let simulation = interruptible(py, |stop| simulate(&self.0, &config, stop))?;
+        to_dict(py, simulation)
+    }
+}
+
+fn to_dict(py: Python<'_>, simulation: Simulation) -> PyResult<Bound<'_, PyDict>> {
+    let result = PyDict::new(py);
+    let requests = PyDict::new(py);
+    let log = simulation.requests;
+    requests.set_item("hit_tokens", log.hit_tokens.into_pyarray(py))?;
+    requests.set_item("preemptions", log.preemptions.into_pyarray(py))?;
+    for (name, column) in [
+        ("computed_tokens", log.computed_tokens),
+        ("scheduled_tokens", log.scheduled_tokens),
+        ("admit_step", log.admit_step),
+        ("first_token_step", log.first_token_step),
+        ("finish_step", log.finish_step),
+        ("arrival_ns", log.arrival_ns),
+        ("admit_ns", log.admit_ns),
+        ("first_token_ns", log.first_token_ns),
+        ("finish_ns", log.finish_ns),
+    ] {
+        requests.set_item(name, column.into_pyarray(py))?;
+    }
+    result.set_item("requests", requests)?;
+    let readmissions = simulation.readmissions.iter();
+    let readmissions: Vec<_> = readmissions
+        .map(|row| (row.request, row.step, row.hit_tokens))
+        .collect();
+    result.set_item("readmissions", readmissions)?;
+    result.set_item("aborted", simulation.aborted)?;
+    let steps = PyDict::new(py);
+    for (name, column) in [
+        ("clock_ns", simulation.steps.clock_ns),
+        ("tokens", simulation.steps.tokens),
+        ("free", simulation.steps.free),
+        ("evictable", simulation.steps.evictable),
+    ] {
+        steps.set_item(name, column.into_pyarray(py))?;
+    }
+    for (name, column) in [
+        ("requests", simulation.steps.requests),
+        ("running", simulation.steps.running),
+        ("waiting", simulation.steps.waiting),
+    ] {
+        steps.set_item(name, column.into_pyarray(py))?;
+    }
+    steps.set_item("kind", simulation.steps.kind.into_pyarray(py))?;
+    result.set_item("steps", steps)?;
+    let evictions = PyDict::new(py);
+    evictions.set_item("at", simulation.evictions.at.into_pyarray(py))?;
+    evictions.set_item("requested", simulation.evictions.requested.into_pyarray(py))?;
+    evictions.set_item("ends", simulation.evictions.ends.into_pyarray(py))?;
+    evictions.set_item("lengths", simulation.evictions.lengths.into_pyarray(py))?;
+    result.set_item("evictions", evictions)?;
+    result.set_item("tree", simulation.tree)?;
+    let (totals, sums) = (PyDict::new(py), simulation.totals);
+    for (name, value) in [
+        ("steps", sums.steps),
+        ("final_clock_ns", sums.final_clock_ns),
+        ("busy_ns", sums.busy_ns),
+        ("preemptions", sums.preemptions),
+        ("scheduled_tokens", sums.scheduled_tokens),
+        ("evict_calls", sums.evicted.calls),
+        ("evicted_nodes", sums.evicted.nodes),
+        ("evicted_tokens", sums.evicted.tokens),
+        ("free_end", sums.free_end),
+        ("evictable_end", sums.evictable_end),
+        ("peak_held", sums.peak_held),
+    ] {
+        totals.set_item(name, value)?;
+    }
+    totals.set_item("held_steps", sums.held_steps)?;
+    totals.set_item("held_ns", sums.held_ns)?;
+    result.set_item("totals", totals)?;
+    Ok(result)
+}
