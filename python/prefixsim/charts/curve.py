@@ -39,7 +39,7 @@ def draw(curves: Curves, axis: Axis, bytes_per_token: float | None) -> Any:
         sort=labels,
         legend=alt.Legend(title=None, columns=2) if len(curves) > 1 else None,
     )
-    line = alt.Chart(alt.InlineData(values=rows)).mark_line(interpolate="monotone")
+    line = alt.Chart(alt.InlineData(values=rows)).mark_line()
     line = line.encode(
         x=_capacity(alt, rows, axis),
         y=alt.Y(

@@ -316,7 +316,7 @@ def hit_rate_over_time(runs: Runs) -> Any:
             )
     title = f"time since the first request ({unit})"
     x = alt.X("time:Q", title=title, scale=alt.Scale(nice=False))
-    line = _chart(rows).mark_line(interpolate="monotone", point=len(rows) < 12)
+    line = _chart(rows).mark_line(interpolate="step", point=len(rows) < 12)
     line = line.encode(
         x=x if len(runs) > 1 else x.title(None).axis(labels=False, ticks=False),
         y=alt.Y(
@@ -364,7 +364,7 @@ def _load(rows: list[dict[str, Any]], x: Any) -> Any:
     )
     return (
         _chart(long)
-        .mark_area(interpolate="monotone", line=False)
+        .mark_area(interpolate="step", line=False)
         .encode(
             x=x,
             y=alt.Y(

@@ -76,7 +76,7 @@ def over_time(runs: Sequence[Run]) -> Figure | None:
          "scale": {"nice": False}}  # fmt: skip
     y = {"title": "token hit rate", "format": ".1%", "axis": {"format": ".0%"},
          "scale": {"domainMin": 0}}  # fmt: skip
-    spec = lines(series, x=x, y=y, interpolate="monotone", layers=layers, extra=notes)
+    spec = lines(series, x=x, y=y, interpolate="step", layers=layers, extra=notes)
     table = line_table(series, unit, "token hit rate")
     return Figure("over-time", "Hit rate over time", " ".join(said), spec, table)
 
@@ -110,7 +110,7 @@ def working_set(runs: Sequence[Run]) -> Figure | None:
         highest = max(highest, float(capacity))
     y = {"title": f"distinct blocks in {span}", "format": ",", "axis": {"labelExpr": SI},
          "scale": {"domain": [0, 1.15 * highest]}}  # fmt: skip
-    spec = lines(series, x=x, y=y, interpolate="monotone", layers=layers, extra=notes)
+    spec = lines(series, x=x, y=y, interpolate="step", layers=layers, extra=notes)
     return Figure(
         "working-set",
         "Working set",
