@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
 from prefixsim._extras import require
 from prefixsim.charts import theme
-
-if TYPE_CHECKING:
-    from prefixsim.study.curves import Axis, Curve, Curves
+from prefixsim.study.hit_curve import Axis, Curve
 
 __all__ = ["draw", "label"]
 
@@ -25,7 +23,7 @@ def label(curve: Curve) -> str:
     return f"{_NAMES[curve.policy]}, block size {curve.block_size}"
 
 
-def draw(curves: Curves, axis: Axis, bytes_per_token: float | None) -> Any:
+def draw(curves: Sequence[Curve], axis: Axis, bytes_per_token: float | None) -> Any:
     """Draw token hit rates over a logarithmic capacity; see :meth:`Curves.plot`."""
     alt = require("altair", extra="report")
     labels = [label(curve) for curve in curves]
@@ -100,7 +98,7 @@ def _capacity(alt: Any, rows: list[dict[str, Any]], axis: Axis) -> Any:
     )
 
 
-def _ceilings(alt: Any, curves: Curves) -> Any:
+def _ceilings(alt: Any, curves: Sequence[Curve]) -> Any:
     """Dotted lines at the hit rates of infinite caches, one for each block size."""
     tops = {curve.block_size: curve.ceiling for curve in curves}
     rows = [{"top": top} for top in dict.fromkeys(tops.values())]

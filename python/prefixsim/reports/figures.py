@@ -164,6 +164,18 @@ def note(y: float, text: str) -> list[Spec]:
     ]
 
 
+def _by_line(series: Sequence[Line], values: Sequence[Any]) -> Spec:
+    """Encode the name of a line by one value each."""
+    names = [line.name for line in series]
+    return {
+        "field": "s",
+        "type": "nominal",
+        "sort": names,
+        "scale": {"domain": names, "range": values},
+        "legend": {"title": None} if len(names) > 1 else None,
+    }
+
+
 def lines(
     series: Sequence[Line],
     *,
@@ -191,28 +203,15 @@ def lines(
         for line in series
         for a, b in zip(line.x, line.y, strict=True)
     ]
-    names = [line.name for line in series]
     encoding = {
         "x": _axis("x", x),
         "y": _axis("y", y),
-        "color": {
-            "field": "s",
-            "type": "nominal",
-            "sort": names,
-            "scale": {"domain": names, "range": [line.colour for line in series]},
-            "legend": {"title": None} if len(names) > 1 else None,
-        },
+        "color": _by_line(series, [line.colour for line in series]),
     }
     if any(tuple(line.dash) != (1, 0) for line in series):
-        encoding["strokeDash"] = {
-            "field": "s",
-            "type": "nominal",
-            "sort": names,
-            "scale": {"domain": names, "range": [list(line.dash) for line in series]},
-            "legend": {"title": None} if len(names) > 1 else None,
-        }
+        encoding["strokeDash"] = _by_line(series, [list(line.dash) for line in series])
     tooltip = [
-        *([{"field": "s", "title": "line"}] if len(names) > 1 else []),
+        *([{"field": "s", "title": "line"}] if len(series) > 1 else []),
         {"field": "x", "type": "quantitative", "title": x["title"], "format": x["format"]},
         {"field": "y", "type": "quantitative", "title": y["title"], "format": y["format"]},
     ]

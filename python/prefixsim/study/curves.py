@@ -7,16 +7,22 @@ replayed at the capacities asked for, in parallel.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, cast, overload
+from typing import TYPE_CHECKING, Any, overload
 
-import numpy as np
-
-from prefixsim import _core, _json
+from prefixsim import _json
 from prefixsim.errors import InputError
 from prefixsim.forest import Forest
 from prefixsim.forest import compile as compile_trace
+from prefixsim.study.hit_curve import (
+    AXES,
+    POLICIES,
+    Axis,
+    Curve,
+    Point,
+    Policy,
+    plotted,
+    points_table,
+)
 from prefixsim.study.replay import block_size_for
 from prefixsim.trace import Trace
 from prefixsim.trace.provenance import provenance, trace_facts
@@ -36,221 +42,6 @@ __all__ = [
     "curve",
     "round_capacities",
 ]
-
-Policy = Literal["lru", "clairvoyant"]
-"""Which block is dropped: the least recently used, or the one used again last."""
-
-Axis = Literal["blocks", "tokens", "GB"]
-"""Unit of a capacity in a chart."""
-
-AXES: tuple[Axis, ...] = ("blocks", "tokens", "GB")
-POLICIES: tuple[Policy, ...] = ("lru", "clairvoyant")
-
-# Rates come from divisions: a target this close to a count means that count.
-_ROUNDING = 1e-12
-
-_ENDLESS = 2**63 - 1  # blocks; nothing larger differs
-
-
-@dataclass(frozen=True)
-class Point:
-    """A cache of one size.
-
-    Attributes
-    ----------
-    capacity_blocks : int
-    hit_tokens : int
-        Prompt tokens served from the cache.
-    blocks_reused : int
-        Full prompt blocks served from the cache.
-    token_hit_rate : float
-        Hit tokens / prompt tokens.
-    block_reuse_rate : float
-        Blocks reused / full prompt blocks.
-    """
-
-    capacity_blocks: int
-    hit_tokens: int
-    blocks_reused: int
-    token_hit_rate: float
-    block_reuse_rate: float
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Curve:
-    """Hits of one policy at one block size, as a function of the capacity.
-
-    Attributes
-    ----------
-    forest : Forest
-    policy : {"lru", "clairvoyant"}
-    block_size : int
-        Tokens.
-    last_token_rule : bool
-        Whether the last token of a prompt is always computed.
-    capacities : list of int
-        Where :attr:`points` are, in blocks. Any other capacity can be asked for as well.
-    """
-
-    forest: Forest
-    policy: Policy
-    block_size: int
-    last_token_rule: bool = True
-    capacities: Sequence[int] = ()
-    _known: dict[int, int] = field(default_factory=dict)
-
-    def __repr__(self) -> str:
-        return (
-            f"<Curve {self.forest.trace.name}: {self.policy}, block size {self.block_size}, "
-            f"ceiling {self.ceiling:.4f}>"
-        )
-
-    @cached_property
-    def unique_blocks(self) -> int:
-        """Distinct full blocks: the capacity from which on nothing is evicted."""
-        return self.forest.unique_blocks(self.block_size)
-
-    @cached_property
-    def total_blocks(self) -> int:
-        """Full blocks of all prompts."""
-        return int(self.forest.profile(self.block_size).full_blocks.sum(dtype=np.uint64))
-
-    @cached_property
-    def ceiling(self) -> float:
-        """Token hit rate of an infinite cache."""
-        return self.ceiling_point.token_hit_rate
-
-    @cached_property
-    def ceiling_point(self) -> Point:
-        """An infinite cache, at the smallest capacity that is as good as one."""
-        return self.at(max(1, self.unique_blocks))
-
-    @cached_property
-    def points(self) -> list[Point]:
-        """The curve at :attr:`capacities`."""
-        self._replay(self.capacities)
-        return [self.at(capacity) for capacity in self.capacities]
-
-    def sampled(self, count: int) -> list[Point]:
-        """Return about ``count`` points, evenly spaced on a logarithmic capacity."""
-        spaced = np.geomspace(1, max(1, self.unique_blocks), count)
-        capacities = [int(c) for c in np.unique(spaced.round().astype(np.int64))]
-        self._replay(capacities)
-        return [self.at(capacity) for capacity in capacities]
-
-    def at(self, capacity: int) -> Point:
-        """Return the curve at a capacity in blocks."""
-        hits = self.blocks_reused(capacity)
-        tokens = hits * self.block_size
-        return Point(
-            capacity_blocks=capacity,
-            hit_tokens=tokens,
-            blocks_reused=hits,
-            token_hit_rate=tokens / max(1, self.forest.trace.prompt_tokens),
-            block_reuse_rate=hits / max(1, self.total_blocks),
-        )
-
-    def blocks_reused(self, capacity: int) -> int:
-        """Count the prompt blocks that hit at a capacity in blocks."""
-        if capacity < 0:
-            msg = f"capacity is {capacity} blocks, it must be at least 0"
-            raise InputError(msg)
-        if capacity == 0:
-            return 0
-        if self.policy == "lru":
-            at = np.array([min(capacity, _ENDLESS)], np.uint64)
-            hits = self._exact.hit_blocks(at, last_token_rule=self.last_token_rule)
-            return int(hits[0])
-        self._replay([capacity])
-        return self._known[self._useful(capacity)]
-
-    def hit_rate(self, capacity: int) -> float:
-        """Return the token hit rate at a capacity in blocks."""
-        return self.at(capacity).token_hit_rate
-
-    def evictions(self, capacity: int) -> int:
-        """Count the blocks dropped at a capacity in blocks (LRU only)."""
-        if self.policy != "lru":
-            msg = f"evictions of {self.policy!r} are in a sweep, the curve has those of 'lru' only"
-            raise InputError(msg)
-        return int(self._exact.evictions(np.array([min(capacity, _ENDLESS)], np.uint64))[0])
-
-    def capacity_for(self, hit_rate: float) -> int | None:
-        """Return the smallest capacity in blocks that reaches a token hit rate.
-
-        Parameters
-        ----------
-        hit_rate : float
-            For example ``0.95 * curve.ceiling``.
-
-        Returns
-        -------
-        int or None
-            ``None`` if even an infinite cache does not reach it.
-        """
-        tokens = self.forest.trace.prompt_tokens
-        wanted = hit_rate * tokens / self.block_size
-        hits = max(0, int(np.ceil(wanted * (1 - _ROUNDING))))
-        if self.policy == "lru":
-            return self._exact.capacity_for(hits, last_token_rule=self.last_token_rule)
-        if hits > self.ceiling_point.blocks_reused:
-            return None
-        low = max((c + 1 for c, found in self._known.items() if found < hits), default=0)
-        high = min((c for c, found in self._known.items() if found >= hits), default=low)
-        while low < high:
-            middle = (low + high) // 2
-            if self.blocks_reused(middle) >= hits:
-                high = middle
-            else:
-                low = middle + 1
-        return low
-
-    @property
-    def _exact(self) -> _core.Curve:
-        return self.forest.curve(self.block_size)
-
-    def _useful(self, capacity: int) -> int:
-        """Cap a capacity where more is no better."""
-        return min(capacity, max(1, self.unique_blocks))
-
-    def _replay(self, capacities: Iterable[int]) -> None:
-        """Replay the clairvoyant cache at capacities not known yet, on all cores."""
-        if self.policy == "lru":
-            return
-        wanted = {self._useful(c) for c in capacities if c > 0} - self._known.keys()
-        missing = sorted(wanted)
-        totals = _core.sweep(
-            [self.forest.profile(self.block_size)],
-            [(0, self.policy, capacity) for capacity in missing],
-            self.forest.trace.prompt_len,
-            last_token_rule=self.last_token_rule,
-        )
-        self._known.update({c: hits for c, (hits, *_) in zip(missing, totals, strict=True)})
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the curve under its machine-readable names."""
-        top = self.ceiling_point
-        return {
-            "policy": self.policy,
-            "block_size": self.block_size,
-            "ceiling": {
-                "hit_tokens": top.hit_tokens,
-                "blocks_reused": top.blocks_reused,
-                "token_hit_rate": top.token_hit_rate,
-            },
-            "unique_blocks": self.unique_blocks,
-            "points": [asdict(point) for point in self.points],
-        }
-
-    def to_arrow(self) -> pa.Table:
-        """Return :attr:`points` as an Arrow table."""
-        return Curves([self]).to_arrow()
-
-    def plot(
-        self, *, axis: Axis | None = None, bytes_per_token: float | None = None
-    ) -> alt.TopLevelMixin:
-        """Draw the curve; see :meth:`Curves.plot`."""
-        return Curves([self]).plot(axis=axis, bytes_per_token=bytes_per_token)
 
 
 class Curves(Sequence[Curve]):
@@ -320,27 +111,7 @@ class Curves(Sequence[Curve]):
             ``policy``, ``block_size``, ``capacity_blocks``, ``capacity_tokens``, ``hit_tokens``,
             ``blocks_reused``, ``token_hit_rate``, ``block_reuse_rate``.
         """
-        import pyarrow as pa
-
-        rows = []
-        for c in self:
-            for point in c.points:
-                tokens = point.capacity_blocks * c.block_size
-                size = (
-                    {} if bytes_per_token is None else {"capacity_bytes": tokens * bytes_per_token}
-                )
-                figures = asdict(point)
-                rows.append(
-                    {
-                        "policy": c.policy,
-                        "block_size": c.block_size,
-                        "capacity_blocks": figures.pop("capacity_blocks"),
-                        "capacity_tokens": tokens,
-                        **size,
-                        **figures,
-                    }
-                )
-        return pa.Table.from_pylist(rows)
+        return points_table(self, bytes_per_token)
 
     def plot(
         self, *, axis: Axis | None = None, bytes_per_token: float | None = None
@@ -355,16 +126,7 @@ class Curves(Sequence[Curve]):
         bytes_per_token : float, optional
             See :func:`prefixsim.hardware.kv_bytes.kv_bytes_per_token`.
         """
-        from prefixsim.charts.curve import draw
-
-        unit = axis or ("tokens" if bytes_per_token is None else "GB")
-        if unit not in AXES:
-            msg = f"axis {unit!r}: choose from {', '.join(AXES)}"
-            raise InputError(msg)
-        if unit == "GB" and bytes_per_token is None:
-            msg = "axis 'GB' needs the bytes of a token"
-            raise InputError(msg)
-        return cast("alt.TopLevelMixin", draw(self, unit, bytes_per_token))
+        return plotted(self, axis, bytes_per_token)
 
 
 def round_capacities(unique_blocks: int) -> list[int]:

@@ -126,19 +126,7 @@ def from_batches(
         facts = {**facts, "id_block_size": id_block_size}
     names = set(schema.names)
     _check_names(names, where)
-    scalars: dict[str, npt.NDArray[Any]] = {
-        name: np.empty(rows, dtype=np.float64 if name == "timestamp" else np.uint32)
-        for name in ("timestamp", "prompt_len", "output_len", "turn")
-        if name in names
-    }
-    lists = {
-        name: _ListJoin(
-            np.uint64 if name == "hash_ids" else np.uint32,
-            None if sizes is None else sizes.get(name, 0),
-        )
-        for name in ("token_ids", "hash_ids", "output_token_ids")
-        if name in names
-    }
+    scalars, lists = _empty_scalars(names, rows), _empty_lists(names, sizes)
     words: dict[str, list[pa.Array]] = {
         name: []
         for name in ("request_id", "session", "salt", "category", "text", "output_text")
@@ -158,17 +146,13 @@ def from_batches(
         raise InputError(msg)
     ragged = {name: joined.finish() for name, joined in lists.items()}
     prompts = ragged.get("token_ids", ragged.get("hash_ids"))
-    lengths = scalars.get("prompt_len")
-    if lengths is None:
-        unit = np.uint64(facts["id_block_size"])
-        counts = prompts.lengths if prompts else np.zeros(rows, np.uint64)
-        lengths = (counts * unit).astype(np.uint32)
+    unit = int(facts["id_block_size"])
     trace = Trace(
         timestamp=scalars["timestamp"],
-        prompt_len=lengths,
+        prompt_len=_prompt_lengths(scalars.get("prompt_len"), prompts, rows, unit),
         output_len=scalars.get("output_len", np.zeros(rows, np.uint32)),
         prompts=prompts,
-        id_block_size=int(facts["id_block_size"]),
+        id_block_size=unit,
         outputs=ragged.get("output_token_ids"),
         texts=_strings(words.get("text")),
         output_texts=_strings(words.get("output_text")),
@@ -184,6 +168,35 @@ def from_batches(
         msg = f"{where}: row {row}: timestamp: {trace.timestamp[row]:g} s is no time"
         raise InputError(msg)
     return trace
+
+
+def _prompt_lengths(
+    known: npt.NDArray[Any] | None, prompts: Ragged | None, rows: int, unit: int
+) -> npt.NDArray[np.uint32]:
+    """Tokens of each prompt: as stated, else of all its ids."""
+    if known is not None:
+        return known
+    counts = prompts.lengths if prompts else np.zeros(rows, np.uint64)
+    return (counts * np.uint64(unit)).astype(np.uint32)
+
+
+def _empty_scalars(names: set[str], rows: int) -> dict[str, npt.NDArray[Any]]:
+    return {
+        name: np.empty(rows, dtype=np.float64 if name == "timestamp" else np.uint32)
+        for name in ("timestamp", "prompt_len", "output_len", "turn")
+        if name in names
+    }
+
+
+def _empty_lists(names: set[str], sizes: Mapping[str, int] | None) -> dict[str, _ListJoin]:
+    return {
+        name: _ListJoin(
+            np.uint64 if name == "hash_ids" else np.uint32,
+            None if sizes is None else sizes.get(name, 0),
+        )
+        for name in ("token_ids", "hash_ids", "output_token_ids")
+        if name in names
+    }
 
 
 def _facts(schema: pa.Schema, where: str) -> dict[str, Any]:

@@ -16,13 +16,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import numpy as np
-
 from prefixsim._core import __version__
 from prefixsim._files import atomic_folder, atomic_write
 from prefixsim.chat import ChatReader, Conversation
 from prefixsim.errors import InputError
-from prefixsim.forest import compile as compile_forest
 from prefixsim.formats import open_writer
 from prefixsim.formats.summary_file import SUMMARY_FILE
 from prefixsim.stats import distribution_of_counts
@@ -30,6 +27,7 @@ from prefixsim.text.templates import Template, user_turns
 from prefixsim.text.tokenize import DEFAULT_MODEL, ChatTokenizer, Tokenization, Tokens
 from prefixsim.trace import Trace
 from prefixsim.traffic.arrivals import ArrivalClock, Arrivals
+from prefixsim.traffic.ceiling import sharing_ceiling
 from prefixsim.traffic.counts import ConversationCounts, KindCounts
 from prefixsim.traffic.demo import DEFAULT_CONVERSATIONS, sample_conversations
 from prefixsim.traffic.sessions import Session, SessionEncoder, TextSession
@@ -43,7 +41,6 @@ KINDS = ("single_turn", "multi_turn")
 
 _BATCH_CONVERSATIONS = 512
 _BATCH_CHARACTERS = 4_000_000
-_MOST_TOKENS_COMPILED = 200_000_000  # the one step that needs a whole trace in memory
 _BYTES_PER_TOKEN = 4  # of English text; used for answers of text traces only
 
 
@@ -211,7 +208,7 @@ def _built(
         row = summary["traces"][kind]
         source = traces[kind] if kind in traces else files[kind]
         block_size = config["block_size"]
-        row["sharing_ceiling"] = _sharing_ceiling(source, row.get("prompt_tokens"), block_size)
+        row["sharing_ceiling"] = sharing_ceiling(source, row.get("prompt_tokens"), block_size)
     if folder is not None:
         for kind in KINDS:
             summary["traces"][kind]["file"] = files[kind].name
@@ -219,25 +216,6 @@ def _built(
         atomic_write(files["summary"], json.dumps(summary, indent=2) + "\n")
     counts = {kind: sink.counts for kind, sink in zip(KINDS, sinks, strict=True)}
     return BuiltTraces(summary, files, counts, run.counts, traces)
-
-
-def _sharing_ceiling(
-    source: Trace | Path, prompt_tokens: int | None, block_size: int
-) -> dict[str, Any] | None:
-    """Return what an infinite cache would reuse; None for text, and for traces too long to load."""
-    if not prompt_tokens or prompt_tokens > _MOST_TOKENS_COMPILED:
-        return None
-    trace = source if isinstance(source, Trace) else Trace.read(source)
-    profile = compile_forest(trace).profile(block_size)
-    hits = int(profile.lru(None)["hit_blocks"].sum(dtype=np.uint64))
-    return {
-        "block_size": block_size,
-        "total_blocks": int(profile.full_blocks.sum(dtype=np.uint64)),
-        "unique_blocks": profile.unique_blocks,
-        "blocks_reused": hits,
-        "hit_tokens": hits * block_size,
-        "token_hit_rate": hits * block_size / prompt_tokens,
-    }
 
 
 def _check_options(
