@@ -94,19 +94,18 @@ def test_profile(benchmark: Any, forest: Forest) -> None:
 
 
 @pytest.mark.parametrize("share", [0.01, 0.1, 0.5])
-@pytest.mark.parametrize("policy", ["lru", "clairvoyant"])
+@pytest.mark.parametrize("policy", _core.policies())
 def test_replay(benchmark: Any, forest: Forest, policy: str, share: float) -> None:
     profile = forest.profile(block_size(forest))
-    run = getattr(profile, policy)
     capacity = int(profile.unique_blocks * share)
-    benchmark.pedantic(lambda: run(capacity), rounds=3, warmup_rounds=1)
+    benchmark.pedantic(lambda: profile.replay(policy, capacity), rounds=3, warmup_rounds=1)
     report(benchmark, len(forest.trace))
 
 
 def test_lru_with_residency(benchmark: Any, forest: Forest) -> None:
     profile = forest.profile(block_size(forest))
     capacity = profile.unique_blocks // 10
-    benchmark.pedantic(lambda: profile.lru(capacity, residency=True), rounds=2)
+    benchmark.pedantic(lambda: profile.replay("lru", capacity, residency=True), rounds=2)
     report(benchmark, len(forest.trace))
 
 
@@ -127,7 +126,7 @@ def test_lru_beside_an_ordered_dict(benchmark: Any) -> None:
     baseline: list[float] = []
     beside(lambda: found.append(ordered_dict(requests, capacity)), baseline)
     run = benchmark.pedantic(
-        lambda: profile.lru(capacity, last_token_rule=False), rounds=20, warmup_rounds=2
+        lambda: profile.replay("lru", capacity, last_token_rule=False), rounds=20, warmup_rounds=2
     )
     assert int(run["hit_blocks"].sum()) == found[0]
     benchmark.extra_info["baseline_requests_per_s"] = round(len(trace) / baseline[0])

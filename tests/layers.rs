@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// Layers from the ground up; modules of one layer do not know each other.
 const LAYERS: &[&[&str]] = &[
     &["error"],
-    &["bits", "index", "stats", "stop"],
+    &["bits", "index", "room", "stats", "stop"],
     &["intervals", "trace", "hash"],
     &["generate", "read", "transform", "write"],
     &["forest"],

@@ -18,6 +18,42 @@ class _CacheStats(TypedDict):
     queries: int
     hits: int
 
+_Weighted: TypeAlias = tuple[npt.NDArray[np.float64], npt.NDArray[np.uint64]]
+
+class _Replay(TypedDict):
+    hit_blocks: npt.NDArray[np.uint32]
+    evictions: int
+    lifetime_s: NotRequired[_Weighted]
+    idle_s: NotRequired[_Weighted]
+
+class _Evictions(TypedDict):
+    owner: npt.NDArray[np.uint32]
+    start: npt.NDArray[np.uint32]
+    end: npt.NDArray[np.uint32]
+    at: npt.NDArray[np.uint32]
+
+class _SegmentLosses(TypedDict):
+    start: npt.NDArray[np.uint64]
+    end: npt.NDArray[np.uint64]
+    tokens: npt.NDArray[np.uint64]
+    requests: npt.NDArray[np.uint32]
+    example: npt.NDArray[np.uint32]
+
+_Column: TypeAlias = (
+    npt.NDArray[np.float64]
+    | npt.NDArray[np.uint32]
+    | tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint32]]
+    | tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]
+    | tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint8]]
+    | tuple[npt.NDArray[np.uint32], list[str]]
+)
+
+class _Parsed(TypedDict):
+    columns: dict[str, _Column]
+    lines: npt.NDArray[np.uint64]
+    seen: dict[str, int]
+    bad: list[tuple[int, str | None, str, bytes]]
+
 class _BlockManagerReplay(TypedDict):
     hit_tokens: npt.NDArray[np.uint32]
     request_evictions: npt.NDArray[np.uint32]
@@ -135,14 +171,14 @@ class JsonlReader:
     def rows(self) -> int: ...
     def feed(self, block: bytes) -> None: ...
     def end(self) -> None: ...
-    def finish(self) -> dict[str, Any]: ...
+    def finish(self) -> _Parsed: ...
 
 def compile_forest(
     offsets: npt.NDArray[np.uint64],
     ids: npt.NDArray[np.uint32] | npt.NDArray[np.uint64],
     prompt_len: npt.NDArray[np.uint32],
     *,
-    unit: int = 1,
+    tokens_per_id: int = 1,
     salt: npt.NDArray[np.uint32] | None = None,
     session: npt.NDArray[np.uint32] | None = None,
     output_offsets: npt.NDArray[np.uint64] | None = None,
@@ -155,7 +191,7 @@ class Forest:
     @staticmethod
     def from_parts(
         *,
-        unit: int,
+        tokens_per_id: int,
         partial_blocks: bool,
         parent: npt.NDArray[np.uint32],
         end: npt.NDArray[np.uint32],
@@ -165,7 +201,7 @@ class Forest:
     ) -> Forest: ...
     def parts(self) -> dict[str, npt.NDArray[np.uint32]]: ...
     @property
-    def unit(self) -> int: ...
+    def tokens_per_id(self) -> int: ...
     @property
     def partial_blocks(self) -> bool: ...
     @property
@@ -190,7 +226,7 @@ class Forest:
     ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32], npt.NDArray[np.uint32]]: ...
     def segment_losses(
         self, start: npt.NDArray[np.uint32], end: npt.NDArray[np.uint32], count: int
-    ) -> dict[str, npt.NDArray[Any]]: ...
+    ) -> _SegmentLosses: ...
     def profile(
         self,
         block_size: int,
@@ -206,7 +242,7 @@ class Profile:
     @property
     def requests(self) -> int: ...
     @property
-    def pieces(self) -> int: ...
+    def reuse_intervals(self) -> int: ...
     @property
     def full_blocks(self) -> npt.NDArray[np.uint32]: ...
     @property
@@ -220,17 +256,7 @@ class Profile:
         *,
         last_token_rule: bool = True,
         residency: bool = False,
-    ) -> dict[str, Any]: ...
-    def lru(
-        self,
-        capacity: int | None = None,
-        *,
-        last_token_rule: bool = True,
-        residency: bool = False,
-    ) -> dict[str, Any]: ...
-    def clairvoyant(
-        self, capacity: int | None = None, *, last_token_rule: bool = True
-    ) -> dict[str, Any]: ...
+    ) -> _Replay: ...
     def curve(self) -> Curve: ...
     def gaps(
         self, hit_blocks: npt.NDArray[np.uint32]
@@ -240,14 +266,7 @@ class Profile:
         self, hit_blocks: npt.NDArray[np.uint32]
     ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]: ...
     def working_set(self, bounds: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint64]: ...
-    def lru_evictions(
-        self, capacity: int, victims: npt.NDArray[np.uint32]
-    ) -> tuple[
-        npt.NDArray[np.uint32],
-        npt.NDArray[np.uint32],
-        npt.NDArray[np.uint32],
-        npt.NDArray[np.uint32],
-    ]: ...
+    def lru_evictions(self, capacity: int, owners: npt.NDArray[np.uint32]) -> _Evictions: ...
     def validate(self) -> None: ...
 
 @final

@@ -226,6 +226,13 @@ impl Profile {
     }
 
     fn check_rows(&self, column: &[u32]) -> Result<()> {
-        Error::check_rows("column", column.len(), self.requests())
+        if column.len() == self.requests() {
+            return Ok(());
+        }
+        Err(Error::shape(format!(
+            "{} rows given, but the trace has {} requests",
+            column.len(),
+            self.requests()
+        )))
     }
 }

@@ -5,8 +5,9 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyInt, PyList};
 
+use super::arguments::positive;
 use super::door::{Door, RequestId, door};
-use super::hash::{AnyChain, ExtraKeys, context, positive};
+use super::hash::{AnyChain, ExtraKeys, context};
 use super::tokens::Tokens;
 use crate::engine::vllm::{ManagerConfig, Retention, SlidingWindow};
 use crate::hash::{Digest, DigestChain, Xxh3Chain, Xxh3Key};

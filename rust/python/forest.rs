@@ -7,15 +7,12 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::ids::Ids;
-use super::interrupt::interruptible;
+use super::arguments::{Ids, Indices};
+use super::interrupt::{detached, interruptible};
 use super::profile::Profile;
 
 use crate::forest::Forest as Core;
 use crate::trace::{Csr, Id, Trace};
-
-/// A column of `u32`, borrowed from `NumPy`.
-pub type Indices<'py> = PyReadonlyArray1<'py, u32>;
 
 /// Radix forest of the sequences of a trace.
 #[pyclass(frozen, module = "prefixsim._core")]
@@ -23,7 +20,7 @@ pub struct Forest(Arc<Core>);
 
 /// Compiles the columns of a trace; ids are token ids (`uint32`) or chained hash ids (`uint64`).
 #[pyfunction]
-#[pyo3(signature = (offsets, ids, prompt_len, *, unit=1, salt=None, session=None,
+#[pyo3(signature = (offsets, ids, prompt_len, *, tokens_per_id=1, salt=None, session=None,
                     output_offsets=None, output_ids=None, partial_blocks=false))]
 #[allow(clippy::too_many_arguments)]
 pub fn compile_forest(
@@ -31,7 +28,7 @@ pub fn compile_forest(
     offsets: PyReadonlyArray1<'_, u64>,
     ids: Ids<'_>,
     prompt_len: Indices<'_>,
-    unit: u32,
+    tokens_per_id: u32,
     salt: Option<Indices<'_>>,
     session: Option<Indices<'_>>,
     output_offsets: Option<PyReadonlyArray1<'_, u64>>,
@@ -40,7 +37,7 @@ pub fn compile_forest(
 ) -> PyResult<Forest> {
     let columns = Columns {
         offsets: offsets.as_slice()?,
-        tokens_per_id: unit,
+        tokens_per_id,
         prompt_len: prompt_len.as_slice()?,
         partial_blocks,
         salt: salt.as_ref().map(|s| s.as_slice()).transpose()?,
@@ -99,9 +96,9 @@ impl<'a> Columns<'a> {
 impl Forest {
     /// Puts a saved forest together again.
     #[staticmethod]
-    #[pyo3(signature = (*, unit, partial_blocks, parent, end, representative, prompt_node, output_node=None))]
+    #[pyo3(signature = (*, tokens_per_id, partial_blocks, parent, end, representative, prompt_node, output_node=None))]
     fn from_parts(
-        unit: u32,
+        tokens_per_id: u32,
         partial_blocks: bool,
         parent: Indices<'_>,
         end: Indices<'_>,
@@ -111,7 +108,7 @@ impl Forest {
     ) -> PyResult<Self> {
         let own = |column: &Indices<'_>| Ok::<_, PyErr>(column.as_slice()?.to_vec());
         let forest = Core::from_parts(
-            unit,
+            tokens_per_id,
             partial_blocks,
             own(&parent)?,
             own(&end)?,
@@ -138,7 +135,7 @@ impl Forest {
     }
 
     #[getter]
-    fn unit(&self) -> u32 {
+    fn tokens_per_id(&self) -> u32 {
         self.0.tokens_per_id()
     }
 
@@ -182,7 +179,7 @@ impl Forest {
         Ok(self.0.unique_blocks(block_size)?)
     }
 
-    /// Units of each prompt that an earlier request of its session had.
+    /// Ids of each prompt that an earlier request of its session had.
     fn session_depth<'py>(
         &self,
         py: Python<'py>,
@@ -193,23 +190,23 @@ impl Forest {
         Ok(depth.into_pyarray(py))
     }
 
-    /// Lengths in units, requests and first request of the prefixes that save most.
+    /// Lengths in ids, requests and first request of the prefixes that save most.
     #[allow(clippy::type_complexity)]
     fn shared_prefixes<'py>(
         &self,
         py: Python<'py>,
         count: usize,
-    ) -> (
+    ) -> PyResult<(
         Bound<'py, PyArray1<u32>>,
         Bound<'py, PyArray1<u32>>,
         Bound<'py, PyArray1<u32>>,
-    ) {
-        let shared = py.detach(|| self.0.shared_prefixes(count));
-        (
+    )> {
+        let shared = detached(py, || Ok(self.0.shared_prefixes(count)))?;
+        Ok((
             shared.ids.into_pyarray(py),
             shared.requests.into_pyarray(py),
             shared.first.into_pyarray(py),
-        )
+        ))
     }
 
     /// Hash ids that follow more than one prefix, ascending.
@@ -234,7 +231,7 @@ impl Forest {
         count: usize,
     ) -> PyResult<Bound<'py, PyDict>> {
         let (start, end) = (start.as_slice()?, end.as_slice()?);
-        let losses = py.detach(|| self.0.segment_losses(start, end, count))?;
+        let losses = detached(py, || self.0.segment_losses(start, end, count))?;
         let dict = PyDict::new(py);
         dict.set_item("start", losses.start.into_pyarray(py))?;
         dict.set_item("end", losses.end.into_pyarray(py))?;

@@ -4,6 +4,8 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyInt, PyList, PyString, PyTuple};
 
+use super::arguments::positive;
+use super::interrupt::detached;
 use super::tokens::Tokens;
 use crate::hash::{Chain, Context, DigestAlgorithm, DigestChain, MultiModalItem, Value, Xxh3Chain};
 
@@ -146,8 +148,8 @@ pub fn hash_blocks<'py>(
     let context = context(salt, lora, multimodal, extra_keys)?;
     let tokens = tokens.as_slice();
     match AnyChain::new(algorithm, seed)? {
-        AnyChain::Xxh3(chain) => Ok(hashes(py, &chain, &tokens, block_size, &context)),
-        AnyChain::Digest(chain) => Ok(hashes(py, &chain, &tokens, block_size, &context)),
+        AnyChain::Xxh3(chain) => hashes(py, &chain, &tokens, block_size, &context),
+        AnyChain::Digest(chain) => hashes(py, &chain, &tokens, block_size, &context),
     }
 }
 
@@ -157,27 +159,13 @@ fn hashes<'py, C: Chain>(
     tokens: &[u32],
     block_size: usize,
     context: &Context,
-) -> Vec<Bound<'py, PyBytes>> {
-    let mut keys = Vec::with_capacity(tokens.len() / block_size);
-    chain.extend(
-        chain.root(context),
-        context,
-        0,
-        tokens,
-        block_size,
-        &mut keys,
-    );
-    keys.iter()
-        .map(|key| PyBytes::new(py, &chain.bytes(key)))
-        .collect()
-}
-
-/// A positive 32-bit argument.
-pub fn positive(name: &str, value: i64) -> PyResult<u32> {
-    match u32::try_from(value) {
-        Ok(value) if value > 0 => Ok(value),
-        _ => Err(PyValueError::new_err(format!(
-            "{name} is {value}, it must be positive and less than 2^32"
-        ))),
-    }
+) -> PyResult<Vec<Bound<'py, PyBytes>>> {
+    let keys = detached(py, || {
+        let mut keys = Vec::with_capacity(tokens.len() / block_size);
+        let root = chain.root(context);
+        chain.extend(root, context, 0, tokens, block_size, &mut keys);
+        Ok(keys)
+    })?;
+    let bytes = |key| PyBytes::new(py, &chain.bytes(key));
+    Ok(keys.iter().map(bytes).collect())
 }

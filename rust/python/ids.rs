@@ -4,20 +4,10 @@ use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use crate::error::Result;
+use super::arguments::Ids;
+use super::interrupt::detached;
 use crate::transform;
 use crate::write;
-
-/// Either kind of id column: token ids or hash ids.
-#[derive(FromPyObject)]
-pub enum Ids<'py> {
-    /// Token ids.
-    #[pyo3(transparent)]
-    Tokens(PyReadonlyArray1<'py, u32>),
-    /// Hash ids.
-    #[pyo3(transparent)]
-    Hashes(PyReadonlyArray1<'py, u64>),
-}
 
 /// Runs a generic call on whichever slice is there, with the GIL released.
 macro_rules! on_ids {
@@ -25,11 +15,11 @@ macro_rules! on_ids {
         match &$ids {
             Ids::Tokens(values) => {
                 let $slice = values.as_slice()?;
-                $py.detach(|| $call)
+                detached($py, || $call)
             }
             Ids::Hashes(values) => {
                 let $slice = values.as_slice()?;
-                $py.detach(|| $call)
+                detached($py, || $call)
             }
         }
     };
@@ -59,10 +49,9 @@ pub fn keyed_hashes<'py>(
     key: &[u8],
 ) -> PyResult<Csr<'py>> {
     let offsets = offsets.as_slice()?;
-    let hashed: Result<_> = on_ids!(py, values, |ids| transform::keyed_hashes(
+    let (ends, ids) = on_ids!(py, values, |ids| transform::keyed_hashes(
         offsets, ids, chunk, key
-    ));
-    let (ends, ids) = hashed?;
+    ))?;
     Ok((ends.into_pyarray(py), ids.into_pyarray(py)))
 }
 
@@ -76,8 +65,8 @@ pub fn tree_keys<'py>(
     seed: u64,
 ) -> PyResult<Bound<'py, PyArray1<u64>>> {
     let offsets = offsets.as_slice()?;
-    let keys: Result<_> = on_ids!(py, values, |ids| transform::tree_keys(
+    let keys = on_ids!(py, values, |ids| transform::tree_keys(
         offsets, ids, head, seed
-    ));
-    Ok(keys?.into_pyarray(py))
+    ))?;
+    Ok(keys.into_pyarray(py))
 }

@@ -1,12 +1,12 @@
 //! Long calls: the GIL released, Ctrl-C still heard.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
-use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::stop::Stop;
 
 /// How often the calling thread looks for a pending signal.
@@ -48,10 +48,19 @@ pub fn interruptible<T: Send>(
     if let Some(error) = signal {
         return Err(error);
     }
-    match outcome {
-        Ok(result) => Ok(result?),
-        Err(_) => Err(PyRuntimeError::new_err(
-            "a computation of the core panicked: please report it",
-        )),
-    }
+    Ok(outcome.unwrap_or_else(|_| panicked())?)
+}
+
+/// Runs `work`, which is short, with the GIL released.
+///
+/// # Errors
+/// What `work` returns; `RuntimeError` if it panicked.
+pub fn detached<T: Send>(py: Python<'_>, work: impl FnOnce() -> Result<T> + Send) -> PyResult<T> {
+    let outcome = py.detach(|| catch_unwind(AssertUnwindSafe(work)));
+    Ok(outcome.unwrap_or_else(|_| panicked())?)
+}
+
+/// What a panic of the core is to Python: its message has been printed.
+fn panicked<T>() -> Result<T> {
+    Err(Error::bug("a computation of the core panicked"))
 }

@@ -10,6 +10,7 @@ use pyo3::prelude::*;
 
 use crate::error::Error;
 
+mod arguments;
 mod block_manager;
 mod digest;
 mod door;

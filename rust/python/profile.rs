@@ -5,11 +5,10 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::forest::Indices;
-use super::interrupt::interruptible;
+use super::arguments::{Indices, cache, set_residency};
+use super::interrupt::{detached, interruptible};
 use crate::policy::Policy;
-use crate::replay::{Cache, Evicted, Job, Outcome};
-use crate::stats::{Residency, Weighted};
+use crate::replay::{Evicted, Job, Outcome};
 
 /// A forest at one block size.
 #[pyclass(frozen, module = "prefixsim._core")]
@@ -20,13 +19,6 @@ pub struct Profile {
 
 /// Distinct values, and how often each occurs.
 type Counts<'py> = (Bound<'py, PyArray1<u64>>, Bound<'py, PyArray1<u64>>);
-/// Victim, leading blocks kept and had, request that made room.
-type Evictions<'py> = (
-    Bound<'py, PyArray1<u32>>,
-    Bound<'py, PyArray1<u32>>,
-    Bound<'py, PyArray1<u32>>,
-    Bound<'py, PyArray1<u32>>,
-);
 /// Request, request before, blocks.
 type Gaps<'py> = (
     Bound<'py, PyArray1<u32>>,
@@ -40,27 +32,6 @@ fn outcome(py: Python<'_>, outcome: Outcome) -> PyResult<Bound<'_, PyDict>> {
     dict.set_item("evictions", outcome.evictions)?;
     set_residency(&dict, outcome.residency)?;
     Ok(dict)
-}
-
-/// Adds the residency of evicted blocks, if it was measured, to what a replay gives.
-pub fn set_residency(dict: &Bound<'_, PyDict>, residency: Option<Residency>) -> PyResult<()> {
-    let py = dict.py();
-    if let Some(residency) = residency {
-        let arrays = |w: Weighted| (w.values.into_pyarray(py), w.weights.into_pyarray(py));
-        dict.set_item("lifetime_s", arrays(residency.lifetime))?;
-        dict.set_item("idle_s", arrays(residency.idle))?;
-    }
-    Ok(())
-}
-
-/// A cache of the core, from keyword arguments.
-fn cache(capacity: Option<u64>, last_token_rule: bool) -> Cache {
-    let cache = capacity.map_or(Cache::infinite(), Cache::of);
-    if last_token_rule {
-        cache
-    } else {
-        cache.without_last_token_rule()
-    }
 }
 
 impl Profile {
@@ -82,7 +53,7 @@ impl Profile {
     }
 
     #[getter]
-    fn pieces(&self) -> usize {
+    fn reuse_intervals(&self) -> usize {
         self.core.reuse_intervals()
     }
 
@@ -122,29 +93,6 @@ impl Profile {
         outcome(py, result)
     }
 
-    /// LRU replay.
-    #[pyo3(signature = (capacity=None, *, last_token_rule=true, residency=false))]
-    fn lru<'py>(
-        &self,
-        py: Python<'py>,
-        capacity: Option<u64>,
-        last_token_rule: bool,
-        residency: bool,
-    ) -> PyResult<Bound<'py, PyDict>> {
-        self.replay(py, "lru", capacity, last_token_rule, residency)
-    }
-
-    /// Replay with farthest-next-use eviction.
-    #[pyo3(signature = (capacity=None, *, last_token_rule=true))]
-    fn clairvoyant<'py>(
-        &self,
-        py: Python<'py>,
-        capacity: Option<u64>,
-        last_token_rule: bool,
-    ) -> PyResult<Bound<'py, PyDict>> {
-        self.replay(py, "clairvoyant", capacity, last_token_rule, false)
-    }
-
     /// LRU at every capacity.
     fn curve(&self, py: Python<'_>) -> PyResult<Curve> {
         Ok(Curve(interruptible(py, |stop| self.core.curve(stop))?))
@@ -153,7 +101,7 @@ impl Profile {
     /// For any engine's hits, who had the blocks before.
     fn gaps<'py>(&self, py: Python<'py>, hit_blocks: Indices<'py>) -> PyResult<Gaps<'py>> {
         let hit_blocks = hit_blocks.as_slice()?;
-        let gaps = py.detach(|| self.core.gaps(hit_blocks))?;
+        let gaps = detached(py, || self.core.gaps(hit_blocks))?;
         Ok((
             gaps.request.into_pyarray(py),
             gaps.previous.into_pyarray(py),
@@ -163,14 +111,14 @@ impl Profile {
 
     /// Requests whose prompt contains a block: distinct counts, and how many blocks have each.
     fn block_hit_counts<'py>(&self, py: Python<'py>) -> PyResult<Counts<'py>> {
-        let counts = py.detach(|| self.core.block_counts(self.core.full_blocks()))?;
+        let counts = detached(py, || self.core.block_counts(self.core.full_blocks()))?;
         Ok((counts.0.into_pyarray(py), counts.1.into_pyarray(py)))
     }
 
     /// For any engine's hits, how often blocks were hit: distinct counts, and how many blocks.
     fn hit_counts<'py>(&self, py: Python<'py>, hit_blocks: Indices<'py>) -> PyResult<Counts<'py>> {
         let hit_blocks = hit_blocks.as_slice()?;
-        let counts = py.detach(|| self.core.block_counts(hit_blocks))?;
+        let counts = detached(py, || self.core.block_counts(hit_blocks))?;
         Ok((counts.0.into_pyarray(py), counts.1.into_pyarray(py)))
     }
 
@@ -181,28 +129,29 @@ impl Profile {
         bounds: Indices<'py>,
     ) -> PyResult<Bound<'py, PyArray1<u64>>> {
         let bounds = bounds.as_slice()?;
-        let blocks = py.detach(|| self.core.working_set(bounds))?;
+        let blocks = detached(py, || self.core.working_set(bounds))?;
         Ok(blocks.into_pyarray(py))
     }
 
-    /// When blocks last used by some requests left an LRU cache: victim, keep, had, now.
+    /// When blocks last used by some requests left an LRU cache: `owner`, `start` and `end` on its
+    /// path in blocks, and the request `at` which they went.
     fn lru_evictions<'py>(
         &self,
         py: Python<'py>,
         capacity: u64,
-        victims: Indices<'py>,
-    ) -> PyResult<Evictions<'py>> {
-        let victims = victims.as_slice()?;
-        let all = interruptible(py, |stop| self.core.lru_evictions(capacity, victims, stop))?;
+        owners: Indices<'py>,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let owners = owners.as_slice()?;
+        let all = interruptible(py, |stop| self.core.lru_evictions(capacity, owners, stop))?;
         let column = |field: fn(&Evicted) -> u32| -> Bound<'py, PyArray1<u32>> {
             all.iter().map(field).collect::<Vec<_>>().into_pyarray(py)
         };
-        Ok((
-            column(|e| e.owner.get()),
-            column(|e| e.blocks.start),
-            column(|e| e.blocks.end),
-            column(|e| e.at.get()),
-        ))
+        let dict = PyDict::new(py);
+        dict.set_item("owner", column(|e| e.owner.get()))?;
+        dict.set_item("start", column(|e| e.blocks.start))?;
+        dict.set_item("end", column(|e| e.blocks.end))?;
+        dict.set_item("at", column(|e| e.at.get()))?;
+        Ok(dict)
     }
 
     /// Checks every invariant.
@@ -319,14 +268,14 @@ pub fn weighted_summary<'py>(
             weights.len()
         )));
     }
-    let summary = py.detach(|| {
+    let summary = detached(py, || {
         let pairs: Vec<(f64, u64)> = values
             .iter()
             .copied()
             .zip(weights.iter().copied())
             .collect();
-        crate::stats::weighted_summary(&pairs)
-    });
+        Ok(crate::stats::weighted_summary(&pairs))
+    })?;
     let dict = PyDict::new(py);
     dict.set_item("mean", summary.map(|s| s.mean))?;
     dict.set_item("median", summary.map(|s| s.median))?;

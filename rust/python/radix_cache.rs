@@ -5,8 +5,8 @@ use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyInt, PyList};
 
+use super::arguments::positive;
 use super::door::RequestId;
-use super::hash::positive;
 use super::tokens::Tokens;
 use crate::engine::sglang::{CacheConfig, Insertion, OnlineCache, Policy, Prompt, Version};
 

@@ -5,6 +5,7 @@ use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
+use super::interrupt::detached;
 use crate::read::{self, BadRow, Column, Field, Kind};
 
 /// JSON Lines into columns; see `prefixsim.formats`.
@@ -58,13 +59,13 @@ impl JsonlReader {
     /// Parses a block of the file, which may end anywhere.
     fn feed(&mut self, py: Python<'_>, block: &[u8]) -> PyResult<()> {
         let inner = self.inner.as_mut().ok_or_else(finished)?;
-        Ok(py.detach(|| inner.feed(block))?)
+        detached(py, || inner.feed(block))
     }
 
     /// Parses the last line, which need not end in a newline.
     fn end(&mut self, py: Python<'_>) -> PyResult<()> {
         let inner = self.inner.as_mut().ok_or_else(finished)?;
-        Ok(py.detach(|| inner.end())?)
+        detached(py, || inner.end())
     }
 
     /// A dict of `columns` by field name, `lines` (1-based, of each row), `seen` (rows that had each

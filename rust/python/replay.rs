@@ -5,10 +5,9 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use super::arguments::{positive, set_residency};
 use super::block_manager::num_blocks_argument;
-use super::hash::positive;
 use super::interrupt::interruptible;
-use super::profile::set_residency;
 use crate::engine::vllm::ManagerConfig;
 use crate::engine::vllm::replay::{Clock, Ids, Prompts, replay};
 

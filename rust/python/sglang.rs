@@ -5,9 +5,8 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use super::arguments::{Ids, positive};
 use super::forest::Columns as TraceColumns;
-use super::hash::positive;
-use super::ids::Ids;
 use super::interrupt::interruptible;
 use super::radix_cache::{capacity_argument, policy};
 use super::vllm::LatencySettings;

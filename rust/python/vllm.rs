@@ -4,8 +4,8 @@ use numpy::{IntoPyArray, PyReadonlyArray1};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
+use super::arguments::positive;
 use super::block_manager::{num_slots, window};
-use super::hash::positive;
 use super::interrupt::interruptible;
 use super::vllm_results::{Origins, Run};
 use crate::engine::vllm::replay::{Ids, Prompts};

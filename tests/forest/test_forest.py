@@ -64,8 +64,8 @@ def test_hash_ids_equal_tokens_of_their_blocks(small: Small, data: st.DataObject
         assert a.unique_blocks == c.unique_blocks
         for rule in (True, False):
             for capacity in (1, 3, None):
-                expected = a.lru(capacity, last_token_rule=rule)
-                got = c.lru(capacity, last_token_rule=rule)
+                expected = a.replay("lru", capacity, last_token_rule=rule)
+                got = c.replay("lru", capacity, last_token_rule=rule)
                 assert got["hit_blocks"].tolist() == expected["hit_blocks"].tolist()
                 assert got["evictions"] == expected["evictions"]
     kept = compile(hashed, partial_blocks=True)
@@ -146,7 +146,7 @@ def test_deep_conversations_make_few_nodes_and_one_heavy_path() -> None:
     forest = compile(Trace.from_prompts(prompts))
     stats = forest.stats
     assert (stats.nodes, stats.heavy_paths, stats.depth, stats.height) == (501, 1, 1000, 500)
-    assert forest.profile(1).pieces == 499
+    assert forest.profile(1).reuse_intervals == 499
     assert prefixsim.Trace is Trace
 
 

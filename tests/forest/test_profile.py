@@ -36,7 +36,7 @@ def test_lru_equals_the_oracle_everywhere(small: Small, rule: bool, outputs: boo
         for capacity in [*range(1, profile.unique_blocks + 2), None]:
             expected = oracle.lru(requests, capacity, small.times)
             for residency in (False, True):
-                got = profile.lru(capacity, last_token_rule=rule, residency=residency)
+                got = profile.replay("lru", capacity, last_token_rule=rule, residency=residency)
                 assert got["hit_blocks"].tolist() == [
                     min(hit, r.full) for hit, r in zip(expected.hits, requests, strict=True)
                 ]
@@ -52,11 +52,11 @@ def test_curve_is_the_replay_at_every_capacity(small: Small, rule: bool, outputs
         profile = forest.profile(b)
         curve = profile.curve()
         capacities = np.arange(1, profile.unique_blocks + 3, dtype=np.uint64)
-        replays = [profile.lru(int(c), last_token_rule=rule) for c in capacities]
+        replays = [profile.replay("lru", int(c), last_token_rule=rule) for c in capacities]
         hits = [int(r["hit_blocks"].sum()) for r in replays]
         assert curve.hit_blocks(capacities, last_token_rule=rule).tolist() == hits
         assert curve.evictions(capacities).tolist() == [r["evictions"] for r in replays]
-        ceiling = int(profile.lru(None, last_token_rule=rule)["hit_blocks"].sum())
+        ceiling = int(profile.replay("lru", None, last_token_rule=rule)["hit_blocks"].sum())
         assert curve.ceiling(last_token_rule=rule) == ceiling
         for wanted in range(ceiling + 1):
             got = curve.capacity_for(wanted, last_token_rule=rule)
@@ -80,7 +80,7 @@ def test_clairvoyant_equals_the_oracle(small: Small, rule: bool, outputs: bool) 
         profile = forest.profile(b)
         for capacity in [*range(1, profile.unique_blocks + 2), None]:
             expected = oracle.clairvoyant(requests, capacity)
-            got = profile.clairvoyant(capacity, last_token_rule=rule)
+            got = profile.replay("clairvoyant", capacity, last_token_rule=rule)
             assert got["hit_blocks"].tolist() == [
                 min(hit, r.full) for hit, r in zip(expected.hits, requests, strict=True)
             ]
@@ -93,9 +93,9 @@ def test_clairvoyant_is_never_worse_than_lru(small: Small) -> None:
     for b in range(1, longest(small) + 2):
         profile = forest.profile(b)
         for capacity in range(1, profile.unique_blocks + 2):
-            best = profile.clairvoyant(capacity, last_token_rule=False)["hit_blocks"].sum()
-            lru = profile.lru(capacity, last_token_rule=False)["hit_blocks"].sum()
-            assert best >= lru
+            best = profile.replay("clairvoyant", capacity, last_token_rule=False)
+            lru = profile.replay("lru", capacity, last_token_rule=False)
+            assert best["hit_blocks"].sum() >= lru["hit_blocks"].sum()
 
 
 @given(small_traces(max_requests=7, max_salts=1), st.integers(1, 5))
@@ -103,7 +103,7 @@ def test_clairvoyant_is_the_best_there_is(small: Small, capacity: int) -> None:
     requests = oracle.requests_of(small.prompts, 1, salts=small.salts, last_token_rule=False)
     assume(len({b for r in requests for b in r.blocks}) <= 12)
     profile = compile(small.trace()).profile(1)
-    hits = int(profile.clairvoyant(capacity, last_token_rule=False)["hit_blocks"].sum())
+    hits = int(profile.replay("clairvoyant", capacity, last_token_rule=False)["hit_blocks"].sum())
     assert hits == oracle.best_hits(requests, capacity)
 
 
@@ -139,7 +139,7 @@ def test_sweep_equals_single_replays(small: Small, rule: bool) -> None:
     ]
     totals = _core.sweep(profiles, jobs, trace.prompt_len, last_token_rule=rule)
     for (p, policy, capacity), got in zip(jobs, totals, strict=True):
-        single = getattr(profiles[p], policy)(capacity, last_token_rule=rule)
+        single = profiles[p].replay(policy, capacity, last_token_rule=rule)
         hits = single["hit_blocks"]
         expected = (hits.sum(), hits.sum() * (p + 1), (hits > 0).sum(), single["evictions"])
         assert got == expected
@@ -148,7 +148,7 @@ def test_sweep_equals_single_replays(small: Small, rule: bool) -> None:
 def test_the_worked_example_of_the_definitions() -> None:
     prompts = [list(map(ord, p)) for p in ("abcde", "abcd", "xyzw", "abcdefg")]
     profile = compile(Trace.from_prompts(prompts)).profile(2)
-    run = profile.lru(3)
+    run = profile.replay("lru", 3)
     assert run["hit_blocks"].tolist() == [0, 1, 0, 1]
     assert run["evictions"] == 3
     request, previous, _ = profile.gaps(run["hit_blocks"])
@@ -161,9 +161,9 @@ def test_the_worked_example_of_the_definitions() -> None:
 def test_impossible_arguments_are_named() -> None:
     profile = compile(Trace.from_prompts([[1, 2], [1, 2, 3]])).profile(1)
     with pytest.raises(ValueError, match="capacity of 0 blocks"):
-        profile.lru(0)
+        profile.replay("lru", 0)
     with pytest.raises(ValueError, match="capacity of 0 blocks"):
-        profile.clairvoyant(0)
+        profile.replay("clairvoyant", 0)
     with pytest.raises(ValueError, match="1 rows given, but the trace has 2 requests"):
         profile.gaps(np.zeros(1, np.uint32))
     with pytest.raises(ValueError, match="request 0 hits 1 blocks, but only 0"):
@@ -171,7 +171,7 @@ def test_impossible_arguments_are_named() -> None:
     with pytest.raises(ValueError, match="request 1 has 3 blocks, not 4"):
         profile.hit_counts(np.array([0, 4], np.uint32))
     with pytest.raises(ValueError, match="choose from 'lru', 'clairvoyant'"):
-        _core.sweep([profile], [(0, "fifo", 1)], np.array([2, 3], np.uint32))
+        _core.sweep([profile], [(0, "mru", 1)], np.array([2, 3], np.uint32))
     with pytest.raises(ValueError, match="bounds have to ascend"):
         profile.working_set(np.array([2, 1], np.uint32))
 

@@ -53,7 +53,7 @@ def test_chained_full_blocks_are_the_forests(prompts: list[list[int]], b: int) -
     trace = Trace.from_prompts(prompts)
     profile = compile(trace).profile(b)
     counted = count_blocks(trace, block_size=b)
-    run = profile.lru(None, last_token_rule=False)
+    run = profile.replay("lru", last_token_rule=False)
     assert counted.unique_blocks == profile.unique_blocks
     assert counted.found.tolist() == np.asarray(run["hit_blocks"]).tolist()
 

@@ -25,7 +25,7 @@ def check(forest: Forest, record: dict[str, Any]) -> None:
     block, rule, capacity = record["block"], record["vllm_rule"], record["capacity"]
     lengths = forest.trace.prompt_len
     profile = forest.profile(block)
-    run = profile.lru(capacity, last_token_rule=rule)
+    run = profile.replay("lru", capacity, last_token_rule=rule)
     hits, full = run["hit_blocks"], profile.full_blocks
     tokens = np.minimum(hits.astype(np.uint64) * np.uint64(block), lengths)
     counts, blocks = profile.hit_counts(hits)

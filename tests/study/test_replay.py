@@ -341,7 +341,7 @@ def test_a_registered_engine_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
 def half(forest: prefixsim.Forest, settings: Settings) -> Outcome:
     """An engine with an option, a column and a figure of its own: only a share of the hits."""
     options = settings.take_options("half", {"share": 1.0})
-    most = forest.profile(settings.block_size).lru(None)["hit_blocks"]
+    most = forest.profile(settings.block_size).replay("lru")["hit_blocks"]
     hit = (most * options["share"]).astype(np.uint32)
     tokens = hit * np.uint32(settings.block_size)
     return Outcome(

@@ -182,7 +182,7 @@ def test_pickles_are_equal(trace: Trace) -> None:
     forest = prefixsim.compile(trace)
     copy = pickle.loads(pickle.dumps(forest))
     assert copy.stats == forest.stats
-    assert copy.profile(2).lru(3) is not None
+    assert copy.profile(2).replay("lru", 3) is not None
     assert copy.unique_blocks(2) == forest.unique_blocks(2)
     for warmup in (0.0, 0.5):
         result = prefixsim.replay(trace, block_size=2, num_blocks=8, warmup=warmup)

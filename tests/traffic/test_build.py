@@ -269,7 +269,7 @@ def test_first_hundred_sharegpt_conversations(shared: Path, tokenization: Any, j
             continue
         trace = built.multi if record["mode"] == "multi" else built.single
         profile = prefixsim.compile(trace).profile(record["block"])
-        hits = profile.lru(None)["hit_blocks"]
+        hits = profile.replay("lru")["hit_blocks"]
         assert len(trace) == record["requests"]
         assert trace.prompt_tokens == record["prompt_tokens"]
         assert int(profile.full_blocks.sum()) == record["total_blocks"]

@@ -15,6 +15,8 @@ from prefixsim.engines.outcome import Outcome, Weighted
 from prefixsim.forest import compile as compile_trace
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from prefixsim.forest import Forest
 
 __all__ = ["replay"]
@@ -62,8 +64,9 @@ def replay(forest: Forest, settings: Settings) -> Outcome:
     )
 
 
-def _run(forest: Forest, settings: Settings) -> dict[str, Any]:
-    return forest.profile(settings.block_size).lru(
+def _run(forest: Forest, settings: Settings) -> Mapping[str, Any]:
+    return forest.profile(settings.block_size).replay(
+        "lru",
         settings.num_blocks,
         last_token_rule=settings.last_token_rule,
         residency=settings.num_blocks is not None,

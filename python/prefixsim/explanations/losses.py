@@ -99,8 +99,8 @@ class Losses:
             return 0
         metrics, config = self.result.metrics, self.result.config
         rule = config["last_token_rule"]
-        best = metrics.profile.clairvoyant(blocks, last_token_rule=rule)["hit_blocks"]
-        most = metrics.profile.lru(None, last_token_rule=rule)["hit_blocks"]
+        best = metrics.profile.replay("clairvoyant", blocks, last_token_rule=rule)["hit_blocks"]
+        most = metrics.profile.replay("lru", last_token_rule=rule)["hit_blocks"]
         size = metrics.block_size
         lost = _in_tokens(most, size, self.trace) - _in_tokens(best, size, self.trace)
         return min(evicted, int(lost[self.start :].sum(dtype=np.uint64)))

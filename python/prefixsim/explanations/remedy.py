@@ -105,8 +105,8 @@ class _Trials:
     def in_order(self, classes: tuple[str, ...]) -> Remedy:
         """One request after the other, in the ideal cache of the same capacity."""
         config, metrics = self._result.config, self._result.metrics
-        found = metrics.profile.lru(
-            usable_blocks(config), last_token_rule=config["last_token_rule"]
+        found = metrics.profile.replay(
+            "lru", usable_blocks(config), last_token_rule=config["last_token_rule"]
         )
         blocks = found["hit_blocks"][self._start :].astype(np.uint64)
         reached = np.minimum(blocks * np.uint64(metrics.block_size), metrics.prompt_len)

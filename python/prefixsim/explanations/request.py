@@ -236,17 +236,17 @@ def _evicted(waterfall: Waterfall, row: int, stretches: list[Stretch]) -> list[S
     assert capacity is not None
     metrics = waterfall.result.metrics
     size = metrics.block_size
-    victims = np.unique([s.source for s in stretches]).astype(np.uint32)
-    found = zip(
-        *(c.tolist() for c in metrics.profile.lru_evictions(capacity, victims)), strict=True
-    )
+    owners = np.unique([s.source for s in stretches]).astype(np.uint32)
+    left = metrics.profile.lru_evictions(capacity, owners)
+    columns = (left["owner"], left["start"], left["end"], left["at"])
+    found = zip(*(column.tolist() for column in columns), strict=True)
     events = [event for event in found if event[3] < row]
     cut: list[Stretch] = []
     for s in stretches:
         pieces = [
-            Stretch(s.name, max(s.start, keep * size), min(s.end, had * size), s.source, now)
-            for victim, keep, had, now in events
-            if victim == s.source and max(s.start, keep * size) < min(s.end, had * size)
+            Stretch(s.name, max(s.start, start * size), min(s.end, end * size), s.source, at)
+            for owner, start, end, at in events
+            if owner == s.source and max(s.start, start * size) < min(s.end, end * size)
         ]
         pieces.sort(key=lambda piece: piece.start)
         kept = pieces[-1].end if pieces else s.start

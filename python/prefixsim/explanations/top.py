@@ -91,10 +91,10 @@ def top(losses: Losses, name: str, count: int = 10) -> Top:
         Loser(name_of(trace, int(i)), int(lost[i]), 1, int(i)) for i in order if lost[i] > 0
     ]
     found = losses.open_forest._core.segment_losses(start, end, count)
-    columns = ("start", "end", "tokens", "requests", "example")
+    columns = (found[c].tolist() for c in ("start", "end", "tokens", "requests", "example"))
     prefixes = [
         Loser(f"tokens {a:,}-{b:,} of {name_of(trace, example)}", tokens, n, example)
-        for a, b, tokens, n, example in zip(*(found[c].tolist() for c in columns), strict=True)
+        for a, b, tokens, n, example in zip(*columns, strict=True)
     ]
     labels = {
         by: _by_label(codes, lost, count)

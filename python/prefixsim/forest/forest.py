@@ -72,14 +72,16 @@ class Forest:
         """Return what a pickle keeps: the trace and the tree, of which all else is made again."""
         return {
             "trace": self.trace,
-            "unit": self._core.unit,
+            "tokens_per_id": self._core.tokens_per_id,
             "partial_blocks": self._core.partial_blocks,
             "parts": self._core.parts(),
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         core = _core.Forest.from_parts(
-            unit=state["unit"], partial_blocks=state["partial_blocks"], **state["parts"]
+            tokens_per_id=state["tokens_per_id"],
+            partial_blocks=state["partial_blocks"],
+            **state["parts"],
         )
         self._set(state["trace"], core)
 
@@ -109,7 +111,7 @@ class Forest:
             requests=core.requests,
             nodes=core.nodes,
             heavy_paths=core.heavy_paths,
-            depth=core.depth * core.unit,
+            depth=core.depth * core.tokens_per_id,
             height=core.height,
         )
 
@@ -180,8 +182,8 @@ class Forest:
             msg = f"{self.trace.name}: no session column, hits cannot be told apart by session"
             raise InputError(msg)
         codes = _u32(self.trace.session.codes)
-        units = np.uint32(block_size // self._core.unit)
-        own: npt.NDArray[np.uint32] = self._core.session_depth(codes) // units
+        ids_per_block = np.uint32(block_size // self._core.tokens_per_id)
+        own: npt.NDArray[np.uint32] = self._core.session_depth(codes) // ids_per_block
         return np.minimum(own, _u32(hit_blocks))
 
     def working_set(self, block_size: int, window_s: float) -> pa.Table:
@@ -233,8 +235,8 @@ class Forest:
         """
         import pyarrow as pa
 
-        units, requests, first = self._core.shared_prefixes(count)
-        tokens = units.astype(np.uint64) * np.uint64(self._core.unit)
+        ids, requests, first = self._core.shared_prefixes(count)
+        tokens = ids.astype(np.uint64) * np.uint64(self._core.tokens_per_id)
         return pa.table(
             {
                 "tokens": tokens,
@@ -251,7 +253,7 @@ class Forest:
         prompts = self.trace.prompts
         assert prompts is not None
         ids: npt.NDArray[np.uint32] | npt.NDArray[np.uint64] = prompts[request]
-        return ids[: tokens // self._core.unit]
+        return ids[: tokens // self._core.tokens_per_id]
 
     def save(self, path: str | Path) -> None:
         """Write the forest to an Arrow IPC file, with the digest of its trace."""
@@ -265,7 +267,7 @@ class Forest:
             {
                 "format": _FORMAT,
                 "trace": self.trace.digest,
-                "unit": str(self._core.unit),
+                "unit": str(self._core.tokens_per_id),
                 "partial_blocks": str(int(self._core.partial_blocks)),
             }
         )
@@ -298,7 +300,7 @@ class Forest:
                     for name in table.column_names
                 }
                 core = _core.Forest.from_parts(
-                    unit=int(meta["unit"]),
+                    tokens_per_id=int(meta["unit"]),
                     partial_blocks=meta["partial_blocks"] == "1",
                     **parts,
                 )
@@ -367,7 +369,7 @@ def compile(  # noqa: A001 - the product's verb, used as prefixsim.compile
             _u64(trace.prompts.offsets),
             _u32(values) if trace.kind == "tokens" else _u64(values),
             _u32(trace.prompt_len),
-            unit=trace.id_block_size,
+            tokens_per_id=trace.id_block_size,
             output_offsets=None if produced is None else _u64(produced.offsets),
             output_ids=None if produced is None else _u32(produced.values),
             partial_blocks=partial_blocks,

@@ -23,7 +23,7 @@ def sharing_ceiling(
         return None
     trace = source if isinstance(source, Trace) else Trace.read(source)
     profile = compile_forest(trace).profile(block_size)
-    hits = int(profile.lru(None)["hit_blocks"].sum(dtype=np.uint64))
+    hits = int(profile.replay("lru")["hit_blocks"].sum(dtype=np.uint64))
     return {
         "block_size": block_size,
         "total_blocks": int(profile.full_blocks.sum(dtype=np.uint64)),
