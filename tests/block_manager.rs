@@ -1,7 +1,7 @@
 //! Random operations on the `BlockManager`, with every invariant checked after each of them.
 //! (Its results are compared with the Python oracle in `tests/test_block_manager.py`.)
 
-use prefixsim::engine::vllm::{BlockManager, ManagerConfig, Retention, SlidingWindow};
+use prefixsim::engine::vllm::{Admission, BlockManager, ManagerConfig, Retention, SlidingWindow};
 use prefixsim::hash::{Chain, Context, DigestAlgorithm, DigestChain, Xxh3Chain};
 use proptest::prelude::*;
 
@@ -71,7 +71,9 @@ where
             Op::Allocate(tokens, chunk, must_fit) => {
                 let hit = cache.lookup(&tokens, &plain).unwrap();
                 prop_assert!((hit as usize) < tokens.len());
-                if let Ok(Some(a)) = cache.allocate(next, &tokens, chunk, &plain, must_fit) {
+                if let Ok(Some(a)) =
+                    cache.allocate(next, &tokens, &plain, Admission { chunk, must_fit })
+                {
                     prop_assert_eq!(a.hit_tokens, hit);
                 }
             }
@@ -116,11 +118,13 @@ fn more_tokens_than_max_model_len_are_refused_before_anything_changes() {
     let mut config = ManagerConfig::new(1);
     config.max_model_len = 3;
     let mut cache = BlockManager::<_, &str>::new(Some(10), config, Xxh3Chain).unwrap();
-    let refused = cache.allocate("a", &[1, 2, 3, 4], None, &plain, true);
+    let refused = cache.allocate("a", &[1, 2, 3, 4], &plain, Admission::default());
     assert!(refused.unwrap_err().to_string().contains("max_model_len 3"));
     assert_eq!((cache.requests().count(), cache.stats().requests), (0, 0));
     assert_eq!(cache.validate(), Ok(()));
-    cache.allocate("a", &[1, 2], None, &plain, true).unwrap();
+    cache
+        .allocate("a", &[1, 2], &plain, Admission::default())
+        .unwrap();
     assert!(cache.append(&"a", &[3, 4]).is_err());
     assert_eq!(cache.progress(&"a").unwrap().num_tokens, 2);
     assert_eq!(cache.append(&"a", &[3]), Ok(Some(1)));

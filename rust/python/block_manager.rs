@@ -5,12 +5,13 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyInt, PyList};
 
+use super::any_block_manager::{AnyBlockManager, each};
 use super::arguments::positive;
-use super::door::{Door, RequestId, door};
 use super::hash::{AnyChain, ExtraKeys, context};
+use super::request_id::RequestId;
 use super::tokens::Tokens;
-use crate::engine::vllm::{ManagerConfig, Retention, SlidingWindow};
-use crate::hash::{Digest, DigestChain, Xxh3Chain, Xxh3Key};
+use crate::engine::vllm::{Admission, ManagerConfig, Retention, SlidingWindow};
+use crate::serving::{CacheUsage, KvCache};
 
 /// What a successful :meth:`BlockManager.allocate` gives.
 ///
@@ -78,7 +79,7 @@ impl Allocation {
 /// 4
 #[pyclass(name = "BlockManager", module = "prefixsim._core")]
 pub struct PyBlockManager {
-    door: Box<dyn Door>,
+    manager: AnyBlockManager,
     block_size: u32,
     bounded: bool,
 }
@@ -129,6 +130,10 @@ fn chunk_argument(chunk: Option<i64>) -> PyResult<Option<u32>> {
 }
 
 impl PyBlockManager {
+    fn cache_usage(&self) -> CacheUsage {
+        each!(&self.manager, manager => manager.manager().usage())
+    }
+
     /// The last `count` slots of a request's table.
     fn new_slots<'py>(
         &self,
@@ -139,7 +144,7 @@ impl PyBlockManager {
         let Some(count) = count else {
             return Ok(None);
         };
-        let table = self.door.table(id)?;
+        let table = each!(&self.manager, manager => manager.table(id))?;
         let start = table.len() - count as usize;
         Ok(Some(PyArray1::from_slice(py, &table[start..])))
     }
@@ -174,16 +179,13 @@ impl PyBlockManager {
         }
         let num_blocks = num_blocks_argument(num_blocks)?;
         let block_size = config.block_size;
-        let door: Box<dyn Door> = match AnyChain::new(hash_algorithm, hash_seed)? {
-            AnyChain::Xxh3(chain) => {
-                door::<Xxh3Chain, Xxh3Key>(num_blocks, config, chain, record_events)?
-            }
-            AnyChain::Digest(chain) => {
-                door::<DigestChain, Digest>(num_blocks, config, chain, record_events)?
-            }
-        };
+        let chain = AnyChain::new(hash_algorithm, hash_seed)?;
+        let mut manager = AnyBlockManager::new(num_blocks, config, chain)?;
+        if record_events {
+            each!(&mut manager, manager => manager.record_events());
+        }
         Ok(Self {
-            door,
+            manager,
             block_size,
             bounded: num_blocks.is_some(),
         })
@@ -202,7 +204,7 @@ impl PyBlockManager {
         extra_keys: Option<ExtraKeys>,
     ) -> PyResult<u32> {
         let context = context(salt, lora, multimodal, extra_keys)?;
-        Ok(self.door.lookup(&tokens.as_slice(), &context)?)
+        Ok(each!(&mut self.manager, manager => manager.lookup(&tokens.as_slice(), &context))?)
     }
 
     /// Admit a request: find its longest cached prefix and take slots for what follows.
@@ -250,7 +252,11 @@ impl PyBlockManager {
         let chunk = chunk_argument(num_tokens)?;
         let tokens = tokens.as_slice();
         let id = request_id.clone();
-        let Some(allocation) = self.door.allocate(id, &tokens, chunk, &context, must_fit)? else {
+        let admission = Admission { chunk, must_fit };
+        let allocated = each!(&mut self.manager, manager => {
+            manager.allocate(id, &tokens, &context, admission)
+        })?;
+        let Some(allocation) = allocated else {
             return Ok(None);
         };
         let slots = self.new_slots(py, &request_id, Some(allocation.new_slots))?;
@@ -271,7 +277,8 @@ impl PyBlockManager {
         request_id: RequestId,
         num_tokens: Option<i64>,
     ) -> PyResult<Option<Bound<'py, PyArray1<u32>>>> {
-        let taken = self.door.extend(&request_id, chunk_argument(num_tokens)?)?;
+        let chunk = chunk_argument(num_tokens)?;
+        let taken = each!(&mut self.manager, manager => manager.extend(&request_id, chunk))?;
         self.new_slots(py, &request_id, taken)
     }
 
@@ -287,30 +294,31 @@ impl PyBlockManager {
         tokens: &Bound<'py, PyAny>,
     ) -> PyResult<Option<Bound<'py, PyArray1<u32>>>> {
         let taken = if let Ok(token) = tokens.extract::<u32>() {
-            self.door.append(&request_id, &[token])?
+            each!(&mut self.manager, manager => manager.append(&request_id, &[token]))?
         } else if tokens.is_instance_of::<PyInt>() {
             let message = format!("token {tokens}: token ids are integers from 0 to 2^32 - 1");
             return Err(PyValueError::new_err(message));
         } else {
             let tokens: Tokens<'_> = tokens.extract()?;
-            self.door.append(&request_id, &tokens.as_slice())?
+            let tokens = tokens.as_slice();
+            each!(&mut self.manager, manager => manager.append(&request_id, &tokens))?
         };
         self.new_slots(py, &request_id, taken)
     }
 
     /// End a request and release its slots, its last block first.
     fn free(&mut self, request_id: RequestId) -> PyResult<()> {
-        Ok(self.door.free(&request_id)?)
+        Ok(each!(&mut self.manager, manager => manager.free(&request_id))?)
     }
 
     /// Forget all cached blocks. Refused (``False``) while a request holds slots.
     fn reset(&mut self) -> bool {
-        self.door.reset()
+        each!(&mut self.manager, manager => manager.reset())
     }
 
     /// Forget the blocks in these slots, in use or not.
     fn evict(&mut self, slots: Tokens<'_>) -> PyResult<()> {
-        Ok(self.door.evict(&slots.as_slice())?)
+        Ok(each!(&mut self.manager, manager => manager.evict(&slots.as_slice()))?)
     }
 
     /// The slots of a request, in order; 0 where a block left the sliding window.
@@ -319,24 +327,25 @@ impl PyBlockManager {
         py: Python<'py>,
         request_id: RequestId,
     ) -> PyResult<Bound<'py, PyArray1<u32>>> {
-        Ok(PyArray1::from_slice(py, self.door.table(&request_id)?))
+        let table = each!(&self.manager, manager => manager.table(&request_id))?;
+        Ok(PyArray1::from_slice(py, table))
     }
 
     /// Check every invariant; for tests.
     fn validate(&self) -> PyResult<()> {
-        Ok(self.door.validate()?)
+        Ok(each!(&self.manager, manager => manager.validate())?)
     }
 
     /// Ids of the requests that hold slots.
     #[getter]
     fn requests(&self) -> Vec<RequestId> {
-        self.door.requests()
+        each!(&self.manager, manager => manager.requests().cloned().collect())
     }
 
     /// Slots, the null block included; ``None`` without a limit.
     #[getter]
     fn num_blocks(&self) -> Option<u32> {
-        self.bounded.then(|| self.door.view().num_slots)
+        self.bounded.then(|| self.cache_usage().usable + 1)
     }
 
     /// Tokens per block.
@@ -348,20 +357,19 @@ impl PyBlockManager {
     /// Slots nobody uses, cached or not; ``None`` without a limit.
     #[getter]
     fn num_free(&self) -> Option<u32> {
-        self.bounded.then(|| self.door.view().num_free)
+        self.bounded.then(|| self.cache_usage().free)
     }
 
     /// Slots in use.
     #[getter]
     fn num_used(&self) -> u32 {
-        let view = self.door.view();
-        view.num_slots - 1 - view.num_free
+        self.cache_usage().used()
     }
 
     /// Distinct blocks in the cache.
     #[getter]
-    fn num_cached(&self) -> usize {
-        self.door.view().num_cached
+    fn num_cached(&self) -> u64 {
+        self.cache_usage().cached
     }
 
     /// Share of the usable slots in use; 0 without a limit.
@@ -370,20 +378,20 @@ impl PyBlockManager {
         if !self.bounded {
             return 0.0;
         }
-        let view = self.door.view();
-        1.0 - f64::from(view.num_free) / f64::from(view.num_slots - 1)
+        let usage = self.cache_usage();
+        1.0 - f64::from(usage.free) / f64::from(usage.usable)
     }
 
     /// How many cached blocks were dropped because their slot was taken.
     #[getter]
     fn evictions(&self) -> u64 {
-        self.door.view().evictions
+        self.cache_usage().evictions
     }
 
     /// Counters as vLLM publishes them: ``requests``, ``queries`` and ``hits``, the latter in tokens.
     #[getter]
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let stats = self.door.view().stats;
+        let stats = each!(&self.manager, manager => manager.stats());
         let dict = PyDict::new(py);
         dict.set_item("requests", stats.requests)?;
         dict.set_item("queries", stats.queries)?;
@@ -398,22 +406,25 @@ impl PyBlockManager {
                 "a cache without a limit has no free queue to list",
             ));
         }
-        Ok(self.door.free_slots().into_pyarray(py))
+        let queue = each!(&self.manager, manager => manager.manager().free_queue());
+        Ok(queue.into_pyarray(py))
     }
 
     /// Reference counts above 0, by slot.
     fn ref_counts<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let dict = PyDict::new(py);
-        for (slot, refs) in self.door.ref_counts() {
-            dict.set_item(slot, refs)?;
-        }
+        each!(&self.manager, manager => {
+            for (slot, refs) in manager.manager().pool().ref_counts() {
+                dict.set_item(slot, refs)?;
+            }
+        });
         Ok(dict)
     }
 
     /// Each cached block hash with its slots, oldest first.
     fn cached<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let dict = PyDict::new(py);
-        for (key, slots) in self.door.cached() {
+        for (key, slots) in self.manager.cached() {
             dict.set_item(PyBytes::new(py, &key), slots)?;
         }
         Ok(dict)
@@ -428,7 +439,7 @@ impl PyBlockManager {
             let keys: Vec<_> = keys.iter().map(|key| PyBytes::new(py, key)).collect();
             (kind.to_owned(), keys).into_pyobject(py)
         };
-        let events = self.door.take_events();
+        let events = self.manager.take_events();
         PyList::new(
             py,
             events
@@ -439,10 +450,10 @@ impl PyBlockManager {
     }
 
     fn __repr__(&self) -> String {
-        let view = self.door.view();
-        let used = view.num_slots - 1 - view.num_free;
+        let usage = self.cache_usage();
+        let used = usage.used();
         if self.bounded {
-            let usable = view.num_slots - 1;
+            let usable = usage.usable;
             format!(
                 "<BlockManager: {used} of {usable} blocks of {} in use>",
                 self.block_size

@@ -10,10 +10,10 @@ use pyo3::prelude::*;
 
 use crate::error::Error;
 
+mod any_block_manager;
 mod arguments;
 mod block_manager;
 mod digest;
-mod door;
 mod forest;
 mod generate;
 mod hash;
@@ -23,6 +23,7 @@ mod profile;
 mod radix_cache;
 mod read;
 mod replay;
+mod request_id;
 mod sglang;
 mod tokens;
 mod vllm;

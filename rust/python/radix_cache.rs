@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyInt, PyList};
 
 use super::arguments::positive;
-use super::door::RequestId;
+use super::request_id::RequestId;
 use super::tokens::Tokens;
 use crate::engine::sglang::{CacheConfig, Insertion, OnlineCache, Policy, Prompt, Version};
 

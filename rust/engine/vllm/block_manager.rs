@@ -1,4 +1,4 @@
-//! The online door: requests by name, tokens in, slots out.
+//! vLLM's manager for callers who run requests themselves: requests by name, tokens in, slots out.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -24,6 +24,25 @@ pub struct Allocation {
     pub new_slots: u32,
 }
 
+/// How [`BlockManager::allocate`] admits a request. By default its whole prompt has to fit, and is
+/// computed at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Admission {
+    /// Tokens to compute first, after those that were found; `None`: all the rest.
+    pub chunk: Option<u32>,
+    /// Whether there has to be room for all tokens, as vLLM 0.33 wants it, or only for the chunk.
+    pub must_fit: bool,
+}
+
+impl Default for Admission {
+    fn default() -> Self {
+        Self {
+            chunk: None,
+            must_fit: true,
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
 struct Request<K> {
     progress: Progress,
@@ -37,14 +56,14 @@ struct Request<K> {
 /// The KV-cache manager of vLLM 0.33, one call at a time.
 ///
 /// ```
-/// use prefixsim::engine::vllm::{BlockManager, ManagerConfig};
+/// use prefixsim::engine::vllm::{Admission, BlockManager, ManagerConfig};
 /// use prefixsim::hash::{Context, Xxh3Chain};
 /// let plain = Context::default();
 /// let config = ManagerConfig::new(2);
 /// let mut cache = BlockManager::<_, &str>::new(Some(10), config, Xxh3Chain)?;
-/// cache.allocate("a", &[1, 2, 3, 4, 5], None, &plain, true)?.unwrap();
+/// cache.allocate("a", &[1, 2, 3, 4, 5], &plain, Admission::default())?.unwrap();
 /// cache.free(&"a")?;
-/// let second = cache.allocate("b", &[1, 2, 3, 4, 9], None, &plain, true)?.unwrap();
+/// let second = cache.allocate("b", &[1, 2, 3, 4, 9], &plain, Admission::default())?.unwrap();
 /// assert_eq!(second.hit_tokens, 4);
 /// assert_eq!(cache.table(&"b")?, [1, 2, 3]);
 /// # Ok::<(), prefixsim::Error>(())
@@ -156,12 +175,9 @@ where
         Ok(hits)
     }
 
-    /// Admits a request: finds the longest cached prefix of `tokens` and takes slots for the
-    /// `chunk` tokens after it (`None`: all the rest). `None` is returned if there is not enough room;
-    /// then nothing has changed and the request is unknown.
-    ///
-    /// With `must_fit`, as vLLM 0.33 does by default, there has to be room for all tokens, not only
-    /// for the chunk.
+    /// Admits a request: finds the longest cached prefix of `tokens` and takes slots for what is to
+    /// be computed first. `None` is returned if there is not enough room; then nothing has changed
+    /// and the request is unknown.
     ///
     /// # Errors
     /// [`Error::Range`] if the id is taken, there are no tokens or more than `max_model_len`, or the
@@ -170,9 +186,8 @@ where
         &mut self,
         id: Id,
         tokens: &[u32],
-        chunk: Option<u32>,
         context: &Context,
-        must_fit: bool,
+        admission: Admission,
     ) -> Result<Option<Allocation>> {
         let num_tokens = prompt_length(tokens)?;
         if self.requests.contains_key(&id) {
@@ -184,7 +199,7 @@ where
         checked_length(&id, u64::from(num_tokens), limit)?;
         let mut request = self.start(tokens, context);
         let hit_tokens = self.manager.lookup(&request.keys, num_tokens).tokens();
-        let chunk = match checked_chunk(&id, chunk, num_tokens - hit_tokens) {
+        let chunk = match checked_chunk(&id, admission.chunk, num_tokens - hit_tokens) {
             Ok(chunk) => chunk,
             Err(error) => {
                 self.spare.push(request);
@@ -195,7 +210,7 @@ where
         let demand = Demand {
             name: self.admitted,
             new_tokens: chunk,
-            must_fit,
+            must_fit: admission.must_fit,
             beside_others: false,
         };
         let Request {

@@ -38,6 +38,17 @@ struct State {
     older: Slot,
 }
 
+/// Where the block after one in slot `last` probably is, if the block before that is in slot `before`:
+/// as far from `last` as that is from `before`. Slots that were never used are taken in ascending
+/// order, those of a released sequence in descending order, so that neighbours of a sequence mostly lie
+/// one apart, and at a fixed distance if several requests took turns.
+///
+/// The guess may be no slot at all, [`NIL`] or beyond the end; the caller checks it. It wraps around
+/// instead of being cut, as it is only a guess.
+fn predict_next_slot(last: Slot, before: Slot) -> Slot {
+    last.wrapping_add(last.wrapping_sub(before))
+}
+
 /// Pools up to this size get their memory at the start, larger ones as it is used.
 const RESERVED: u32 = 1 << 18;
 
@@ -190,7 +201,7 @@ impl<I: KeyIndex> BlockPool<I> {
                 return;
             };
             found.push(slot);
-            guess = slot.wrapping_add(slot.wrapping_sub(last));
+            guess = predict_next_slot(slot, last);
             last = slot;
         }
     }

@@ -7,7 +7,7 @@
 //! * [`FreeQueue`]: the slots nobody uses, in the order in which they will be taken.
 //! * [`BlockPool`]: reference counts, and which slots hold which block.
 //! * [`Manager`]: lookup, allocation, caching and release for one sequence at a time.
-//! * [`BlockManager`]: the online door: requests by name, tokens in, slots out.
+//! * [`BlockManager`]: requests by name, tokens in, slots out, one call at a time.
 //! * [`replay`]: a whole trace through the manager in one call, without time.
 //! * [`Workload`]: a trace compiled for the scheduler.
 //! * [`Scheduler`]: waiting and running requests, one step at a time.
@@ -26,7 +26,7 @@ mod server;
 mod simulate;
 mod workload;
 
-pub use block_manager::{Allocation, BlockManager};
+pub use block_manager::{Admission, Allocation, BlockManager};
 pub use block_pool::BlockPool;
 pub use config::{ManagerConfig, Retention, SlidingWindow};
 pub use free_queue::FreeQueue;
