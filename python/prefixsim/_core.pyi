@@ -479,6 +479,76 @@ class RadixCache:
     @property
     def evictions(self) -> int: ...
 
+class _SglangRequests(TypedDict):
+    hit_tokens: npt.NDArray[np.uint32]
+    computed_tokens: npt.NDArray[np.uint64]
+    scheduled_tokens: npt.NDArray[np.uint64]
+    admit_step: npt.NDArray[np.uint64]
+    first_token_step: npt.NDArray[np.uint64]
+    finish_step: npt.NDArray[np.uint64]
+    arrival_ns: npt.NDArray[np.uint64]
+    admit_ns: npt.NDArray[np.uint64]
+    first_token_ns: npt.NDArray[np.uint64]
+    finish_ns: npt.NDArray[np.uint64]
+    preemptions: npt.NDArray[np.uint32]
+
+class _SglangSteps(TypedDict):
+    clock_ns: npt.NDArray[np.uint64]
+    kind: npt.NDArray[np.uint8]
+    requests: npt.NDArray[np.uint32]
+    tokens: npt.NDArray[np.uint64]
+    running: npt.NDArray[np.uint32]
+    waiting: npt.NDArray[np.uint32]
+    free: npt.NDArray[np.uint64]
+    evictable: npt.NDArray[np.uint64]
+
+class _SglangEvictions(TypedDict):
+    at: npt.NDArray[np.uint64]
+    requested: npt.NDArray[np.uint64]
+    ends: npt.NDArray[np.uint64]
+    lengths: npt.NDArray[np.uint32]
+
+class _SglangTotals(TypedDict):
+    steps: int
+    final_clock_ns: int
+    busy_ns: int
+    preemptions: int
+    scheduled_tokens: int
+    evict_calls: int
+    evicted_nodes: int
+    evicted_tokens: int
+    free_end: int
+    evictable_end: int
+    peak_held: int
+    held_steps: float
+    held_ns: float
+
+class _SglangRun(TypedDict):
+    requests: _SglangRequests
+    readmissions: list[tuple[int, int, int]]
+    aborted: list[int]
+    steps: _SglangSteps
+    evictions: _SglangEvictions
+    tree: list[tuple[int | None, int]]
+    totals: _SglangTotals
+
+class _HiCacheTotals(TypedDict):
+    written: int
+    loaded: int
+    host_evicted: int
+    free_end: int
+    evictable_end: int
+    host_free_end: int
+
+class _HiCacheRun(TypedDict):
+    device_tokens: npt.NDArray[np.uint32]
+    host_tokens: npt.NDArray[np.uint32]
+    loaded_tokens: npt.NDArray[np.uint32]
+    requested: npt.NDArray[np.uint64]
+    freed: npt.NDArray[np.uint64]
+    call_ends: npt.NDArray[np.uint64]
+    totals: _HiCacheTotals
+
 @final
 class SglangWorkload:
     def __new__(
@@ -498,7 +568,49 @@ class SglangWorkload:
         id_rank: npt.NDArray[np.uint32] | None = None,
     ) -> SglangWorkload: ...
     def __len__(self) -> int: ...
-    def simulate(self, settings: dict[str, Any]) -> dict[str, Any]: ...
+    def simulate(
+        self,
+        *,
+        version: str,
+        page_size: int,
+        capacity_tokens: int | None,
+        policy: str,
+        protected_threshold: int,
+        threshold: int,
+        next_prompt_estimate: int,
+        schedule_policy: str,
+        overlap: bool,
+        chunked_prefill_size: int | None,
+        max_prefill_tokens: int,
+        max_running_requests: int,
+        req_pool_size: int,
+        schedule_conservativeness: float,
+        max_new_slack: int,
+        preemption_threshold: int | None,
+        arrivals: str,
+        in_flight: int,
+        with_output: bool,
+        latency: _Latency,
+        record_steps: bool = False,
+        record_evictions: bool = False,
+        record_tree: bool = False,
+        validate: bool = False,
+    ) -> _SglangRun: ...
+    def hicache(
+        self,
+        *,
+        version: str,
+        page_size: int,
+        capacity_tokens: int,
+        host_tokens: int,
+        policy: str,
+        protected_threshold: int,
+        threshold: int,
+        next_prompt_estimate: int,
+        write_policy: str,
+        with_output: bool,
+        validate: bool = False,
+    ) -> _HiCacheRun: ...
 
 @final
 class VllmWorkload:

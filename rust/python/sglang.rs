@@ -11,8 +11,9 @@ use super::interrupt::interruptible;
 use super::radix_cache::{capacity_argument, policy};
 use super::vllm::LatencySettings;
 use crate::engine::sglang::{
-    CacheConfig, Columns, Drive, Overlap, Recording, SchedulePolicy, SchedulerConfig, Simulation,
-    SimulationConfig, Version, Workload, simulate,
+    CacheConfig, Columns, Drive, HiCacheConfig, Overlap, Recording, SchedulePolicy,
+    SchedulerConfig, Simulation, SimulationConfig, Version, Workload, WritePolicy, run_hicache,
+    simulate,
 };
 use crate::forest::Forest;
 use crate::serving::Arrivals;
@@ -26,97 +27,27 @@ use crate::trace::Csr;
 #[pyclass(frozen, module = "prefixsim._core")]
 pub struct SglangWorkload(Workload);
 
-/// A table of settings whose keys are all required.
-#[allow(clippy::struct_excessive_bools)] // They are the server's switches.
-#[derive(FromPyObject)]
-#[pyo3(from_item_all)]
-struct Settings {
-    version: String,
-    page_size: i64,
-    capacity_tokens: Option<i64>,
-    policy: String,
-    protected_threshold: u32,
-    threshold: i64,
-    next_prompt_estimate: i64,
-    schedule_policy: String,
-    overlap: bool,
-    chunked_prefill_size: Option<i64>,
-    max_prefill_tokens: i64,
-    max_running_requests: i64,
-    req_pool_size: i64,
-    schedule_conservativeness: f64,
-    max_new_slack: u32,
-    preemption_threshold: Option<i64>,
-    arrivals: String,
-    in_flight: i64,
-    with_output: bool,
-    latency: LatencySettings,
-    record_steps: bool,
-    record_evictions: bool,
-    record_tree: bool,
-    validate: bool,
-}
-
-impl Settings {
-    fn drive(&self) -> PyResult<Drive> {
-        let in_flight = || positive("in_flight", self.in_flight);
-        let alone = |overlap| Drive::Unscheduled {
-            overlap,
-            with_output: self.with_output,
-        };
-        Ok(match self.arrivals.as_str() {
-            "trace" => Drive::Scheduled(Arrivals::Trace),
-            "start" => Drive::Scheduled(Arrivals::Start),
-            "closed" => Drive::Scheduled(Arrivals::Closed(in_flight()?)),
-            "sequential" => alone(Overlap::Sequential),
-            "concurrent" => alone(Overlap::Concurrent(in_flight()?)),
-            "batch" => alone(Overlap::Batch(in_flight()?)),
-            other => {
-                let message = format!(
-                    "arrivals {other:?}: choose trace, start, closed, sequential, concurrent or \
-                     batch"
-                );
-                return Err(PyValueError::new_err(message));
-            }
-        })
-    }
-
-    fn config(self) -> PyResult<SimulationConfig> {
-        let chunk = self.chunked_prefill_size;
-        let chunk = chunk.map(|size| positive("chunked_prefill_size", size));
-        Ok(SimulationConfig {
-            cache: CacheConfig {
-                version: Version::from_name(&self.version)?,
-                page_size: positive("page_size", self.page_size)?,
-                capacity_tokens: capacity_argument(self.capacity_tokens)?,
-                policy: policy(
-                    &self.policy,
-                    self.protected_threshold,
-                    self.threshold,
-                    self.next_prompt_estimate,
-                )?,
-            },
-            scheduler: SchedulerConfig {
-                schedule_policy: SchedulePolicy::from_name(&self.schedule_policy)?,
-                overlap: self.overlap,
-                chunked_prefill_size: chunk.transpose()?,
-                max_prefill_tokens: positive("max_prefill_tokens", self.max_prefill_tokens)?,
-                max_running_requests: positive("max_running_requests", self.max_running_requests)?,
-                req_pool_size: positive("req_pool_size", self.req_pool_size)?,
-                schedule_conservativeness: self.schedule_conservativeness,
-                max_new_slack: self.max_new_slack,
-                preemption_threshold: self.preemption_threshold,
-            },
-            drive: self.drive()?,
-            latency: self.latency.into(),
-            recording: Recording {
-                steps: self.record_steps,
-                evictions: self.record_evictions,
-                tree: self.record_tree,
-                validate: self.validate,
-            },
-        })
-    }
+/// Who decides when requests run, from Python.
+fn drive(arrivals: &str, in_flight: i64, with_output: bool) -> PyResult<Drive> {
+    let in_flight = || positive("in_flight", in_flight);
+    let alone = |overlap| Drive::Unscheduled {
+        overlap,
+        with_output,
+    };
+    Ok(match arrivals {
+        "trace" => Drive::Scheduled(Arrivals::Trace),
+        "start" => Drive::Scheduled(Arrivals::Start),
+        "closed" => Drive::Scheduled(Arrivals::Closed(in_flight()?)),
+        "sequential" => alone(Overlap::Sequential),
+        "concurrent" => alone(Overlap::Concurrent(in_flight()?)),
+        "batch" => alone(Overlap::Batch(in_flight()?)),
+        other => {
+            let message = format!(
+                "arrivals {other:?}: choose trace, start, closed, sequential, concurrent or batch"
+            );
+            return Err(PyValueError::new_err(message));
+        }
+    })
 }
 
 #[pymethods]
@@ -187,15 +118,135 @@ impl SglangWorkload {
         self.0.len()
     }
 
-    /// Run the engine. `settings` needs every key; see `prefixsim.engines.sglang`.
+    /// Run the engine; see `prefixsim.engines.sglang` for the settings.
+    #[pyo3(signature = (
+        *, version, page_size, capacity_tokens, policy, protected_threshold, threshold,
+        next_prompt_estimate, schedule_policy, overlap, chunked_prefill_size, max_prefill_tokens,
+        max_running_requests, req_pool_size, schedule_conservativeness, max_new_slack,
+        preemption_threshold, arrivals, in_flight, with_output, latency, record_steps=false,
+        record_evictions=false, record_tree=false, validate=false
+    ))]
+    #[allow(clippy::too_many_arguments, clippy::fn_params_excessive_bools)] // The server's switches.
     fn simulate<'py>(
         &self,
         py: Python<'py>,
-        settings: &Bound<'py, PyDict>,
+        version: &str,
+        page_size: i64,
+        capacity_tokens: Option<i64>,
+        policy: &str,
+        protected_threshold: u32,
+        threshold: i64,
+        next_prompt_estimate: i64,
+        schedule_policy: &str,
+        overlap: bool,
+        chunked_prefill_size: Option<i64>,
+        max_prefill_tokens: i64,
+        max_running_requests: i64,
+        req_pool_size: i64,
+        schedule_conservativeness: f64,
+        max_new_slack: u32,
+        preemption_threshold: Option<i64>,
+        arrivals: &str,
+        in_flight: i64,
+        with_output: bool,
+        latency: LatencySettings,
+        record_steps: bool,
+        record_evictions: bool,
+        record_tree: bool,
+        validate: bool,
     ) -> PyResult<Bound<'py, PyDict>> {
-        let config = settings.extract::<Settings>()?.config()?;
+        let chunk = chunked_prefill_size.map(|size| positive("chunked_prefill_size", size));
+        let config = SimulationConfig {
+            cache: CacheConfig {
+                version: Version::from_name(version)?,
+                page_size: positive("page_size", page_size)?,
+                capacity_tokens: capacity_argument(capacity_tokens)?,
+                policy: self::policy(policy, protected_threshold, threshold, next_prompt_estimate)?,
+            },
+            scheduler: SchedulerConfig {
+                schedule_policy: SchedulePolicy::from_name(schedule_policy)?,
+                overlap,
+                chunked_prefill_size: chunk.transpose()?,
+                max_prefill_tokens: positive("max_prefill_tokens", max_prefill_tokens)?,
+                max_running_requests: positive("max_running_requests", max_running_requests)?,
+                req_pool_size: positive("req_pool_size", req_pool_size)?,
+                schedule_conservativeness,
+                max_new_slack,
+                preemption_threshold,
+            },
+            drive: drive(arrivals, in_flight, with_output)?,
+            latency: latency.into(),
+            recording: Recording {
+                steps: record_steps,
+                evictions: record_evictions,
+                tree: record_tree,
+                validate,
+            },
+        };
         let simulation = interruptible(py, |stop| simulate(&self.0, &config, stop))?;
         to_dict(py, simulation)
+    }
+
+    /// Run the cache of two tiers, one request after the other; see `prefixsim.engines.sglang`.
+    #[pyo3(signature = (
+        *, version, page_size, capacity_tokens, host_tokens, policy, protected_threshold,
+        threshold, next_prompt_estimate, write_policy, with_output, validate=false
+    ))]
+    #[allow(clippy::too_many_arguments)]
+    fn hicache<'py>(
+        &self,
+        py: Python<'py>,
+        version: &str,
+        page_size: i64,
+        capacity_tokens: i64,
+        host_tokens: i64,
+        policy: &str,
+        protected_threshold: u32,
+        threshold: i64,
+        next_prompt_estimate: i64,
+        write_policy: &str,
+        with_output: bool,
+        validate: bool,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let config = HiCacheConfig {
+            version: Version::from_name(version)?,
+            page_size: positive("page_size", page_size)?,
+            capacity_tokens: u64::from(positive("capacity_tokens", capacity_tokens)?),
+            host_tokens: u64::from(positive("host_tokens", host_tokens)?),
+            policy: self::policy(policy, protected_threshold, threshold, next_prompt_estimate)?,
+            write_policy: WritePolicy::from_name(write_policy)?,
+        };
+        let log = interruptible(py, |stop| {
+            run_hicache(&self.0, &config, with_output, validate, stop)
+        })?;
+        let result = PyDict::new(py);
+        for (name, column) in [
+            ("device_tokens", log.device_tokens),
+            ("host_tokens", log.host_tokens),
+            ("loaded_tokens", log.loaded_tokens),
+        ] {
+            result.set_item(name, column.into_pyarray(py))?;
+        }
+        for (name, column) in [
+            ("requested", log.requested),
+            ("freed", log.freed),
+            ("call_ends", log.call_ends),
+        ] {
+            result.set_item(name, column.into_pyarray(py))?;
+        }
+        let (totals, sums) = (PyDict::new(py), log.totals);
+        for (name, value) in [
+            ("written", sums.written),
+            ("loaded", sums.loaded),
+            ("host_evicted", sums.host_evicted),
+            ("free_end", sums.free_end),
+            ("evictable_end", sums.evictable_end),
+            ("host_free_end", sums.host_free_end),
+        ] {
+            totals.set_item(name, value)?;
+        }
+        result.set_item("totals", totals)?;
+        Ok(result)
     }
 }
 

@@ -134,7 +134,7 @@ def shape(tree: list[tuple[int | None, int]]) -> dict[str, Any]:
     }
 
 
-def eviction_rows(run: dict[str, Any]) -> list[list[Any]]:
+def eviction_rows(run: Any) -> list[list[Any]]:
     log = run["evictions"]
     ends = log["ends"].tolist()
     lengths = log["lengths"].tolist()
@@ -153,7 +153,7 @@ def check_case(case: dict[str, Any], folder: Path | None = None) -> None:
     rows = read_rows((folder or golden_root() / "sglang") / case["trace"], case["limit"])
     scheduled = config["kind"] == "scheduler"
     outputs = scheduled or config["with_output"]
-    run = compile_rows(rows, case["engine"], outputs=outputs).simulate(settings_of(case))
+    run = compile_rows(rows, case["engine"], outputs=outputs).simulate(**settings_of(case))
     recorded, got = case["requests"], run["requests"]
     assert [row["id"] for row in rows] == [row["id"] for row in recorded]
     if scheduled:
@@ -168,7 +168,7 @@ def check_case(case: dict[str, Any], folder: Path | None = None) -> None:
     assert int(got["hit_tokens"].sum()) == totals["hit_tokens"]
 
 
-def check_steps(run: dict[str, Any], case: dict[str, Any]) -> None:
+def check_steps(run: Any, case: dict[str, Any]) -> None:
     recorded, totals, got = case["requests"], case["totals"], run["requests"]
     steps = run["steps"]
     names = ("requests", "tokens", "running", "waiting", "free", "evictable")
@@ -192,3 +192,41 @@ def check_steps(run: dict[str, Any], case: dict[str, Any]) -> None:
         readmits.setdefault(request, []).append([step, hit])
     assert readmits == {i: r["readmits"] for i, r in enumerate(recorded) if "readmits" in r}
     assert sorted(run["aborted"]) == [i for i, r in enumerate(recorded) if r.get("aborted")]
+
+
+def check_hicache(case: dict[str, Any], folder: Path | None = None) -> None:
+    """Run a recorded case with a host tier and compare everything that was recorded."""
+    config, totals, recorded = case["config"], case["totals"], case["requests"]
+    rows = read_rows((folder or golden_root() / "sglang") / case["trace"], case["limit"])
+    version = {"hiradix-0.5.16": "radix-0.5.16"}.get(case["engine"], case["engine"])
+    run = compile_rows(rows, version, outputs=config["with_output"]).hicache(
+        version=version,
+        page_size=config["page_size"],
+        capacity_tokens=config["capacity_tokens"],
+        host_tokens=config["host_tokens"],
+        policy=config["policy"],
+        protected_threshold=2,
+        threshold=0,
+        next_prompt_estimate=0,
+        write_policy=config["write_policy"],
+        with_output=config["with_output"],
+        validate=len(rows) <= 600,
+    )
+    starts = [0, *run["call_ends"].tolist()]
+    calls = list(zip(run["requested"].tolist(), run["freed"].tolist(), strict=True))
+    found = zip(
+        *(run[name].tolist() for name in ("device_tokens", "host_tokens", "loaded_tokens")),
+        strict=True,
+    )
+    for i, (device, host, loaded) in enumerate(found):
+        theirs = recorded[i]
+        ours = {"id": rows[i]["id"], "n": len(rows[i]["token_ids"])}
+        ours |= {"d": device, "h": host, "l": loaded}
+        if evicted := [list(call) for call in calls[starts[i] : starts[i + 1]]]:
+            ours["ev"] = evicted
+        assert ours == theirs, i
+    sums = run["totals"]
+    expected = {name: totals[name] for name in sums}
+    assert sums == expected
+    assert int(run["device_tokens"].sum()) == totals["device_hit"]
+    assert int(run["loaded_tokens"].sum()) == totals["host_loaded"]

@@ -6,13 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.engines.recorded_sglang import check_case
+from tests.engines.recorded_sglang import check_case, check_hicache
 from tests.golden import cases, read_json
 
 
 @pytest.mark.parametrize("path", cases("sglang", "cases/*.json.gz"))
 def test_golden_sglang(path: Path) -> None:
     check_case(read_json(path))
+
+
+@pytest.mark.parametrize("path", cases("sglang", "hicache/*.json.gz"))
+def test_golden_sglang_hicache(path: Path) -> None:
+    check_hicache(read_json(path))
 
 
 SMALL = [

@@ -3,6 +3,8 @@
 //! SGLang builds a heap of all leaves whenever it evicts. Here one heap lives on; it gives the same
 //! order because the keys of leaves that are not touched do not change. A leaf whose key changes is
 //! entered again and its old entry, recognised by its key, is dropped when it comes up.
+//!
+//! Which nodes are leaves that may go, the caller says: `eligible`.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -21,12 +23,8 @@ pub(super) struct Leaves {
     heap: BinaryHeap<Entry>,
     /// Leaves that are new or whose key changed since the last eviction.
     changed: Vec<NodeId>,
-}
-
-/// Whether a node may be evicted now.
-fn is_evictable<S: Sequences>(trie: &Trie<S>, id: NodeId) -> bool {
-    let node = trie.node(id);
-    node.lock == 0 && node.children == 0 && trie.is_alive(id)
+    /// Whether a node is among these.
+    queued: Vec<bool>,
 }
 
 impl Leaves {
@@ -37,49 +35,57 @@ impl Leaves {
         }
     }
 
-    /// A node's key or state changed.
-    pub fn touch<S: Sequences>(&mut self, trie: &mut Trie<S>, id: NodeId) {
-        let node = trie.node_mut(id);
-        if node.lock == 0 && node.children == 0 && !node.queued {
-            node.queued = true;
+    /// A leaf that may go is new, or its key changed.
+    pub fn touch(&mut self, id: NodeId) {
+        if id.index() >= self.queued.len() {
+            self.queued.resize(id.index() + 1, false);
+        }
+        if !self.queued[id.index()] {
+            self.queued[id.index()] = true;
             self.changed.push(id);
         }
     }
 
-    /// Brings the order up to date before an eviction.
-    pub fn settle<S: Sequences>(&mut self, trie: &mut Trie<S>) {
+    /// Brings the order up to date before a leaf is taken.
+    pub fn settle<S: Sequences>(&mut self, trie: &Trie<S>, eligible: impl Fn(NodeId) -> bool) {
         if self.heap.len() > 2 * trie.numbers() + 64 {
             let policy = self.policy;
-            self.heap.retain(|Reverse((key, id))| {
-                is_evictable(trie, *id) && policy.key(trie.node(*id)) == *key
-            });
+            self.heap
+                .retain(|Reverse((key, id))| eligible(*id) && policy.key(trie.node(*id)) == *key);
         }
         while let Some(id) = self.changed.pop() {
-            trie.node_mut(id).queued = false;
-            self.push(trie, id);
+            self.queued[id.index()] = false;
+            if eligible(id) {
+                self.heap
+                    .push(Reverse((self.policy.key(trie.node(id)), id)));
+            }
         }
     }
 
-    /// Enters a node if it may be evicted.
-    pub fn push<S: Sequences>(&mut self, trie: &Trie<S>, id: NodeId) {
-        if is_evictable(trie, id) {
-            self.heap
-                .push(Reverse((self.policy.key(trie.node(id)), id)));
-        }
-    }
-
-    /// The next leaf to go.
-    pub fn pop<S: Sequences>(&mut self, trie: &Trie<S>) -> Option<NodeId> {
+    /// Takes the next leaf to go.
+    pub fn pop<S: Sequences>(
+        &mut self,
+        trie: &Trie<S>,
+        eligible: impl Fn(NodeId) -> bool,
+    ) -> Option<NodeId> {
+        self.settle(trie, &eligible);
         while let Some(Reverse((key, id))) = self.heap.pop() {
-            if is_evictable(trie, id) && self.policy.key(trie.node(id)) == key {
+            if eligible(id) && self.policy.key(trie.node(id)) == key {
                 return Some(id);
             }
         }
         None
     }
 
-    /// Checks that every evictable leaf is in the order, under its key.
-    pub fn validate<S: Sequences>(&self, trie: &Trie<S>) -> Result<()> {
+    /// Checks that every leaf that may go is in the order, under its key.
+    ///
+    /// # Errors
+    /// [`Error::Bug`] about the first one that is not.
+    pub fn validate<S: Sequences>(
+        &self,
+        trie: &Trie<S>,
+        eligible: impl Fn(NodeId) -> bool,
+    ) -> Result<()> {
         let mut entered = vec![false; trie.numbers()];
         for Reverse((key, id)) in &self.heap {
             if trie.is_alive(*id) && self.policy.key(trie.node(*id)) == *key {
@@ -89,10 +95,7 @@ impl Leaves {
         for id in &self.changed {
             entered[id.index()] = true;
         }
-        match trie
-            .ids()
-            .find(|&id| is_evictable(trie, id) && !entered[id.index()])
-        {
+        match trie.ids().find(|&id| eligible(id) && !entered[id.index()]) {
             Some(id) => Err(Error::bug(format!(
                 "{id:?} may be evicted but is not in the order"
             ))),

@@ -14,6 +14,7 @@
 //! * [`simulate`]: a trace through the scheduler, or through the cache alone.
 
 mod cache;
+mod hicache;
 mod leaves;
 mod online;
 mod policy;
@@ -29,6 +30,7 @@ mod version;
 mod workload;
 
 pub use cache::{CacheConfig, EvictionLog, EvictionTotals, Lease, RadixCache};
+pub use hicache::{HiCacheConfig, HiCacheLog, HiCacheTotals, WritePolicy, run_hicache};
 pub use online::{Namespace, NodeView, OnlineCache, Prompt};
 pub use policy::Policy;
 pub use record::{Simulation, StepKind, StepLog, Totals, TreeRow};

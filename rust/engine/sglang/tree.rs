@@ -12,7 +12,7 @@ use super::version::Version;
 use crate::error::{Error, Result};
 
 /// Steps between two stamps: room for the nodes of one path between them.
-const STAMP: u64 = 1 << 20;
+pub(super) const STAMP: u64 = 1 << 20;
 
 /// How long a prefix is in the tree, and the node where it ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +32,12 @@ pub struct Insertion {
     pub inserted: u32,
     /// Whether this is not the last chunk of the prompt (0.5.16 does not count it).
     pub chunked: bool,
+}
+
+/// Whether a node may be evicted now.
+fn is_evictable<S: Sequences>(trie: &Trie<S>, id: NodeId) -> bool {
+    let node = trie.node(id);
+    node.lock == 0 && node.children == 0 && trie.is_alive(id)
 }
 
 /// The radix tree of one version of SGLang.
@@ -110,6 +116,13 @@ impl<S: Sequences> RadixTree<S> {
         self.protected
     }
 
+    /// A node's key or state changed.
+    fn touch(&mut self, id: NodeId) {
+        if is_evictable(&self.trie, id) {
+            self.leaves.touch(id);
+        }
+    }
+
     fn stamp(&mut self) -> u64 {
         self.clock += STAMP;
         self.clock
@@ -143,7 +156,7 @@ impl<S: Sequences> RadixTree<S> {
         if unified {
             self.stamp_upwards(found.node);
         }
-        self.leaves.touch(&mut self.trie, found.node);
+        self.touch(found.node);
         found
     }
 
@@ -192,7 +205,7 @@ impl<S: Sequences> RadixTree<S> {
         } else {
             node.created = created;
         }
-        self.leaves.touch(&mut self.trie, lower);
+        self.touch(lower);
         upper
     }
 
@@ -220,7 +233,7 @@ impl<S: Sequences> RadixTree<S> {
             self.count(child, insertion);
             found.node = child;
         }
-        self.leaves.touch(&mut self.trie, found.node);
+        self.touch(found.node);
         if found.tokens < len {
             found.node = self.add(found.node, sequence, len, insertion);
         }
@@ -234,7 +247,7 @@ impl<S: Sequences> RadixTree<S> {
         (node.accessed, node.created) = (accessed, created);
         self.evictable += u64::from(node.len());
         self.count(leaf, insertion);
-        self.leaves.touch(&mut self.trie, leaf);
+        self.touch(leaf);
         let mut above = parent;
         while above != NodeId::ROOT && self.trie.node(above).longest < len {
             let node = self.trie.node_mut(above);
@@ -271,7 +284,7 @@ impl<S: Sequences> RadixTree<S> {
     /// Takes one [`RadixTree::lock`] back.
     pub fn unlock(&mut self, mut id: NodeId) {
         self.unlock_one(id);
-        self.leaves.touch(&mut self.trie, id);
+        self.touch(id);
         while id != NodeId::ROOT {
             id = self.trie.node(id).parent;
             self.unlock_one(id);
@@ -294,16 +307,17 @@ impl<S: Sequences> RadixTree<S> {
     /// lengths of the nodes that went to `removed`; returns their sum.
     pub fn evict(&mut self, tokens: u64, removed: &mut Vec<u32>) -> u64 {
         let mut freed = 0;
-        self.leaves.settle(&mut self.trie);
         while freed < tokens
-            && let Some(leaf) = self.leaves.pop(&self.trie)
+            && let Some(leaf) = self
+                .leaves
+                .pop(&self.trie, |id| is_evictable(&self.trie, id))
         {
             let len = self.trie.node(leaf).len();
             freed += u64::from(len);
             removed.push(len);
             let parent = self.trie.remove(leaf);
             if parent != NodeId::ROOT {
-                self.leaves.push(&self.trie, parent);
+                self.touch(parent);
             }
         }
         self.evictable -= freed;
@@ -331,7 +345,8 @@ impl<S: Sequences> RadixTree<S> {
     /// [`Error::Bug`] about the first one that does not hold.
     pub fn validate(&self) -> Result<()> {
         self.trie.validate()?;
-        self.leaves.validate(&self.trie)?;
+        self.leaves
+            .validate(&self.trie, |id| is_evictable(&self.trie, id))?;
         let (mut evictable, mut protected) = (0, 0);
         for (id, node) in self.nodes() {
             let above = self.trie.node(node.parent);

@@ -55,8 +55,6 @@ pub struct Node {
     key: u64,
     /// Times the number was given to a node before.
     incarnation: u32,
-    /// Whether the node waits to enter the order of eviction.
-    pub(super) queued: bool,
 }
 
 impl Node {
@@ -109,7 +107,6 @@ impl<S: Sequences> Trie<S> {
             order: 0,
             key: 0,
             incarnation: 0,
-            queued: false,
         };
         Self {
             page,
@@ -222,7 +219,6 @@ impl<S: Sequences> Trie<S> {
         let (sequence, parent, key) = (upper.sequence, upper.parent, upper.key);
         upper.end = at;
         upper.children = 1;
-        upper.queued = false;
         self.sequences.hold(sequence);
         let upper = self.place(upper);
         let place = hash(parent, key);
@@ -260,7 +256,6 @@ impl<S: Sequences> Trie<S> {
             order,
             key,
             incarnation: 0,
-            queued: false,
         });
         self.node_mut(parent).children += 1;
         self.enter(id);
