@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from prefixsim._core import VllmWorkload
-from prefixsim.engines.vllm.simulate import VllmConfig, compile_workload, simulate
+from prefixsim.engines.vllm import VllmSettings
+from prefixsim.engines.vllm.simulate import compile_workload, simulate
 from prefixsim.trace import Ragged, Trace
 
 SESSIONS = 12_500
@@ -54,7 +55,7 @@ def test_compile(benchmark: Any, trace: Trace) -> None:
 
 @pytest.mark.parametrize("arrivals", ["trace", "closed:64", "closed:256"])
 def test_run(benchmark: Any, trace: Trace, workload: VllmWorkload, arrivals: str) -> None:
-    config = VllmConfig(num_blocks=100_000, arrivals=arrivals)
+    config = VllmSettings(num_blocks=100_000, arrivals=arrivals)
     run = benchmark.pedantic(
         simulate, (trace, config), {"workload": workload}, rounds=3, warmup_rounds=1
     )

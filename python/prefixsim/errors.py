@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["InputError", "MissingExtraError", "PrefixsimError"]
+__all__ = ["InputError", "MissingExtraError", "PrefixsimError", "SettingError"]
 
 
 class PrefixsimError(Exception):
@@ -14,6 +14,13 @@ class InputError(PrefixsimError, ValueError):
 
     The message is one line, ``file:line: what is wrong, what to do`` where a file is
     concerned. The command line prints it and exits with code 2.
+    """
+
+
+class SettingError(InputError):
+    """A setting is not usable. The message names settings as keyword arguments.
+
+    The command line names them as its options.
     """
 
 

@@ -137,17 +137,17 @@ def test_sweep(cli: Cli, chats: Path, tmp_path: Path) -> None:
     [
         (["--block-size", "4,x"], "--block-size 4,x: whole numbers"),
         (["--policy", "fifo"], "--policy fifo: choose one of lru, clairvoyant"),
-        (["--capacity", "many"], "--capacity many: give blocks like 5000"),
-        (["--capacity", "1.5"], "--capacity 1.5: give blocks"),
-        (["--capacity", "inf"], "--capacity inf: give blocks"),
+        (["--capacity", "many"], "give blocks like 5000"),
+        (["--capacity", "1.5"], "give blocks like 5000"),
         (["--capacity", "4GB"], "--capacity 4GB: needs --bytes-per-token or --model-config"),
-        (["--capacity", "1e-9GB", "--bytes-per-token", "1"], "less than one block of 16 tokens"),
-        (["--bytes-per-token", "0"], "--bytes-per-token 0: must be above 0"),
+        (["--capacity", "2B", "--bytes-per-token", "1"], "less than one block of 16 tokens"),
+        (["--bytes-per-token", "0"], "--bytes-per-token 0: must be at least"),
         (["--bytes-per-token", "1", "--model-config", "c"], "give one of them"),
         (["--model-config", "none.json"], "none.json: no such file"),
         (["--output", "x.pdf"], "x.pdf: the ending says no format"),
         (["--axis", "miles"], "--axis miles: choose one of blocks, tokens, GB"),
-        (["--axis", "GB", "--output", "{tmp}/x.png"], "axis 'GB' needs the bytes of a token"),
+        (["--axis", "blocks"], "--axis blocks: belongs to a chart"),
+        (["--axis", "gb", "--output", "{tmp}/x.png"], "axis 'GB' needs the bytes of a token"),
         (["--cache-outputs"], "no output token ids"),
     ],
 )
@@ -165,11 +165,11 @@ def test_bad_input_is_one_line(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--engine", "none"], "--engine none: choose one of"),
-        (["--capacity", "0"], "--capacity 0: give blocks"),
-        (["--capacity", "4GB"], "--capacity 4GB: needs"),
-        (["--output", "x.png"], "x.png: the ending says no table format"),
-        (["--engine", "block-manager", "--policy", "clairvoyant"], "need the engine 'lru'"),
+        (["--engine", "none"], "unknown engine 'none', choose one of"),
+        (["--capacity", "0"], "--capacity 0: must be at least 1"),
+        (["--capacity", "4GB"], "4GB: bytes need --bytes-per-token, or --model-config"),
+        (["--output", "x.pdf"], "x.pdf: the ending says no table format"),
+        (["--engine", "block-manager", "--policy", "clairvoyant"], "need the engine 'ideal'"),
     ],
 )
 def test_bad_sweeps_are_one_line(cli: Cli, chats: Path, options: list[str], message: str) -> None:

@@ -79,15 +79,21 @@ def test_the_cache_is_sized_in_bytes(
 @pytest.mark.parametrize(
     ("args", "line"),
     [
-        (("--engine", "lru", "--max-num-seqs", "3"), "engine 'lru' has no max-num-seqs"),
-        (("--engine", "lru", "--kv-events", "e.jsonl"), "engine 'lru' has no a record"),
-        (("--arrivals", "closed:0"), "arrivals 'closed:0': give the requests in flight"),
+        (
+            ("--engine", "lru", "--max-num-seqs", "3"),
+            "'ideal' has no --max-num-seqs=3, 'vllm' has",
+        ),
+        (
+            ("--engine", "lru", "--kv-events", "e.jsonl"),
+            "e.jsonl: engine 'ideal' keeps no such record",
+        ),
+        (("--arrivals", "closed:0"), "--arrivals closed:0: give the requests in flight"),
         (("--latency", "soon"), "latency 'soon': give a time per step"),
         (("--latency", "nan"), "latency 'nan': give a time per step"),
-        (("--kv-memory", "4GB"), "kv_memory needs model_config"),
-        (("--max-num-batched-tokens", "0"), "max_num_batched_tokens"),
+        (("--kv-memory", "4GB"), "4GB: bytes need --bytes-per-token, or --model-config"),
+        (("--max-num-batched-tokens", "0"), "--max-num-batched-tokens 0: must be at least 1"),
         (("--num-blocks", "3"), "request"),
-        (("--vllm-version", "9"), "vllm version '9': choose one of 0.33"),
+        (("--vllm-version", "9"), "--vllm-version 9: choose one of 0.33"),
     ],
 )
 def test_what_cannot_be_is_one_line(

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 import prefixsim
-from prefixsim.engines.vllm.simulate import Simulation, VllmConfig, simulate
+from prefixsim.engines.vllm import VllmSettings
+from prefixsim.engines.vllm.simulate import Simulation, simulate
 from prefixsim.hardware.latency import Fixed
 from prefixsim.trace import Trace
 from tests.conftest import DATA
@@ -32,7 +33,7 @@ def read_trace(path: Path, limit: int) -> Trace:
     )
 
 
-def config_of(recorded: dict[str, Any]) -> VllmConfig:
+def config_of(recorded: dict[str, Any]) -> VllmSettings:
     scheduler = recorded["mode"] == "scheduler"
     modes = {"all_at_start": "start", "open_loop": "trace"}
     same = (
@@ -46,7 +47,7 @@ def config_of(recorded: dict[str, Any]) -> VllmConfig:
         "block_size",
         "reserve_full_isl",
     )
-    return VllmConfig(
+    return VllmSettings(
         num_blocks=recorded["num_gpu_blocks"],
         enable_caching=recorded["enable_prefix_caching"],
         sliding_window=recorded["sliding_window"] or None,

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import prefixsim
-from prefixsim.engines.vllm.simulate import VllmConfig, simulate
+from prefixsim.engines.vllm import VllmSettings
+from prefixsim.engines.vllm.simulate import simulate
 from prefixsim.hardware.gpus import GPUS, Model, kv_blocks
 from prefixsim.hardware.latency import COEFFICIENTS, Fixed, Linear, Roofline, parse_latency
 from prefixsim.sizes import parse_bytes
@@ -109,7 +110,7 @@ def work_by_hand(prompt: int, output: int) -> list[dict[str, int]]:
 def test_times_are_the_work_of_the_steps(record_steps: bool) -> None:
     coefficients = dict(zip(COEFFICIENTS, (1e-3, 2e-5, 3e-7, 5e-6, 7e-4, 11e-6), strict=True))
     trace = Trace.from_prompts([range(37)], outputs=[range(23)], timestamp=[0.5])
-    config = VllmConfig(num_blocks=50, block_size=4, latency=Linear(coefficients))
+    config = VllmSettings(num_blocks=50, block_size=4, latency=Linear(coefficients))
     run = simulate(trace, config, record_steps=record_steps)
     steps = [
         round(sum(coefficients[name] * n for name, n in work.items()) * 1e9)
@@ -130,7 +131,7 @@ def test_a_roofline_is_faster_with_the_cache() -> None:
     )
     medians = []
     for caching in (True, False):
-        config = VllmConfig(
+        config = VllmSettings(
             num_blocks=20_000, enable_caching=caching, latency=Roofline("a100-80gb", model)
         )
         medians.append(simulate(trace, config).summary()["ttft_s"]["median"])

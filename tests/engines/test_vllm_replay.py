@@ -11,7 +11,8 @@ import pytest
 
 import prefixsim
 from prefixsim.cli import main
-from prefixsim.engines.vllm.simulate import VllmConfig, simulate
+from prefixsim.engines.vllm import VllmSettings
+from prefixsim.engines.vllm.simulate import simulate
 from prefixsim.trace import Trace
 
 
@@ -108,7 +109,7 @@ def test_how_far_the_ideal_cache_is_from_the_engine(shared: Path) -> None:
 
 
 def test_events_replayed_give_the_cache_back(trace: Trace) -> None:
-    run = simulate(trace, VllmConfig(num_blocks=120), record_events=True, record_steps=True)
+    run = simulate(trace, VllmSettings(num_blocks=120), record_events=True, record_steps=True)
     held: dict[int, int] = {}
     times = []
     for batch in run.kv_events():
@@ -130,7 +131,7 @@ def test_events_replayed_give_the_cache_back(trace: Trace) -> None:
 
 def test_events_carry_the_hashes_of_vllm() -> None:
     trace = Trace.from_prompts([[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]], outputs=[[7]])
-    run = simulate(trace, VllmConfig(num_blocks=11, block_size=4), record_events=True)
+    run = simulate(trace, VllmSettings(num_blocks=11, block_size=4), record_events=True)
     (batch,) = run.kv_events()
     # The hashes of the first line of the recorded edge trace.
     assert [f"{h:016x}" for h in batch["events"][0]["block_hashes"]] == [
@@ -179,7 +180,7 @@ def test_memory_in_bytes_sizes_the_cache(
 
 def test_compare_sorts_a_grid(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     grid = ["--num-blocks", "60,400", "--prefix-caching", "on,off", "--arrivals", "closed:4"]
-    assert run("compare", file, *grid, "--sort", "token_hit_rate") == 0
+    assert run("compare", file, *grid, "--rank-by", "token_hit_rate") == 0
     lines = capsys.readouterr().out.splitlines()
     assert "4 runs" in lines[0]
     assert lines[2].split()[:2] == ["400", "True"]
@@ -201,17 +202,20 @@ def test_compare_sorts_a_grid(file: Path, capsys: pytest.CaptureFixture[str]) ->
         (["replay", "--engine", "vllm", "--arrivals", "closed:0"], "like closed:16"),
         (["replay", "--engine", "vllm", "--arrivals", "never"], "choose trace"),
         (["replay", "--engine", "vllm", "--vllm-version", "0.1"], "choose one of 0.33"),
-        (["replay", "--engine", "vllm", "--max-num-seqs", "0"], "max_num_seqs is 0"),
-        (["replay", "--engine", "vllm", "--watermark", "2"], "watermark is 2"),
-        (["replay", "--engine", "vllm", "--kv-memory", "1GB"], "needs model_config"),
+        (
+            ["replay", "--engine", "vllm", "--max-num-seqs", "0"],
+            "--max-num-seqs 0: must be at least 1",
+        ),
+        (["replay", "--engine", "vllm", "--watermark", "2"], "--watermark 2: must be below 1"),
+        (["replay", "--engine", "vllm", "--kv-memory", "1GB"], "bytes need --bytes-per-token"),
         (["replay", "--engine", "vllm", "--model-config", "no.json"], "no.json: no such file"),
-        (["replay", "--engine", "vllm", "--concurrency", "2"], "concurrency=2"),
-        (["replay", "--engine", "lru", "--max-num-seqs", "2"], "'lru' has no max-num-seqs"),
-        (["replay", "--engine", "lru", "--kv-events", "x"], "only engine 'vllm' has"),
-        (["compare", "--num-blocks", "1,x"], "'x' is not usable"),
-        (["compare", "--prefix-caching", "maybe"], "'maybe' is not usable"),
-        (["compare", "--sort", "speed"], "no figure 'speed'"),
-        (["compare", "--sort", "ttft_s"], "is not a number"),
+        (["replay", "--engine", "vllm", "--concurrency", "2"], "--concurrency=2"),
+        (["replay", "--engine", "lru", "--max-num-seqs", "2"], "has no --max-num-seqs=2"),
+        (["replay", "--engine", "lru", "--kv-events", "x"], "'vllm' does"),
+        (["compare", "--num-blocks", "1,x"], "--num-blocks x: give blocks"),
+        (["compare", "--prefix-caching", "maybe"], "--prefix-caching maybe: give on or off"),
+        (["compare", "--rank-by", "speed"], "no figure 'speed'"),
+        (["compare", "--rank-by", "ttft_s"], "is not a number"),
         (["compare", "--max-num-seqs", ",".join(map(str, range(1, 800)))], "too many"),
     ],
 )
@@ -228,8 +232,8 @@ def test_texts_and_lengths_are_refused() -> None:
     lengths = Trace(
         timestamp=np.zeros(1), prompt_len=np.ones(1, np.uint32), output_len=np.ones(1, np.uint32)
     )
-    with pytest.raises(prefixsim.InputError, match="no token or hash ids"):
-        simulate(lengths, VllmConfig(num_blocks=9))
+    with pytest.raises(prefixsim.InputError, match="has only lengths"):
+        simulate(lengths, VllmSettings(num_blocks=9))
 
 
 def test_earlier_versions_count_lookups_and_append() -> None:
@@ -237,10 +241,10 @@ def test_earlier_versions_count_lookups_and_append() -> None:
     trace = Trace.from_prompts(prompts, output_len=[20, 20, 20], timestamp=[0, 0, 0])
     counts = {}
     for version in ("0.33", "0.11"):
-        config = VllmConfig(num_blocks=9, block_size=8, version=version)
+        config = VllmSettings(num_blocks=9, block_size=8, version=version)
         run = simulate(trace, config)
         counts[version] = run.totals["stats"][0]
-        assert config.to_dict()["uncached_first"] is (version == "0.33")
+        assert config.to_config("vllm")["uncached_first"] is (version == "0.33")
     assert counts["0.33"] == 3
     assert counts["0.11"] > 3
 

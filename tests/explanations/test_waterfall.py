@@ -212,7 +212,7 @@ def test_engines_with_time_have_more_classes() -> None:
         "hit": 16, "cold": 64, "isolated": 0, "rounding": 0, "last_token": 32, "in_flight": 0,
         "evicted": 48, "preempted": 32,
     }  # fmt: skip
-    assert {"engine": "lru"} in [r.settings for r in fall.remedies]
+    assert {"engine": "ideal"} in [r.settings for r in fall.remedies]
 
 
 def test_what_cannot_be_explained_is_refused() -> None:
@@ -226,9 +226,10 @@ def test_what_cannot_be_explained_is_refused() -> None:
 
 
 def test_usable_blocks_leave_the_null_block_out() -> None:
-    assert usable_blocks({"engine": "lru", "num_blocks": 7}) == 7
-    assert usable_blocks({"engine": "block-manager", "num_blocks": 7}) == 6
-    assert usable_blocks({"engine": "block-manager", "num_blocks": None}) is None
+    trace = Trace.from_prompts([range(9)])
+    for engine, blocks, usable in (("ideal", 7, 7), ("block-manager", 7, 6), ("vllm", None, None)):
+        result = prefixsim.replay(trace, engine=engine, num_blocks=blocks)
+        assert usable_blocks(result) == usable
 
 
 def test_an_empty_trace() -> None:

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from prefixsim import BlockManager, InputError, Trace, hash_blocks, published_hash, replay
 from prefixsim.cli import main
-from prefixsim.engines.vllm.simulate import VllmConfig, simulate
+from prefixsim.engines.vllm import VllmSettings
+from prefixsim.engines.vllm.simulate import simulate
 from prefixsim.formats import read_trace, sniff_format
 from prefixsim.formats.kv_events import read_recording
 from prefixsim.formats.recording import KvEvent, Recording
@@ -336,7 +337,7 @@ def traffic(size: int) -> Trace:
 def test_events_of_the_vllm_engine(tmp_path: Path) -> None:
     """Written by the engine, read here: chains, and the cache at the end."""
     size, trace = 4, traffic(4)
-    config = VllmConfig(block_size=size, num_blocks=60)
+    config = VllmSettings(block_size=size, num_blocks=60)
     run = simulate(trace, config, record_events=True, record_steps=True)
     path = tmp_path / "events.jsonl"
     count = run.write_kv_events(path)

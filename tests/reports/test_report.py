@@ -164,6 +164,7 @@ def test_what_cannot_be_reported_is_refused(tmp_path: Path) -> None:
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path, out = tmp_path / "t.jsonl", tmp_path / "deep" / "r.html"
+    out.parent.mkdir()
     traffic(requests=120).write(path)
     args = ["report", str(path), "-o", str(out), "--num-blocks", "100,200", "--engine", "lru"]
     assert main(args) == 0

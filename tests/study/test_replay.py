@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import prefixsim
-from prefixsim.engines import Settings, engine_names, load
+from prefixsim import engines
+from prefixsim.engines import Engine, EngineSettings, engine_names, load
 from prefixsim.engines.outcome import Outcome, Weighted
 from prefixsim.errors import InputError
+from prefixsim.settings import setting
 from prefixsim.study.metrics import first_measured
 from prefixsim.trace import Codes, Ragged, Trace
 from tests.oracle.replay import Naive, distribution
@@ -320,30 +324,37 @@ def test_notebook_table_names_its_rates() -> None:
 
 
 def test_engines_are_listed_when_unknown() -> None:
-    with pytest.raises(InputError, match=r"unknown engine 'nope', choose one of lru"):
+    with pytest.raises(InputError, match=r"unknown engine 'nope', choose one of ideal"):
         load("nope")
-    assert {"lru", "block-manager"} <= set(engine_names())
+    assert {"ideal", "block-manager"} <= set(engine_names())
 
 
-def test_a_registered_engine_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    from prefixsim import engines
+@pytest.fixture
+def half_engine() -> Iterator[Engine]:
+    yield engines.register(Engine("half", "half of the hits", HalfSettings, half))
+    engines.unregister("half")
 
-    monkeypatch.setitem(engines.ENGINES, "half", "tests.study.test_replay:half")
+
+def test_a_registered_engine_is_used(half_engine: Engine) -> None:
     result = prefixsim.replay(chats(), engine="half", share=0.5)
     whole = prefixsim.replay(chats())
     assert result.outcome.hit_blocks.tolist() == (whole.outcome.hit_blocks // 2).tolist()
     assert result.summary["steps"] == 7
     assert result.requests.column("admit_step").to_pylist() == list(range(len(result.trace)))
-    with pytest.raises(InputError, match=r"engine 'half' has no option 'shares': it knows share"):
+    with pytest.raises(InputError, match=r"no option 'shares' .did you mean share"):
         prefixsim.replay(chats(), engine="half", shares=0.5)
 
 
-def half(forest: prefixsim.Forest, settings: Settings) -> Outcome:
+@dataclass(frozen=True)
+class HalfSettings(EngineSettings):
+    share: float = setting(1.0, help="Share of the hits that count.", least=0, most=1)
+
+
+def half(forest: prefixsim.Forest, settings: HalfSettings) -> Outcome:
     """An engine with an option, a column and a figure of its own: only a share of the hits."""
-    options = settings.take_options("half", {"share": 1.0})
-    most = forest.profile(settings.block_size).replay("lru")["hit_blocks"]
-    hit = (most * options["share"]).astype(np.uint32)
-    tokens = hit * np.uint32(settings.block_size)
+    most = forest.profile(settings.tokens_per_block).replay("lru")["hit_blocks"]
+    hit = (most * settings.share).astype(np.uint32)
+    tokens = hit * np.uint32(settings.tokens_per_block)
     return Outcome(
         "half",
         settings.to_config("half"),
@@ -366,8 +377,11 @@ def half(forest: prefixsim.Forest, settings: Settings) -> Outcome:
         ({"warmup": 1.0}, r"warmup is 1\.0, give a share"),
         ({"warmup": -0.1}, r"warmup is -0\.1, give a share"),
         ({"warmup": float("nan")}, r"warmup is nan, give a share"),
-        ({"engine": "lru", "concurrency": 2}, r"engine 'lru' has no concurrency=2.*block-manager"),
-        ({"engine": "lru", "speed": 2}, r"engine 'lru' has no option 'speed'"),
+        (
+            {"engine": "lru", "concurrency": 2},
+            r"'ideal' has no concurrency=2.*block-manager",
+        ),
+        ({"engine": "lru", "speed": 2}, r"engine 'ideal' has no option 'speed'"),
         ({"cache_outputs": True}, r"chats: no output token ids"),
         ({"partial_blocks": True}, r"chats: partial blocks"),
     ],
@@ -436,7 +450,7 @@ def test_engines_agree_in_an_unbounded_cache(
     trace = small.trace()
     settings: dict[str, Any] = {"block_size": block_size, "cache_outputs": cache_outputs}
     ideal = prefixsim.replay(trace, **settings)
-    assert ideal.config["engine"] == "lru"
+    assert ideal.config["engine"] == "ideal"
     # Outputs are cached when they are generated, so only one at a time makes the same cache.
     concurrency = 1 if cache_outputs else concurrency
     online = prefixsim.replay(trace, engine="block-manager", concurrency=concurrency, **settings)
@@ -485,5 +499,7 @@ def test_concurrent_requests_hold_their_blocks() -> None:
 
 
 def test_the_block_manager_always_computes_the_last_token() -> None:
-    with pytest.raises(InputError, match=r"has no last_token_rule=False.*'lru'"):
-        prefixsim.replay(chats(), num_blocks=100, last_token_rule=False)
+    with pytest.raises(InputError, match=r"has no last_token_rule=False.*'ideal'"):
+        prefixsim.replay(chats(), engine="block-manager", num_blocks=100, last_token_rule=False)
+    # Where none is named, the engine that has the setting is meant.
+    assert prefixsim.replay(chats(), num_blocks=100, last_token_rule=False).engine.name == "ideal"

@@ -31,7 +31,7 @@ def test_every_combination_is_its_replay(trace: Trace) -> None:
             curve = prefixsim.curve(forest, block_size=size, policy="clairvoyant")
             assert row["blocks_reused"] == curve.blocks_reused(blocks or 10**9)
             continue
-        usable = blocks if blocks is None or row["engine"] == "lru" else blocks + 1
+        usable = blocks if blocks is None or row["engine"] == "ideal" else blocks + 1
         result = prefixsim.replay(forest, engine=row["engine"], block_size=size, num_blocks=usable)
         for name in ("hit_tokens", "total_blocks", "unique_blocks", "token_hit_rate",
                      "block_reuse_rate", "requests_with_hit", "evictions"):  # fmt: skip
@@ -54,5 +54,5 @@ def test_unusable_settings(trace: Trace) -> None:
         prefixsim.sweep(trace, policy="fifo")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="unknown engine 'none'"):
         prefixsim.sweep(trace, engine="none")
-    with pytest.raises(InputError, match="need the engine 'lru'"):
+    with pytest.raises(InputError, match="need the engine 'ideal'"):
         prefixsim.sweep(trace, engine="block-manager", policy="clairvoyant")

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prefixsim import Trace
+from prefixsim._arrow_files import write_table
 from prefixsim._json import dumps
 from prefixsim._printable import printable
 from prefixsim.cli import main
-from prefixsim.study.request_table import write_requests
 
 NASTY = "\x1b]0;owned\x07\x1b[2Jtenant\nline\x9b31m\u202e"
 
@@ -104,11 +104,11 @@ def test_json_has_no_controls_and_the_same_content(text: str) -> None:
 def test_csv_cells_start_no_formula(tmp_path: Path) -> None:
     texts = ["=1+2", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\t=1", "-12", "+1.5e3", "a=b", None]
     table = pa.table({"session": texts, "hit_tokens": range(len(texts))})
-    write_requests(table, tmp_path / "t.csv")
+    write_table(table, tmp_path / "t.csv")
     with (tmp_path / "t.csv").open(newline="") as file:
         cells = [row["session"] for row in csv.DictReader(file)]
     assert cells[:5] == ["'" + text for text in texts[:5] if text is not None]
     assert cells[5:] == ["-12", "+1.5e3", "a=b", ""]
-    write_requests(table, tmp_path / "t.jsonl")
+    write_table(table, tmp_path / "t.jsonl")
     rows = [json.loads(line) for line in (tmp_path / "t.jsonl").read_text().splitlines()]
     assert [row["session"] for row in rows] == texts

@@ -32,8 +32,8 @@ def reading(path: Path) -> Iterator[Callable[[int], None] | None]:
     if not sys.stderr.isatty():
         yield None
         return
-    from rich.console import Console  # noqa: PLC0415
-    from rich.progress import (  # noqa: PLC0415
+    from rich.console import Console
+    from rich.progress import (
         BarColumn,
         DownloadColumn,
         Progress,
@@ -63,8 +63,8 @@ def counting(what: str) -> Iterator[Callable[[int, int], None] | None]:
     if not sys.stderr.isatty():
         yield None
         return
-    from rich.console import Console  # noqa: PLC0415
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (
         TextColumn("{task.description}"),
@@ -81,8 +81,8 @@ def tokenized(trace: Trace, model: str | None, cache_dir: Path | None) -> Trace:
     """Return the trace, tokenized with a bar if it is one of texts."""
     if trace.kind != "text":
         return trace
-    from prefixsim.text.text_trace import tokenize_trace  # noqa: PLC0415
-    from prefixsim.text.tokenize import DEFAULT_MODEL  # noqa: PLC0415
+    from prefixsim.text.text_trace import tokenize_trace
+    from prefixsim.text.tokenize import DEFAULT_MODEL
 
     with counting("tokenizing texts") as progress:
         return tokenize_trace(trace, model or DEFAULT_MODEL, cache_dir=cache_dir, progress=progress)
@@ -94,7 +94,7 @@ def working(what: str) -> Iterator[Callable[[str], None]]:
     if not sys.stderr.isatty():
         yield lambda _: None
         return
-    from rich.console import Console  # noqa: PLC0415
+    from rich.console import Console
 
     with Console(stderr=True).status(_marked(what)) as status:
         yield lambda now: status.update(_marked(now))
@@ -102,19 +102,19 @@ def working(what: str) -> Iterator[Callable[[str], None]]:
 
 def _marked(text: str) -> str:
     """Return text as rich takes it where it looks for markup."""
-    from rich.markup import escape  # noqa: PLC0415
+    from rich.markup import escape
 
     return escape(printable(text))
 
 
 def print_tables(tables: Sequence[Table]) -> None:
     """Print tables: drawn on a terminal, aligned plain text elsewhere."""
-    from prefixsim import table as draw  # noqa: PLC0415
+    from prefixsim import table as draw
 
     if not sys.stdout.isatty():
         sys.stdout.write(draw.plain(tables))
         return
-    from rich.console import Console  # noqa: PLC0415
+    from rich.console import Console
 
     Console().print(draw.rich(tables))
 

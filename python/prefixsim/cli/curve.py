@@ -3,154 +3,160 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Any, cast
 
-import typer
-
-from prefixsim.cli import app
-from prefixsim.cli._remote_code import TrustRemoteCode
+from prefixsim.cli import COMMANDS
+from prefixsim.cli._bundles import Output, Reading
+from prefixsim.cli._options import REQUIRED, Command
 from prefixsim.errors import InputError
+from prefixsim.settings import argument, setting
+from prefixsim.sizes import Size, parse_size
 
 if TYPE_CHECKING:
-    from prefixsim.study.curves import Axis, Curve, Curves, Policy
+    from prefixsim.study.curves import Axis, Curve, Curves
     from prefixsim.table import Table
+
+__all__ = ["COMMAND", "CurveOptions", "curve_command"]
 
 ENDINGS = (".json", ".csv", ".parquet", ".png", ".svg", ".html")
 _DRAWN_REPLAYS = 24
 SHARES = (0.5, 0.8, 0.9, 0.95, 0.99)
-_BYTES = {"gib": 2**30, "tib": 2**40, "gb": 10**9, "tb": 10**12}
-_COUNTS = {"k": 10**3, "m": 10**6}
+_AXES = ("blocks", "tokens", "GB")
 
 
-@app.command("curve", no_args_is_help=True)
-def curve_command(  # noqa: PLR0917 - the parser passes options by name
-    trace: Annotated[Path, typer.Argument(metavar="TRACE", help="A trace file.")],
-    trace_format: Annotated[
-        str | None,
-        typer.Option("--format", metavar="NAME", help="Format of the trace; default: found."),
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME", help="Tokenizer for text traces: hub name, local folder, or 'demo'."
-        ),
-    ] = None,
-    trust_remote_code: TrustRemoteCode = False,
-    block_size: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TOKENS,...", help="Default: 16; for hash ids, the tokens each stands for."
-        ),
-    ] = None,
-    policy: Annotated[
-        str, typer.Option(metavar="NAME,...", help="'lru', 'clairvoyant' or both.")
-    ] = "lru",
-    capacity: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SIZE,...",
-            help="In blocks (5000, 20k, 3M) or, with bytes per token known, as 40GB or 40GiB. "
-            "Default: round numbers.",
-        ),
-    ] = None,
-    bytes_per_token: Annotated[
-        float | None,
-        typer.Option(metavar="N", help="KV cache bytes of a token; adds sizes in GB."),
-    ] = None,
-    model_config: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="Hugging Face config.json to compute the bytes per token from."
-        ),
-    ] = None,
-    dtype: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Of the KV cache, like 'fp8'; default: the model's."),
-    ] = None,
-    tensor_parallel: Annotated[
-        int, typer.Option(metavar="GPUS", help="GPUs that share the KV heads; sizes are per GPU.")
-    ] = 1,
-    last_token_rule: Annotated[
-        bool,
-        typer.Option(
-            "--last-token-rule/--whole-prompt-hits",
-            help="Compute at least the last token of every prompt, or let whole prompts hit.",
-        ),
-    ] = True,
-    cache_outputs: Annotated[
-        bool, typer.Option("--cache-outputs", help="Generated tokens stay in the cache.")
-    ] = False,
-    cache_dir: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Keep compiled traces here, by content."),
-    ] = None,
-    output: Annotated[
-        list[Path] | None,
-        typer.Option(metavar="FILE", help=f"Write {', '.join(ENDINGS)}; may be repeated."),
-    ] = None,
-    axis: Annotated[
-        str | None,
-        typer.Option(metavar="UNIT", help="Of the chart's capacity: blocks, tokens or GB."),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
-    skip_bad_rows: Annotated[
-        bool, typer.Option("--skip-bad-rows", help="Leave bad rows out and count them.")
-    ] = False,
-    sort: Annotated[
-        bool, typer.Option("--sort", help="Sort rows by timestamp instead of refusing them.")
-    ] = False,
-) -> None:
-    """Hit rates of a cache of every size, exactly: LRU, and the best any policy could do."""
-    from prefixsim.cli._terminal import (  # noqa: PLC0415
-        check_choice,
-        print_tables,
-        reading,
-        report_skipped,
-        working,
+def _read_sizes(text: Any) -> tuple[Size, ...]:
+    try:
+        # A curve ends at no capacity: whole numbers may be of any size.
+        return tuple(
+            Size(part.strip(), int(part))
+            if part.strip().isdecimal() and int(part)
+            else parse_size(part)
+            for part in str(text).split(",")
+        )
+    except InputError as error:
+        raise ValueError(str(error)) from None
+
+
+def _read_numbers(text: Any) -> tuple[int, ...]:
+    parts = str(text).split(",")
+    if not all(part.strip().isdecimal() and int(part) >= 1 for part in parts):
+        raise ValueError("whole numbers of at least 1 needed, separated by commas")
+    return tuple(int(part) for part in parts)
+
+
+def _read_policies(text: Any) -> tuple[str, ...]:
+    from prefixsim.study.curves import POLICIES
+
+    names = tuple(part.strip() for part in str(text).split(","))
+    if not set(names) <= set(POLICIES):
+        raise ValueError(f"choose one of {', '.join(POLICIES)}")
+    return names
+
+
+def _read_axis(text: Any) -> str:
+    named = next((axis for axis in _AXES if axis.lower() == str(text).lower()), None)
+    if named is None:
+        raise ValueError(f"choose one of {', '.join(_AXES)}")
+    return named
+
+
+@dataclass(frozen=True)
+class CurveOptions(Reading, Output):
+    """Options of ``prefixsim curve``."""
+
+    trace: Path = argument(REQUIRED, help="A trace file.", metavar="TRACE")
+    block_size: tuple[int, ...] | None = setting(
+        None,
+        help="Tokens per block; several with commas.",
+        metavar="TOKENS,...",
+        read=_read_numbers,
+        shown_default="16; for hash ids, the tokens each stands for",
+    )
+    policy: tuple[str, ...] = setting(
+        ("lru",),
+        help="'lru', 'clairvoyant' or both.",
+        metavar="NAME,...",
+        read=_read_policies,
+        shown_default="lru",
+    )
+    capacity: tuple[Size, ...] | None = setting(
+        None,
+        help="Usable blocks (5000, 20k), with the bytes of a token known sizes like 40GB, or "
+        "'inf'; several with commas.",
+        metavar="SIZE,...",
+        read=_read_sizes,
+        shown_default="round numbers",
+    )
+    bytes_per_token: float | None = setting(
+        None, help="KV cache bytes of a token; adds sizes in GB.", least=1e-9, metavar="N"
+    )
+    model_config: Path | None = setting(
+        None, help="The model's config.json, to compute the bytes per token from.", metavar="FILE"
+    )
+    kv_cache_dtype: str | None = setting(
+        None,
+        help="Data type of the KV cache, like 'fp8'.",
+        flag=("--kv-cache-dtype", "--dtype"),
+        metavar="NAME",
+        shown_default="the model's",
+    )
+    tensor_parallel: int = setting(
+        1, help="GPUs that share the KV heads; sizes are per GPU.", least=1, metavar="GPUS"
+    )
+    last_token_rule: bool = setting(
+        True,
+        help="Compute at least the last token of every prompt, or let whole prompts hit.",
+        off="--whole-prompt-hits",
+    )
+    cache_outputs: bool = setting(False, help="Generated tokens stay in the cache.")
+    axis: str | None = setting(
+        None,
+        help="Capacity in the chart: blocks, tokens or GB; with --output.",
+        metavar="UNIT",
+        read=_read_axis,
     )
 
-    _check_outputs(output or [])
-    if axis is not None:
-        check_choice("--axis", axis, ("blocks", "tokens", "GB"))
-    policies = [name.strip() for name in policy.split(",")]
-    for name in policies:
-        check_choice("--policy", name, ("lru", "clairvoyant"))
-    sizes = None if block_size is None else whole_numbers("--block-size", block_size)
-    per_token = _bytes_per_token(bytes_per_token, model_config, dtype, tensor_parallel)
-    wanted = None if capacity is None else [Capacity(text) for text in capacity.split(",")]
 
-    from dataclasses import replace  # noqa: PLC0415
+def curve_command(options: CurveOptions) -> None:
+    """Compute curves, and print or write them."""
+    from prefixsim.cli._terminal import print_tables, working
+    from prefixsim.engines.cache_size import block_size_for, token_bytes
+    from prefixsim.forest import load_or_compile
+    from prefixsim.study.curves import Curves, Policy, curve
 
-    from prefixsim.forest import load_or_compile  # noqa: PLC0415
-    from prefixsim.formats import read_trace  # noqa: PLC0415
-    from prefixsim.study.curves import Curves, curve  # noqa: PLC0415
-    from prefixsim.study.replay import block_size_for, with_tokens  # noqa: PLC0415
-
-    with reading(trace) as progress:
-        read = read_trace(
-            trace, format=trace_format, sort=sort, skip_bad_rows=skip_bad_rows, progress=progress
-        )
-    report_skipped(trace, read.meta)
-    with working(f"compiling {read.name}"):
-        read = with_tokens(read, model)
-        forest = load_or_compile(read, cache_dir, outputs=cache_outputs)
-    with working(f"computing curves of {read.name}"):
+    _check_outputs(options)
+    wanted = options.capacity
+    per_token = token_bytes(
+        options.bytes_per_token,
+        options.model_config,
+        options.kv_cache_dtype,
+        options.tensor_parallel,
+    )
+    if per_token is None and any(size.in_bytes for size in wanted or ()):
+        text = next(size.text for size in wanted or () if size.in_bytes)
+        msg = f"--capacity {text}: needs --bytes-per-token or --model-config"
+        raise InputError(msg)
+    trace = options.read_tokens(options.trace)
+    with working(f"compiling {trace.name}"):
+        forest = load_or_compile(trace, options.cache_dir, outputs=options.cache_outputs)
+    with working(f"computing curves of {trace.name}"):
         curves = curve(
             forest,
-            block_size=[block_size_for(read, None)] if sizes is None else sizes,
-            policy=cast("list[Policy]", policies),
-            last_token_rule=last_token_rule,
+            block_size=list(options.block_size or [block_size_for(trace, None)]),
+            policy=cast("list[Policy]", list(options.policy)),
+            last_token_rule=options.last_token_rule,
         )
         if wanted is not None:
             curves = Curves(
-                replace(x, capacities=[c.blocks(x.block_size, per_token) for c in wanted])
+                replace(x, capacities=[_blocks(size, x, per_token) for size in wanted])
                 for x in curves
             )
-        tables = None if as_json else _tables(curves, per_token, wanted)
+        tables = None if options.as_json else _tables(curves, per_token, wanted)
     with working("writing"):
-        for path in output or []:
-            _write(curves, path, cast("Axis | None", axis), per_token)
+        for path in options.output:
+            _write(curves, path, cast("Axis | None", options.axis), per_token)
     if tables is None:
         sys.stdout.write(curves.to_json())
     else:
@@ -159,13 +165,23 @@ def curve_command(  # noqa: PLR0917 - the parser passes options by name
         print_tables(tables)
 
 
+def _blocks(size: Size, curve: Curve, per_token: float | None) -> int:
+    """Return a capacity in blocks; without limit, as many as there are."""
+    try:
+        blocks = size.blocks(curve.block_size, per_token)
+    except InputError as error:
+        msg = f"--capacity {error}"
+        raise InputError(msg) from None
+    return max(curve.unique_blocks, 1) if blocks is None else blocks
+
+
 def _draw(curves: Curves) -> None:
     """Draw each curve in characters, over a logarithmic capacity in blocks."""
-    from rich.console import Console  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
+    from rich.console import Console
+    from rich.text import Text
 
-    from prefixsim.charts.curve import label  # noqa: PLC0415
-    from prefixsim.reports.draw import curve as drawn  # noqa: PLC0415
+    from prefixsim.charts.curve import label
+    from prefixsim.reports.draw import curve as drawn
 
     console = Console()
     width = max(20, min(96, console.width - 10))
@@ -183,104 +199,42 @@ def _draw(curves: Curves) -> None:
             console.print(text.append(line[7:], "blue"))
 
 
-def whole_numbers(option: str, text: str) -> list[int]:
-    """Read positive integers separated by commas."""
-    numbers = []
-    for part in text.split(","):
-        if not part.strip().isdecimal() or int(part) < 1:
-            msg = f"{option} {text}: whole numbers of at least 1 needed, separated by commas"
-            raise InputError(msg)
-        numbers.append(int(part))
-    return numbers
+def _check_outputs(options: CurveOptions) -> None:
+    from prefixsim._files import check_writable
 
-
-class Capacity:
-    """A capacity as it is written on the command line."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text.strip()
-        lower = self.text.lower()
-        self.is_bytes = False
-        factor = 1
-        for suffix, size in {**_BYTES, **_COUNTS}.items():
-            if lower.endswith(suffix):
-                lower, factor = lower.removesuffix(suffix), size
-                self.is_bytes = suffix in _BYTES
-                break
-        try:
-            number = float(lower.replace("_", ""))
-        except ValueError:
-            number = 0.0
-        if not (0 < number < float("inf")) or (factor == 1 and not number.is_integer()):
-            msg = (
-                f"--capacity {self.text}: give blocks like 5000, 20k, 3M or bytes like 40GB, 40GiB"
-            )
-            raise InputError(msg)
-        self.amount = number * factor
-
-    def blocks(self, block_size: int, bytes_per_token: float | None) -> int:
-        """Return the capacity in blocks."""
-        if not self.is_bytes:
-            return int(self.amount)
-        if bytes_per_token is None:
-            msg = f"--capacity {self.text}: needs --bytes-per-token or --model-config"
-            raise InputError(msg)
-        blocks = int(self.amount // (block_size * bytes_per_token))
-        if blocks < 1:
-            msg = f"--capacity {self.text}: less than one block of {block_size} tokens"
-            raise InputError(msg)
-        return blocks
-
-
-def _check_outputs(paths: list[Path]) -> None:
-    from prefixsim._files import check_writable  # noqa: PLC0415
-
-    for path in paths:
+    for path in options.output:
         if path.suffix not in ENDINGS:
             msg = f"{path}: the ending says no format, use one of {', '.join(ENDINGS)}"
             raise InputError(msg)
         check_writable(path)
-
-
-def _bytes_per_token(
-    given: float | None, config: Path | None, dtype: str | None, tensor_parallel: int
-) -> float | None:
-    if given is not None:
-        if config is not None:
-            msg = "--bytes-per-token and --model-config: give one of them"
-            raise InputError(msg)
-        if not given > 0:
-            msg = f"--bytes-per-token {given:g}: must be above 0"
-            raise InputError(msg)
-        return given
-    if config is None:
-        return None
-    from prefixsim.hardware.kv_bytes import kv_bytes_per_token  # noqa: PLC0415
-
-    return kv_bytes_per_token(config, dtype=dtype, tensor_parallel=tensor_parallel).per_token
+    if options.axis is not None and not any(
+        path.suffix in (".png", ".svg", ".html") for path in options.output
+    ):
+        msg = f"--axis {options.axis}: belongs to a chart, give --output FILE.png as well"
+        raise InputError(msg)
 
 
 def _write(curves: Curves, path: Path, axis: Axis | None, bytes_per_token: float | None) -> None:
-    from prefixsim._files import atomic_write  # noqa: PLC0415
+    from prefixsim._files import atomic_write
 
     if path.suffix == ".json":
         atomic_write(path, curves.to_json())
     elif path.suffix in (".csv", ".parquet"):
-        from prefixsim.study.request_table import write_requests  # noqa: PLC0415
+        from prefixsim._arrow_files import write_table
 
-        write_requests(curves.to_arrow(bytes_per_token=bytes_per_token), path)
+        write_table(curves.to_arrow(bytes_per_token=bytes_per_token), path)
     else:
-        from prefixsim.charts import save  # noqa: PLC0415
+        from prefixsim.charts import save
 
         chart = curves.plot(axis=axis, bytes_per_token=bytes_per_token)
         save(chart, path.with_suffix(""), [path.suffix[1:]])  # type: ignore[list-item]
 
 
 def _tables(
-    curves: Curves, bytes_per_token: float | None, wanted: list[Capacity] | None
+    curves: Curves, bytes_per_token: float | None, wanted: tuple[Size, ...] | None
 ) -> list[Table]:
-    from prefixsim.charts.curve import label  # noqa: PLC0415
-    from prefixsim.table import Table  # noqa: PLC0415
+    from prefixsim.charts.curve import label
+    from prefixsim.table import Table
 
     name = curves[0].forest.trace.name
     tables = []
@@ -310,10 +264,10 @@ def _share(found: Curve, share: float, bytes_per_token: float | None) -> list[st
 
 
 def _by_capacity(
-    curves: Curves, bytes_per_token: float | None, wanted: list[Capacity] | None
+    curves: Curves, bytes_per_token: float | None, wanted: tuple[Size, ...] | None
 ) -> tuple[list[str], list[list[str]]]:
     """Return a row per capacity: as asked for, or in tokens where block sizes are compared."""
-    from prefixsim.study.curves import round_capacities  # noqa: PLC0415
+    from prefixsim.study.curves import round_capacities
 
     points = [found.points for found in curves]
     rates = [[_rate(point.token_hit_rate) for point in row] for row in zip(*points, strict=False)]
@@ -349,6 +303,9 @@ def _in_bytes(tokens: int, bytes_per_token: float | None) -> list[str]:
 
 
 def _rate(rate: float) -> str:
-    from prefixsim.table import written  # noqa: PLC0415
+    from prefixsim.table import written
 
     return written(rate, "rate")
+
+
+COMMAND = Command("curve", COMMANDS["curve"], CurveOptions, curve_command)

@@ -2,67 +2,74 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
-import typer
+from prefixsim.cli import COMMANDS
+from prefixsim.cli._options import Command, EngineChoice
+from prefixsim.settings import setting
 
-from prefixsim.cli import app
-
-__all__ = ["demo"]
-
-_CONVERSATIONS = 300
+__all__ = ["COMMAND", "Demo", "demo_command"]
 
 
-@app.command()
-def demo(
-    output_dir: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("demo-output"),
-    max_conversations: Annotated[
-        int, typer.Option(help="Number of sample conversations.")
-    ] = _CONVERSATIONS,
-    block_size: Annotated[int, typer.Option(help="Tokens per block.")] = 16,
-    seed: Annotated[int, typer.Option(help="Of the sample and of arrival times.")] = 0,
-    skip_visualization: Annotated[
-        bool, typer.Option("--skip-visualization", help="Draw no charts.")
-    ] = False,
-) -> None:
+@dataclass(frozen=True)
+class Demo:
+    """Options of ``prefixsim demo``."""
+
+    output_dir: Path = setting(Path("demo-output"), help="Folder to write to.", metavar="DIR")
+    max_conversations: int = setting(
+        300, help="Number of sample conversations.", least=1, metavar="N"
+    )
+    block_size: int = setting(16, help="Tokens per block.", least=1, unit="tokens")
+    seed: int = setting(0, help="Of the sample and of arrival times.", metavar="N")
+    skip_visualization: bool = setting(False, help="Draw no charts.")
+
+
+def demo_command(options: Demo) -> None:
     """Show what a prefix cache does for single-turn and multi-turn chat, on synthetic chats.
 
     Nothing is downloaded: conversations are generated, the tokenizer is part of the package.
     """
-    from prefixsim._files import atomic_folder, check_writable  # noqa: PLC0415
-    from prefixsim.cli.replay import replay_command  # noqa: PLC0415
-    from prefixsim.cli.trace import draw, progress_bar, report  # noqa: PLC0415
-    from prefixsim.formats.summary_file import SUMMARY_FILE  # noqa: PLC0415
-    from prefixsim.text.pretrained import DEMO_MODEL  # noqa: PLC0415
-    from prefixsim.traffic.build import build_traces  # noqa: PLC0415
+    from prefixsim._files import atomic_folder, check_writable
+    from prefixsim.cli.replay import Replay, replay_command
+    from prefixsim.cli.trace import draw, progress_bar, report
+    from prefixsim.formats.summary_file import SUMMARY_FILE
+    from prefixsim.text.pretrained import DEMO_MODEL
+    from prefixsim.traffic.build import build_traces
 
-    check_writable(output_dir, folder=True)
+    folder = options.output_dir
+    check_writable(folder, folder=True)
     with (
-        atomic_folder(output_dir, last=SUMMARY_FILE) as stage,
-        progress_bar("conversations", max_conversations) as advance,
+        atomic_folder(folder, last=SUMMARY_FILE) as stage,
+        progress_bar("conversations", options.max_conversations) as advance,
     ):
         built = build_traces(
             model=DEMO_MODEL,
             output_dir=stage,
-            max_conversations=max_conversations,
-            block_size=block_size,
-            seed=seed,
+            max_conversations=options.max_conversations,
+            block_size=options.block_size,
+            seed=options.seed,
             progress=advance,
         )
-        charts = [] if skip_visualization else draw(built, stage)
+        charts = [] if options.skip_visualization else draw(built, stage)
         # What an earlier run replayed is not of the traces that come now.
-        (output_dir / "replay" / "summary.json").unlink(missing_ok=True)
-    built = built.moved(output_dir)
-    charts = [output_dir / chart.name for chart in charts]
+        (folder / "replay" / "summary.json").unlink(missing_ok=True)
+    built = built.moved(folder)
+    charts = [folder / chart.name for chart in charts]
     report(built, [*built.files.values(), *charts])
-    typer.echo(
-        "\nSynthetic text: these figures show how prefixsim works, not what real traffic gains.\n"
+    sys.stdout.write(
+        "\nSynthetic text: these figures show how prefixsim works, not what real traffic gains.\n\n"
     )
     replay_command(
-        traces=[built.files["single_turn"], built.files["multi_turn"]],
-        block_size=block_size,
-        output_dir=output_dir / "replay",
-        skip_visualization=skip_visualization,
+        Replay(
+            traces=(built.files["single_turn"], built.files["multi_turn"]),
+            output_dir=folder / "replay",
+            skip_visualization=options.skip_visualization,
+        ),
+        EngineChoice(given={"block_size": options.block_size}),
     )
-    typer.echo(f"\nwrote {output_dir / 'replay'}")
+    sys.stdout.write(f"\nwrote {folder / 'replay'}\n")
+
+
+COMMAND = Command("demo", COMMANDS["demo"], Demo, demo_command)

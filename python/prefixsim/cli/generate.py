@@ -3,85 +3,99 @@
 from __future__ import annotations
 
 import json
+import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
-import typer
+from prefixsim.cli import COMMANDS
+from prefixsim.cli._bundles import AsJson
+from prefixsim.cli._options import Command
+from prefixsim.settings import argument, setting
 
-from prefixsim.cli import app
-
-__all__ = ["generate_command"]
+__all__ = ["COMMAND", "Generate", "generate_command"]
 
 _MOONCAKE_BLOCK = 512
 
 
-@app.command("generate")
-def generate_command(  # noqa: PLR0917 - the parser passes options by name
-    shape: Annotated[
-        str, typer.Argument(help="chat, rag, agent (tool loops) or parallel (sampling).")
-    ] = "chat",
-    output: Annotated[
-        Path, typer.Option(help="File to write: .jsonl, .jsonl.gz, .jsonl.zst, .parquet, .arrow.")
-    ] = Path("trace.jsonl"),
-    requests: Annotated[int, typer.Option(help="Number of requests.")] = 100_000,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same trace.")] = 0,
-    hash_ids: Annotated[
-        bool,
-        typer.Option(
-            "--hash-ids",
-            help="Hash ids instead of tokens; JSON lines of 512-token ids are Mooncake's format.",
-        ),
-    ] = False,
-    id_block_size: Annotated[int, typer.Option(help="Tokens per hash id.")] = _MOONCAKE_BLOCK,
-    prompt_tokens: Annotated[
-        float | None, typer.Option(help="Mean prompt length. Default: the shape's.")
-    ] = None,
-    output_tokens: Annotated[
-        float | None, typer.Option(help="Mean output length. Default: the shape's.")
-    ] = None,
-    turns: Annotated[
-        float | None, typer.Option(help="Mean turns of a session. Default: the shape's.")
-    ] = None,
-    arrival_rate: Annotated[
-        float | None, typer.Option(help="Sessions per second. Default: 10, or as in --arrivals.")
-    ] = None,
-    think_time: Annotated[
-        float | None, typer.Option(help="Mean time before the next turn, in s.")
-    ] = None,
-    time_per_token: Annotated[float, typer.Option(help="Time per output token, in s.")] = 0.02,
-    arrivals: Annotated[
-        Path | None,
-        typer.Option(help="Azure or BurstGPT CSV whose arrivals and lengths to follow."),
-    ] = None,
-    vocabulary: Annotated[int, typer.Option(help="Number of different token ids.")] = 50_000,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
-) -> None:
-    """Write a synthetic trace, streamed: memory does not grow with its size."""
-    from prefixsim.cli.trace import progress_bar  # noqa: PLC0415
-    from prefixsim.formats import open_writer  # noqa: PLC0415
-    from prefixsim.traffic.synthetic import generate  # noqa: PLC0415
+@dataclass(frozen=True)
+class Generate(AsJson):
+    """Options of ``prefixsim generate``."""
 
+    shape: str = argument(
+        "chat", help="chat, rag, agent (tool loops) or parallel (sampling).", metavar="SHAPE"
+    )
+    output: Path = setting(
+        Path("trace.jsonl"),
+        help="File to write: .jsonl, .jsonl.gz, .jsonl.zst, .parquet, .arrow.",
+        flag=("-o", "--output"),
+        metavar="FILE",
+    )
+    requests: int = setting(100_000, help="Number of requests.", metavar="N")
+    seed: int = setting(0, help="The same seed gives the same trace.", metavar="N")
+    hash_ids: bool = setting(
+        False,
+        help="Hash ids instead of tokens; JSON lines of 512-token ids are Mooncake's format.",
+    )
+    id_block_size: int = setting(_MOONCAKE_BLOCK, help="Tokens per hash id.", unit="tokens")
+    prompt_tokens: float | None = setting(
+        None, help="Mean prompt length.", unit="tokens", shown_default="the shape's"
+    )
+    output_tokens: float | None = setting(
+        None, help="Mean output length.", unit="tokens", shown_default="the shape's"
+    )
+    turns: float | None = setting(
+        None, help="Mean turns of a session.", metavar="X", shown_default="the shape's"
+    )
+    arrival_rate: float | None = setting(
+        None, help="Sessions per second.", metavar="X", shown_default="10, or as in --arrivals"
+    )
+    think_time: float | None = setting(
+        None,
+        help="Mean time before the next turn.",
+        unit="s",
+        metavar="SECONDS",
+        shown_default="the shape's",
+    )
+    time_per_token: float = setting(
+        0.02, help="Time per output token.", unit="s", metavar="SECONDS"
+    )
+    arrivals: Path | None = setting(
+        None,
+        help="Azure or BurstGPT CSV whose arrivals and lengths to follow.",
+        metavar="FILE",
+        shown_default="none",
+    )
+    vocabulary: int = setting(50_000, help="Number of different token ids.", metavar="N")
+
+
+def generate_command(options: Generate) -> None:
+    """Write a synthetic trace, batch by batch."""
+    from prefixsim.cli.trace import progress_bar
+    from prefixsim.formats import open_writer
+    from prefixsim.traffic.synthetic import generate
+
+    output, hash_ids = options.output, options.hash_ids
     workload = generate(
-        shape,  # type: ignore[arg-type]
-        requests,
-        seed=seed,
+        options.shape,  # type: ignore[arg-type] - refused there if it is none
+        options.requests,
+        seed=options.seed,
         form="hashes" if hash_ids else "tokens",
-        id_block_size=id_block_size,
-        prompt_tokens=prompt_tokens,
-        output_tokens=output_tokens,
-        turns=turns,
-        arrival_rate=arrival_rate,
-        think_time=think_time,
-        time_per_token=time_per_token,
-        arrivals=arrivals,
-        vocabulary=vocabulary,
+        id_block_size=options.id_block_size,
+        prompt_tokens=options.prompt_tokens,
+        output_tokens=options.output_tokens,
+        turns=options.turns,
+        arrival_rate=options.arrival_rate,
+        think_time=options.think_time,
+        time_per_token=options.time_per_token,
+        arrivals=options.arrivals,
+        vocabulary=options.vocabulary,
     )
     lines = output.name.removesuffix(".gz").removesuffix(".zst").endswith(".jsonl")
-    mooncake = hash_ids and lines and id_block_size == _MOONCAKE_BLOCK
+    mooncake = hash_ids and lines and options.id_block_size == _MOONCAKE_BLOCK
     done = prompt = produced = ids = 0
     with (
         open_writer(output, format="mooncake" if mooncake else None) as writer,
-        progress_bar("requests", requests) as advance,
+        progress_bar("requests", options.requests) as advance,
     ):
         for batch in workload:
             writer.write(batch)
@@ -99,12 +113,15 @@ def generate_command(  # noqa: PLR0917 - the parser passes options by name
         "ids": ids,
         "config": workload.config,
     }
-    if as_json:
-        typer.echo(json.dumps(summary, indent=2))
+    if options.as_json:
+        sys.stdout.write(json.dumps(summary, indent=2) + "\n")
         return
-    typer.echo(
+    sys.stdout.write(
         f"{done:,} requests ({workload.shape.title}), {prompt:,} prompt tokens "
         f"({prompt / done:,.1f} on average), {ids:,} {'hash ids' if hash_ids else 'token ids'}, "
-        f"seed {seed}"
+        f"seed {options.seed}\n"
     )
-    typer.echo(f"wrote {output}")
+    sys.stdout.write(f"wrote {output}\n")
+
+
+COMMAND = Command("generate", COMMANDS["generate"], Generate, generate_command)

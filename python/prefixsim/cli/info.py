@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-import typer
-
-from prefixsim.cli import app
+from prefixsim.cli import COMMANDS
+from prefixsim.cli._bundles import AsJson, Reading
+from prefixsim.cli._options import REQUIRED, Command
+from prefixsim.settings import argument, setting
 
 if TYPE_CHECKING:
     from prefixsim.table import Table
+
+__all__ = ["COMMAND", "Info", "info_command"]
 
 _SPREADS = {
     "prompt_len": "prompt tokens",
@@ -24,41 +27,31 @@ _STATISTICS = ("mean", "min", "median", "p90", "p99", "max")
 _LABELS_SHOWN = 12
 
 
-@app.command("info", no_args_is_help=True)
-def info_command(  # noqa: PLR0917 - the parser passes options by name
-    trace: Annotated[str, typer.Argument(metavar="TRACE", help="File, pattern, or '-'.")],
-    trace_format: Annotated[
-        str | None, typer.Option("--format", metavar="NAME", help="Default: found.")
-    ] = None,
-    block_size: Annotated[
-        int | None,
-        typer.Option(min=1, metavar="TOKENS", help="For the ceiling hit rate."),
-    ] = None,
-    sort: Annotated[bool, typer.Option("--sort", help="Sort rows by timestamp.")] = False,
-    skip_bad_rows: Annotated[
-        bool, typer.Option("--skip-bad-rows", help="Leave bad rows out and count them.")
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
-) -> None:
-    """Say what is in a trace: requests, sessions, lengths, rate, and its ceiling hit rate."""
-    from prefixsim._json import dumps  # noqa: PLC0415
-    from prefixsim.cli._terminal import print_tables, reading  # noqa: PLC0415
-    from prefixsim.formats import read_trace  # noqa: PLC0415
-    from prefixsim.study.describe import info as describe  # noqa: PLC0415
+@dataclass(frozen=True)
+class Info(Reading, AsJson):
+    """Options of ``prefixsim info``."""
 
-    with reading(Path(trace)) as progress:
-        read = read_trace(
-            trace, format=trace_format, sort=sort, skip_bad_rows=skip_bad_rows, progress=progress
-        )
-    facts = describe(read, block_size=block_size)
-    if as_json:
+    trace: str = argument(REQUIRED, help="File, pattern, or '-'.", metavar="TRACE")
+    block_size: int | None = setting(
+        None, help="For the ceiling hit rate.", least=1, unit="tokens", shown_default="16"
+    )
+
+
+def info_command(options: Info) -> None:
+    """Print what is in a trace."""
+    from prefixsim._json import dumps
+    from prefixsim.cli._terminal import print_tables
+    from prefixsim.study.describe import info
+
+    facts = info(options.read(options.trace), block_size=options.block_size)
+    if options.as_json:
         sys.stdout.write(dumps(facts))
     else:
         print_tables(_tables(facts))
 
 
 def _tables(facts: dict[str, Any]) -> list[Table]:
-    from prefixsim.table import Table  # noqa: PLC0415
+    from prefixsim.table import Table
 
     tables = [Table(facts["name"], ["", ""], _rows(facts))]
     spreads = [
@@ -111,3 +104,6 @@ def _unchained(count: int) -> str:
     if not count:
         return "0 (chained)"
     return f"{count:,} (not chained; 'convert --content-hashes' chains them)"
+
+
+COMMAND = Command("info", COMMANDS["info"], Info, info_command)

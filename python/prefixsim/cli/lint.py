@@ -3,73 +3,60 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
-import typer
+from prefixsim.cli import COMMANDS
+from prefixsim.cli._bundles import AsJson, Reading
+from prefixsim.cli._options import REQUIRED, Command
+from prefixsim.settings import argument, setting
 
-from prefixsim.cli import app
-from prefixsim.cli._remote_code import TrustRemoteCode
+__all__ = ["COMMAND", "LintOptions", "lint_command"]
 
 
-@app.command("lint", no_args_is_help=True)
-def lint_command(  # noqa: PLR0917 - the parser passes options by name
-    trace: Annotated[Path, typer.Argument(metavar="TRACE", help="A trace file.")],
-    model: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Tokenizer: for text traces, and to tell times, ids and names apart.",
-        ),
-    ] = None,
-    trust_remote_code: TrustRemoteCode = False,
-    min_requests: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Requests a finding has to concern.")
-    ] = 3,
-    min_share: Annotated[
-        float,
-        typer.Option(min=0.0, metavar="SHARE", help="Share of all prompt tokens it has to cost."),
-    ] = 0.001,
-    max_requests: Annotated[
-        int,
-        typer.Option(min=1, metavar="N", help="Requests looked at; of more, every so many."),
-    ] = 20_000,
-    trace_format: Annotated[
-        str | None,
-        typer.Option("--format", metavar="NAME", help="Format of the trace; default: found."),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
-) -> None:
-    """Find what in the prompts keeps prefixes from being shared: times, ids, order, whitespace."""
-    from prefixsim.cli._terminal import print_tables, reading, working  # noqa: PLC0415
-    from prefixsim.explanations.lint import lint, lint_tables  # noqa: PLC0415
-    from prefixsim.forest import compile as compile_trace  # noqa: PLC0415
-    from prefixsim.formats import read_trace  # noqa: PLC0415
+@dataclass(frozen=True)
+class LintOptions(Reading, AsJson):
+    """Options of ``prefixsim lint``."""
 
-    with reading(trace) as progress:
-        columns = read_trace(trace, format=trace_format, progress=progress)
-    with working(f"looking at {columns.name}"):
+    trace: Path = argument(REQUIRED, help="A trace file.", metavar="TRACE")
+    min_requests: int = setting(
+        3, help="Requests a finding has to concern.", least=1, unit="requests", metavar="N"
+    )
+    min_share: float = setting(
+        0.001, help="Share of all prompt tokens it has to cost.", least=0, metavar="SHARE"
+    )
+    max_requests: int = setting(
+        20_000, help="Requests looked at; of more, every so many.", least=1, metavar="N"
+    )
+
+
+def lint_command(options: LintOptions) -> None:
+    """Look for what breaks prefixes, and print the findings."""
+    from prefixsim._json import dumps
+    from prefixsim.cli._terminal import print_tables, tokenized, working
+    from prefixsim.explanations.lint import lint, lint_tables
+    from prefixsim.forest import load_or_compile
+    from prefixsim.text.pretrained import load_tokenizer
+
+    read = options.read(options.trace)
+    trace = tokenized(read, options.model, options.cache_dir)
+    model = str(trace.meta["tokenizer"]) if read.kind == "text" else options.model
+    with working(f"looking at {trace.name}"):
         decode = None
-        if columns.kind == "text":
-            from prefixsim.text.text_trace import tokenize_trace  # noqa: PLC0415
-
-            columns = tokenize_trace(columns, *([] if model is None else [model]))
-            model = str(columns.meta["tokenizer"])
-        if model is not None and columns.kind == "tokens":
-            from prefixsim.text.pretrained import load_tokenizer  # noqa: PLC0415
-
+        if model is not None and trace.kind == "tokens":
             decode = load_tokenizer(model).decode
         found = lint(
-            compile_trace(columns),
+            load_or_compile(trace, options.cache_dir),
             decode,
-            min_requests=min_requests,
-            min_share=min_share,
-            max_requests=max_requests,
+            min_requests=options.min_requests,
+            min_share=options.min_share,
+            max_requests=options.max_requests,
         )
-    if as_json:
-        from prefixsim._json import dumps  # noqa: PLC0415
-
-        head = {"name": columns.name, "requests": len(columns), "digest": columns.digest}
+    if options.as_json:
+        head = {"name": trace.name, "requests": len(trace), "digest": trace.digest}
         sys.stdout.write(dumps({"trace": head, "lint": found.to_dict()}))
     else:
         print_tables(lint_tables(found))
+
+
+COMMAND = Command("lint", COMMANDS["lint"], LintOptions, lint_command)

@@ -6,130 +6,117 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any, Literal
 
 from prefixsim._printable import printable
-from prefixsim.cli import app
-from prefixsim.cli._remote_code import TrustRemoteCode
-from prefixsim.errors import InputError
-from prefixsim.text.tokenize import DEFAULT_MODEL
+from prefixsim.cli import COMMANDS
+from prefixsim.cli._bundles import AsJson, Tokenizing
+from prefixsim.cli._options import Command
+from prefixsim.settings import setting
 
 if TYPE_CHECKING:
     from prefixsim.traffic.build import BuiltTraces
 
-__all__ = ["trace"]
+__all__ = ["COMMAND", "TraceOptions", "draw", "progress_bar", "report", "trace_command"]
 
 _TITLES = {"single_turn": "single turn", "multi_turn": "multi turn"}
 
 
-@app.command()
-def trace(  # noqa: PLR0917
-    data_path: Annotated[
-        Path | None,
-        typer.Option(
-            help="ShareGPT, OpenAI style or WildChat/LMSYS data: JSON array, JSON lines or "
-            "Parquet, also .gz and .zst. Default: an embedded synthetic sample."
-        ),
-    ] = None,
-    max_conversations: Annotated[
-        str, typer.Option(help="Use the first so many conversations; 0 or 'all' is all.")
-    ] = "1000",
-    output_dir: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("traces"),
-    block_size: Annotated[int, typer.Option(help="Tokens per block, for the summary.")] = 16,
-    arrival_rate: Annotated[float, typer.Option(help="New conversations per second.")] = 2.0,
-    skip_visualization: Annotated[
-        bool, typer.Option("--skip-visualization", help="Draw no charts.")
-    ] = False,
-    model: Annotated[
-        str, typer.Option(help="Tokenizer: hub name, local folder, or 'demo' (embedded).")
-    ] = DEFAULT_MODEL,
-    trust_remote_code: TrustRemoteCode = False,
-    cache_dir: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Keep the token ids of texts here, and use those kept."),
-    ] = None,
-    text: Annotated[
-        bool, typer.Option("--text", help="Keep text; replay then tokenizes it.")
-    ] = False,
-    template: Annotated[
-        str,
-        typer.Option(help="Prompt rendering: none, role (User: ...), or chat (the tokenizer's)."),
-    ] = "none",
-    tokenization: Annotated[
-        str, typer.Option(help="Token ids of the whole prompt, or of each message: whole, message.")
-    ] = "whole",
-    output_format: Annotated[str, typer.Option(help="jsonl or parquet.")] = "jsonl",
-    data_format: Annotated[
-        str | None, typer.Option(help="sharegpt, openai or wildchat. Default: as it looks.")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Of arrival times, and of the sample.")] = 0,
-    think_time: Annotated[
-        float, typer.Option(help="Mean time between an answer and the next turn, in s.")
-    ] = 10.0,
-    time_per_token: Annotated[float, typer.Option(help="Time per output token, in s.")] = 0.02,
-    sequential: Annotated[
-        bool, typer.Option("--sequential", help="Conversations one after the other, no overlap.")
-    ] = False,
-    skip_bad_rows: Annotated[
-        bool, typer.Option("--skip-bad-rows", help="Leave out what cannot be read, and count it.")
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
-) -> None:
-    """Turn chat data into a single-turn and a multi-turn trace."""
-    from prefixsim._files import atomic_folder, check_writable  # noqa: PLC0415
-    from prefixsim.formats.summary_file import SUMMARY_FILE  # noqa: PLC0415
-    from prefixsim.traffic.build import build_traces  # noqa: PLC0415
+def _read_limit(value: Any) -> int | None:
+    """Return a number of conversations; ``None`` for all."""
+    text = str(value).strip().lower()
+    if text == "all":
+        return None
+    if not text.isdecimal():
+        raise ValueError("is not usable, give a number, or 0 or 'all' for all")
+    return int(text) or None
 
-    limit = parse_count(max_conversations)
-    check_writable(output_dir, folder=True)
+
+@dataclass(frozen=True)
+class TraceOptions(Tokenizing, AsJson):
+    """Options of ``prefixsim trace``."""
+
+    data_path: Path | None = setting(
+        None,
+        help="ShareGPT, OpenAI style or WildChat/LMSYS data: JSON array, JSON lines or Parquet, "
+        "also .gz and .zst.",
+        metavar="FILE",
+        shown_default="an embedded synthetic sample",
+    )
+    max_conversations: int | None = setting(
+        1000,
+        help="Use the first so many conversations; 0 or 'all' is all.",
+        metavar="N",
+        read=_read_limit,
+    )
+    output_dir: Path = setting(Path("traces"), help="Folder to write to.", metavar="DIR")
+    block_size: int = setting(16, help="Tokens per block, for the summary.", least=1, unit="tokens")
+    arrival_rate: float = setting(2.0, help="New conversations per second.", metavar="X")
+    skip_visualization: bool = setting(False, help="Draw no charts.")
+    text: bool = setting(False, help="Keep text; replay then tokenizes it.")
+    template: Literal["none", "role", "chat"] = setting(
+        "none", help="Prompt rendering: as it is, 'User: ...', or the tokenizer's own"
+    )
+    tokenization: Literal["whole", "message"] = setting(
+        "whole", help="Token ids of the whole prompt, or of each message"
+    )
+    output_format: Literal["jsonl", "parquet"] = setting("jsonl", help="Form of the traces")
+    data_format: Literal["sharegpt", "openai", "wildchat"] | None = setting(
+        None, help="Form of the data", shown_default="as it looks"
+    )
+    seed: int = setting(0, help="Of arrival times, and of the sample.", metavar="N")
+    think_time: float = setting(
+        10.0, help="Mean time between an answer and the next turn.", unit="s", metavar="SECONDS"
+    )
+    time_per_token: float = setting(
+        0.02, help="Time per output token.", unit="s", metavar="SECONDS"
+    )
+    sequential: bool = setting(False, help="Conversations one after the other, no overlap.")
+    skip_bad_rows: bool = setting(False, help="Leave out what cannot be read, and count it.")
+
+
+def trace_command(options: TraceOptions) -> None:
+    """Build traces, and print what they are."""
+    from prefixsim._files import atomic_folder, check_writable
+    from prefixsim.formats.summary_file import SUMMARY_FILE
+    from prefixsim.text.tokenize import DEFAULT_MODEL
+    from prefixsim.traffic.build import build_traces
+
+    limit = options.max_conversations
+    check_writable(options.output_dir, folder=True)
     with (
-        atomic_folder(output_dir, last=SUMMARY_FILE) as stage,
+        atomic_folder(options.output_dir, last=SUMMARY_FILE) as stage,
         progress_bar("conversations", limit) as advance,
     ):
         built = build_traces(
-            data_path,
-            model=model,
-            cache_dir=cache_dir,
+            options.data_path,
+            model=options.model or DEFAULT_MODEL,
+            cache_dir=options.cache_dir,
             output_dir=stage,
             max_conversations=limit,
-            template=template,  # type: ignore[arg-type]
-            tokenization=tokenization,  # type: ignore[arg-type]
-            text=text,
-            arrival_rate=arrival_rate,
-            think_time=think_time,
-            time_per_token=time_per_token,
-            sequential=sequential,
-            seed=seed,
-            data_format=data_format,
-            skip_bad_rows=skip_bad_rows,
-            output_format=output_format,  # type: ignore[arg-type]
-            block_size=block_size,
+            template=options.template,
+            tokenization=options.tokenization,
+            text=options.text,
+            arrival_rate=options.arrival_rate,
+            think_time=options.think_time,
+            time_per_token=options.time_per_token,
+            sequential=options.sequential,
+            seed=options.seed,
+            data_format=options.data_format,
+            skip_bad_rows=options.skip_bad_rows,
+            output_format=options.output_format,
+            block_size=options.block_size,
             progress=advance,
         )
-        charts = [] if skip_visualization else draw(built, stage)
-    built = built.moved(output_dir)
-    charts = [output_dir / chart.name for chart in charts]
-    if as_json:
-        typer.echo(json.dumps(built.summary, indent=2))
+        charts = [] if options.skip_visualization else draw(built, stage)
+    built = built.moved(options.output_dir)
+    charts = [options.output_dir / chart.name for chart in charts]
+    if options.as_json:
+        sys.stdout.write(json.dumps(built.summary, indent=2) + "\n")
     else:
         report(built, [*built.files.values(), *charts])
-
-
-def parse_count(value: str) -> int | None:
-    """Return a number of conversations; ``None`` for all."""
-    if value.lower() == "all":
-        return None
-    try:
-        number = int(value)
-    except ValueError:
-        number = -1
-    if number < 0:
-        msg = f"--max-conversations {value} is not usable, give a number, or 0 or 'all' for all"
-        raise InputError(msg)
-    return number or None
 
 
 @contextmanager
@@ -140,8 +127,8 @@ def progress_bar(
     if not sys.stderr.isatty():
         yield None
         return
-    from rich.console import Console  # noqa: PLC0415
-    from rich.progress import (  # noqa: PLC0415
+    from rich.console import Console
+    from rich.progress import (
         BarColumn,
         Progress,
         TextColumn,
@@ -171,7 +158,7 @@ def progress_bar(
 
 def draw(built: BuiltTraces, folder: Path) -> list[Path]:
     """Write the charts and return their files."""
-    from prefixsim.charts import save, traffic  # noqa: PLC0415
+    from prefixsim.charts import save, traffic
 
     title = built.summary["data"]["name"]
     unit = "tokens" if built.summary["config"]["tokenization"] else "characters"
@@ -185,8 +172,8 @@ def draw(built: BuiltTraces, folder: Path) -> list[Path]:
 
 def report(built: BuiltTraces, files: list[Path]) -> None:
     """Print what was made, and everything that was left out."""
-    from prefixsim.cli._terminal import print_tables  # noqa: PLC0415
-    from prefixsim.table import Table  # noqa: PLC0415
+    from prefixsim.cli._terminal import print_tables
+    from prefixsim.table import Table
 
     data, config = built.summary["data"], built.summary["config"]
     used, read = data["conversations_used"], data["conversations_read"]
@@ -202,9 +189,9 @@ def report(built: BuiltTraces, files: list[Path]) -> None:
     )
     print_tables([table])
     for note in notes:
-        typer.echo(printable(note))
+        sys.stdout.write(f"{printable(note)}\n")
     for file in files:
-        typer.echo(f"wrote {printable(str(file))}")
+        sys.stdout.write(f"wrote {printable(str(file))}" + "\n")
 
 
 def _figures(row: dict[str, Any], unit: str) -> list[str]:
@@ -236,3 +223,6 @@ def remarks(data: dict[str, Any]) -> list[str]:
         if count
     ]
     return lines + [f"  {line}" for line in data["first_bad_rows"]]
+
+
+COMMAND = Command("trace", COMMANDS["trace"], TraceOptions, trace_command)

@@ -1,158 +1,286 @@
 """Engines: the rules that decide hits, allocation and eviction.
 
-An engine is a function of a forest and :class:`Settings` that returns an
-:class:`~prefixsim.engines.outcome.Outcome`. :data:`ENGINES` maps names to where they live; an
-engine is imported when it is first used.
+:mod:`prefixsim.engines.contract` says what an engine is; :data:`BUILT_IN` lists ours, one line
+each. An engine is imported when its options are first asked for, what runs it when it first runs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+import inspect
+from collections.abc import Mapping
+from importlib import import_module, metadata
+from typing import Any
 
-from prefixsim.errors import InputError
-
-if TYPE_CHECKING:
-    from prefixsim.engines.outcome import Outcome
-    from prefixsim.forest import Forest
+from prefixsim.engines.contract import Capabilities, Engine, EngineSettings, Record
+from prefixsim.engines.outcome import Outcome, Weighted
+from prefixsim.errors import InputError, SettingError
+from prefixsim.settings import Option, build, nearest, options_of
 
 __all__ = [
-    "ENGINES",
-    "RESIDENCY",
+    "BUILT_IN",
+    "Capabilities",
     "Engine",
-    "Settings",
-    "default_engine",
+    "EngineSettings",
+    "Outcome",
+    "Record",
+    "Weighted",
+    "choose",
     "engine_names",
+    "engines",
     "load",
+    "policies",
     "register",
+    "settings_for",
+    "timed",
+    "unregister",
 ]
 
-
-@dataclass(frozen=True)
-class Settings:
-    """What to simulate; an engine refuses what it has no rule for.
-
-    Attributes
-    ----------
-    block_size : int
-        Tokens.
-    num_blocks : int or None
-        Size of the cache as the engine counts it; ``None``: unbounded.
-    enable_caching : bool
-        Off: nothing is ever found in the cache.
-    concurrency : int
-        Requests that hold their blocks at once.
-    last_token_rule : bool
-        The last token of a prompt is always computed.
-    cache_outputs : bool
-        Generated tokens stay in the cache like those of prompts.
-    partial_blocks : bool
-        A trailing partial block counts as a block of its own.
-    options : mapping
-        Settings that only one engine knows.
-    measured_from : int
-        The first request that counters are over; those before warm the cache up.
-    """
-
-    block_size: int
-    num_blocks: int | None = None
-    enable_caching: bool = True
-    concurrency: int = 1
-    last_token_rule: bool = True
-    cache_outputs: bool = False
-    partial_blocks: bool = False
-    options: Mapping[str, Any] = field(default_factory=dict)
-    measured_from: int = 0
-
-    def to_config(self, engine: str) -> dict[str, Any]:
-        """Return the settings as the ``config`` of an outcome."""
-        return {
-            "engine": engine,
-            "block_size": self.block_size,
-            "num_blocks": self.num_blocks,
-            "enable_caching": self.enable_caching,
-            "concurrency": self.concurrency,
-            "last_token_rule": self.last_token_rule,
-            "cache_outputs": self.cache_outputs,
-            "partial_blocks": self.partial_blocks,
-            **self.options,
-        }
-
-    def require(self, engine: str, advice: str = "", **expected: object) -> None:
-        """Refuse settings that differ from ``expected``."""
-        for name, value in expected.items():
-            given = getattr(self, name)
-            if given != value:
-                tail = f", {advice}" if advice else ""
-                msg = f"engine {engine!r} has no {name}={given!r}, only {value!r}{tail}"
-                raise InputError(msg)
-
-    def take_options(self, engine: str, known: Mapping[str, Any]) -> dict[str, Any]:
-        """Return ``known`` defaults overridden by :attr:`options`; refuse unknown names."""
-        unknown = [name for name in self.options if name not in known]
-        if unknown:
-            choices = f"it knows {', '.join(known)}" if known else "it has none of its own"
-            msg = f"engine {engine!r} has no option {unknown[0]!r}: {choices}"
-            raise InputError(msg)
-        return {**known, **self.options}
-
-
-Engine = Callable[["Forest", Settings], "Outcome"]
-
-ENGINES: dict[str, str] = {
-    "lru": "prefixsim.engines.ideal:replay",
-    "block-manager": "prefixsim.engines.block_manager:replay",
-    "vllm": "prefixsim.engines.vllm.simulate:replay",
+BUILT_IN: dict[str, str] = {
+    "ideal": "prefixsim.engines.ideal:ENGINE",
+    "block-manager": "prefixsim.engines.block_manager:ENGINE",
+    "vllm": "prefixsim.engines.vllm:ENGINE",
 }
-"""Name to ``module:function``."""
+"""Name to ``module:attribute``."""
+
+ALIASES = {"lru": "ideal"}
+"""Other names that are accepted."""
+
+ENTRY_POINTS = "prefixsim.engines"
+"""Group of entry points under which packages offer engines: name to an :class:`Engine`."""
+
+_registered: dict[str, Engine] = {}
+_discovered = False
 
 
-RESIDENCY = {"lifetime_s": "block_lifetime_s", "idle_s": "block_idle_before_evict_s"}
-"""What the core calls the residency of evicted blocks, and what summaries call it."""
-
-
-def register(name: str, home: str) -> None:
-    """Add an engine.
+def register(engine: Engine) -> Engine:
+    """Add an engine: from now on every function and command knows it like our own.
 
     Parameters
     ----------
-    name : str
-        As given to ``--engine``.
-    home : str
-        ``module:function``; the function is an :data:`Engine`.
+    engine : Engine
+
+    Returns
+    -------
+    Engine
+        The same.
+
+    Raises
+    ------
+    InputError
+        If it cannot work: a name that is taken or unusable, settings that are no frozen dataclass
+        derived from :class:`EngineSettings`, an option without help or with a type that nothing can
+        read, an option that means something else in another engine, or a function that does not
+        take a forest and settings.
     """
-    ENGINES[name] = home
+    name = engine.name
+    if not name or not all(part.isalnum() and part == part.lower() for part in name.split("-")):
+        msg = f"engine {name!r}: a name is lower-case words joined by hyphens"
+        raise InputError(msg)
+    if name in BUILT_IN or name in ALIASES or name in _registered:
+        msg = f"engine {name!r} is there already, give it another name"
+        raise InputError(msg)
+    if not (isinstance(engine.settings, type) and issubclass(engine.settings, EngineSettings)):
+        msg = f"engine {name!r}: its settings must be a dataclass derived from EngineSettings"
+        raise InputError(msg)
+    for option in options_of(engine.settings):
+        _check_option(name, option)
+    _check_function(engine)
+    _registered[name] = engine
+    return engine
+
+
+def _check_option(name: str, option: Option) -> None:
+    if not option.help:
+        msg = f"engine {name!r}: option {option.name} has no help"
+        raise InputError(msg)
+    for other in engines().values():
+        for known in options_of(other.settings):
+            if known.name == option.name and known.kind is not option.kind:
+                msg = (
+                    f"engine {name!r}: option {option.name} is a {option.kind.__name__}, but "
+                    f"engine {other.name!r} has it as {known.kind.__name__}; call it otherwise"
+                )
+                raise InputError(msg)
+            if known.name != option.name and set(known.flags) & set(option.flags):
+                msg = (
+                    f"engine {name!r}: option {option.name} would be {option.flags[0]}, which is "
+                    f"{known.name} of engine {other.name!r}; call it otherwise"
+                )
+                raise InputError(msg)
+
+
+def _check_function(engine: Engine) -> None:
+    run: Any = engine.run
+    if isinstance(run, str):
+        module, colon, function = run.partition(":")
+        try:
+            run = getattr(import_module(module), function) if colon else None
+        except (ImportError, AttributeError) as error:
+            msg = f"engine {engine.name!r}: {engine.run} cannot be imported ({error})"
+            raise InputError(msg) from None
+    if not callable(run):
+        msg = f"engine {engine.name!r}: run must be a function, or 'module:function'"
+        raise InputError(msg)
+    try:
+        inspect.signature(run).bind(None, None)
+    except TypeError:
+        msg = f"engine {engine.name!r}: run must take a forest and settings, run(forest, settings)"
+        raise InputError(msg) from None
+
+
+def unregister(name: str) -> None:
+    """Take an engine away that :func:`register` added."""
+    _registered.pop(name, None)
+
+
+def _built_in(name: str) -> Engine:
+    module, _, attribute = BUILT_IN[name].partition(":")
+    engine: Engine = getattr(import_module(module), attribute)
+    return engine
+
+
+def discover() -> None:
+    """Register what installed packages offer under the entry point group, once.
+
+    Raises
+    ------
+    InputError
+        If one cannot be loaded or used.
+    """
+    global _discovered  # noqa: PLW0603 - asked of the installation once
+    if _discovered:
+        return
+    _discovered = True
+    for point in metadata.entry_points(group=ENTRY_POINTS):
+        try:
+            engine = point.load()
+        except Exception as error:
+            msg = f"engine {point.name!r} of {point.value} cannot be loaded: {error}"
+            raise InputError(msg) from error
+        if not isinstance(engine, Engine):
+            msg = f"engine {point.name!r}: {point.value} is no prefixsim.engines.Engine"
+            raise InputError(msg)
+        register(engine)
+
+
+def engines() -> dict[str, Engine]:
+    """Return all engines by name: ours, then those that were registered."""
+    return {**{name: _built_in(name) for name in BUILT_IN}, **_registered}
 
 
 def engine_names() -> list[str]:
     """Names that ``--engine`` takes."""
-    return list(ENGINES)
+    return [*BUILT_IN, *_registered]
 
 
-def load(name: str) -> Engine:
-    """Import an engine.
+def load(name: str | Engine) -> Engine:
+    """Return an engine.
 
     Raises
     ------
     InputError
         If there is no engine of this name.
     """
-    if name not in ENGINES:
-        msg = f"unknown engine {name!r}, choose one of {', '.join(ENGINES)}"
+    if isinstance(name, Engine):
+        return name
+    name = ALIASES.get(name, name)
+    if name not in BUILT_IN and name not in _registered:
+        discover()
+    if name in _registered:
+        return _registered[name]
+    if name not in BUILT_IN:
+        close = nearest(name, engine_names())
+        hint = f" (did you mean {close}?)" if close else ""
+        msg = f"unknown engine {name!r}{hint}, choose one of {', '.join(engine_names())}"
         raise InputError(msg)
-    module, function = ENGINES[name].split(":")
-    found: Engine = getattr(import_module(module), function)
-    return found
+    return _built_in(name)
 
 
-def default_engine(settings: Settings) -> str:
-    """Return the engine for settings that name none.
+def timed() -> Engine:
+    """Return the engine that is meant where time matters and nobody names one."""
+    return next(e for e in engines().values() if "timed" in e.capabilities.default_for)
 
-    A bounded cache, or requests that overlap, take the block manager of a real server. In an
-    unbounded cache every engine has the same hits, and the forest gives them fastest.
+
+def choose(engine: str | Engine | None, given: Mapping[str, Any]) -> Engine:
+    """Return the engine that is meant.
+
+    Where none is named it is the first that has all settings that were given: of a bounded cache,
+    the block manager of a real server before others; in an unbounded cache every engine has the
+    same hits, and the ideal one gives them fastest.
+
+    Parameters
+    ----------
+    engine : str, Engine or None
+    given : mapping
+        Settings as they were given, by name.
+
+    Raises
+    ------
+    InputError
+        If there is no such engine, or none that has all the settings.
     """
-    if settings.num_blocks is None and settings.concurrency == 1:
-        return "lru"
-    return "block-manager"
+    if engine is not None:
+        return load(engine)
+    meant = {name for name, value in given.items() if not _is_default(name, value)}
+    bounded = given.get("num_blocks") not in (None, "inf", "none")
+    wanted = "bounded" if bounded else "unbounded"
+    known = list(engines().values())
+    known.sort(key=lambda e: wanted not in e.capabilities.default_for)
+    for candidate in known:
+        if meant <= _names(candidate):
+            return candidate
+    everywhere = set().union(*map(_names, known))
+    unknown = next((name for name in meant if name not in everywhere), None)
+    if unknown is not None:
+        close = nearest(unknown, sorted(everywhere))
+        hint = f", did you mean {close!r}?" if close else f": {', '.join(sorted(everywhere))}"
+        msg = f"no engine has an option {unknown!r}{hint}"
+        raise SettingError(msg)
+    msg = f"no engine has all of {', '.join(sorted(meant))}: choose an engine"
+    raise SettingError(msg)
+
+
+def _names(engine: Engine) -> set[str]:
+    return {option.name for option in options_of(engine.settings)} | {"measured_from", "record"}
+
+
+def _is_default(name: str, value: Any) -> bool:
+    """Whether a setting says what engines without it do anyway."""
+    return any(
+        option.name == name and (value is option.default or value == option.default)
+        for engine in engines().values()
+        for option in options_of(engine.settings)
+    )
+
+
+def settings_for(engine: Engine, given: Mapping[str, Any]) -> EngineSettings:
+    """Make an engine's settings of keyword arguments.
+
+    A setting that only other engines have is let pass where it says what they do by default.
+
+    Raises
+    ------
+    InputError
+        If the engine has no such setting, or a value is not usable.
+    """
+    known = _names(engine)
+    values = {}
+    for name, value in given.items():
+        if name in known:
+            values[name] = value
+        elif not _is_default(name, value):
+            owners = [e.name for e in engines().values() if name in _names(e)]
+            if owners:
+                msg = (
+                    f"engine {engine.name!r} has no {name}={value!r}, "
+                    f"{' and '.join(map(repr, owners))} {'has' if len(owners) == 1 else 'have'}"
+                )
+                raise SettingError(msg)
+            values[name] = value  # refused with the nearest name
+    return build(engine.settings, values, owner=f"engine {engine.name!r}")
+
+
+def policies() -> tuple[str, ...]:
+    """Return the orders of eviction that engines take as ``policy``."""
+    found = [p for e in engines().values() for p in e.capabilities.policies]
+    return tuple(dict.fromkeys(found))

@@ -6,7 +6,9 @@ alike.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,9 +16,13 @@ import numpy.typing as npt
 
 from prefixsim.errors import InputError
 
-__all__ = ["Outcome", "Weighted"]
+__all__ = ["RESIDENCY", "Outcome", "Weighted", "tier_column"]
+
+RESIDENCY = {"lifetime_s": "block_lifetime_s", "idle_s": "block_idle_before_evict_s"}
+"""What the core calls the residency of evicted blocks, and what summaries call it."""
 
 _COLUMNS = ("hit_tokens", "hit_blocks", "computed_tokens")
+_OPTIONAL = ("replica", "loaded_tokens", "stored_tokens")
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +53,11 @@ class Weighted:
         return Weighted(values[left > 0], left[left > 0].astype(np.uint64))
 
 
+def tier_column(tier: str) -> str:
+    """Name of the column with the hit tokens of a tier."""
+    return f"hit_tokens_{tier}"
+
+
 @dataclass(frozen=True, eq=False)
 class Outcome:
     """What one engine did with one trace.
@@ -73,6 +84,15 @@ class Outcome:
     residency : dict of str to Weighted
         ``block_lifetime_s`` and ``block_idle_before_evict_s``, one value per eviction, where the
         engine measures them; over the measured requests.
+    tier_hit_tokens : dict of str to ndarray of uint32
+        ``hit_tokens`` by the tier they were in (``hbm``, ``dram``, ``disk``...), fastest first.
+        Empty for engines with one tier.
+    replica : ndarray of uint32 or None
+        Which replica of a fleet served the request.
+    loaded_tokens, stored_tokens : ndarray of uint32 or None
+        Prompt tokens brought up from a lower tier, and written to one, for the request.
+    records : dict of str to callable
+        What was asked for in ``settings.record``: functions that write it to a path.
     """
 
     engine: str
@@ -84,10 +104,18 @@ class Outcome:
     columns: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
     summary: dict[str, Any] = field(default_factory=dict)
     residency: dict[str, Weighted] = field(default_factory=dict)
+    tier_hit_tokens: dict[str, npt.NDArray[np.uint32]] = field(default_factory=dict)
+    replica: npt.NDArray[np.uint32] | None = None
+    loaded_tokens: npt.NDArray[np.uint32] | None = None
+    stored_tokens: npt.NDArray[np.uint32] | None = None
+    records: dict[str, Callable[[Path], object]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         rows = {name: len(getattr(self, name)) for name in _COLUMNS}
         rows |= {name: len(column) for name, column in self.columns.items()}
+        rows |= {tier_column(t): len(column) for t, column in self.tier_hit_tokens.items()}
+        optional = {name: getattr(self, name) for name in _OPTIONAL}
+        rows |= {name: len(column) for name, column in optional.items() if column is not None}
         if len(set(rows.values())) != 1:
             msg = f"the columns of an outcome differ in length: {rows}"
             raise InputError(msg)
@@ -95,6 +123,21 @@ class Outcome:
         if taken:
             msg = f"further columns may not be called {', '.join(sorted(taken))}"
             raise InputError(msg)
+        if self.tier_hit_tokens:
+            total = sum(c.astype(np.uint64) for c in self.tier_hit_tokens.values())
+            if not np.array_equal(total, self.hit_tokens):
+                msg = f"the hit tokens of the tiers {', '.join(self.tier_hit_tokens)} do not add up"
+                raise InputError(msg)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "records": {}}  # functions of a run that is over
+
+    def extra_columns(self) -> dict[str, npt.NDArray[Any]]:
+        """Return every further column per request that this outcome has, by name."""
+        tiers = {tier_column(tier): column for tier, column in self.tier_hit_tokens.items()}
+        optional = {name: getattr(self, name) for name in _OPTIONAL}
+        found = {name: column for name, column in optional.items() if column is not None}
+        return {**tiers, **found, **self.columns}
 
     @classmethod
     def without_cache(

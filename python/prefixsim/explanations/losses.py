@@ -6,10 +6,8 @@ lengths that the forest and the outcome give exactly, so the classes add up by c
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -94,7 +92,7 @@ class Losses:
         requests that count, it cannot be told for a single one.
         """
         evicted = self.totals["evicted"]
-        blocks = usable_blocks(self.result.config)
+        blocks = usable_blocks(self.result)
         if not evicted or blocks is None:
             return 0
         metrics, config = self.result.metrics, self.result.config
@@ -111,15 +109,13 @@ class Losses:
         return self.totals["evicted"] - self.evicted_capacity
 
 
-def usable_blocks(config: Mapping[str, Any]) -> int | None:
+def usable_blocks(result: Result) -> int | None:
     """Return how many blocks a replay's cache can hold; ``None``: as many as there are.
 
-    Engines after vLLM count one block more, the null block, which is never used.
+    Null blocks, which some servers count, are never used.
     """
-    blocks: int | None = config["num_blocks"]
-    if blocks is None or config["engine"] == "lru":
-        return blocks
-    return max(1, blocks - 1)
+    blocks = result.settings.blocks
+    return None if blocks is None else max(1, blocks - result.engine.capabilities.null_blocks)
 
 
 def _in_tokens(blocks: U32, block_size: int, trace: Trace) -> U32:

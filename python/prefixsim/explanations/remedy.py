@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from prefixsim.engines import choose
 from prefixsim.explanations.losses import Losses, usable_blocks
 
 __all__ = ["Remedy", "remedies"]
@@ -106,13 +107,14 @@ class _Trials:
         """One request after the other, in the ideal cache of the same capacity."""
         config, metrics = self._result.config, self._result.metrics
         found = metrics.profile.replay(
-            "lru", usable_blocks(config), last_token_rule=config["last_token_rule"]
+            "lru", usable_blocks(self._result), last_token_rule=config["last_token_rule"]
         )
         blocks = found["hit_blocks"][self._start :].astype(np.uint64)
         reached = np.minimum(blocks * np.uint64(metrics.block_size), metrics.prompt_len)
         total = int(reached.sum(dtype=np.uint64))
-        change = "one request after the other (engine lru)"
-        return Remedy(classes, change, {"engine": "lru"}, total, total - self._before)
+        ideal = choose(None, {}).name  # what an unbounded cache is replayed with
+        change = f"one request after the other (engine {ideal})"
+        return Remedy(classes, change, {"engine": ideal}, total, total - self._before)
 
 
 def _block_sizes(losses: Losses, trials: _Trials) -> list[Remedy]:
@@ -121,10 +123,10 @@ def _block_sizes(losses: Losses, trials: _Trials) -> list[Remedy]:
     size: int = config["block_size"]
     if config["partial_blocks"]:
         return []
-    ideal = config["engine"] == "lru"
+    cheap = losses.result.engine.capabilities.on_segments
     sizes = [b for b in (size // 2, size // 4, unit) if b >= unit and b < size and b % unit == 0]
     # Token-sized blocks are costly for engines that go block by block.
-    sizes = [b for b in dict.fromkeys(sizes) if ideal or b * 4 >= size]
+    sizes = [b for b in dict.fromkeys(sizes) if cheap or b * 4 >= size]
     found = []
     for b in sizes:
         blocks = config["num_blocks"]
@@ -146,7 +148,7 @@ def _capacities(losses: Losses, trials: _Trials) -> list[Remedy]:
     if blocks is None:
         return []
     metrics = result.metrics
-    if config["engine"] == "lru":
+    if result.settings.follows_lru_curve:
         curve = metrics.forest.curve(metrics.block_size)
         rule = config["last_token_rule"]
         now = int(result.outcome.hit_blocks.sum(dtype=np.uint64))

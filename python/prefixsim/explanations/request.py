@@ -229,10 +229,11 @@ def _cut(name: str, start: int, end: int, sources: list[tuple[int, int, int]]) -
 
 def _evicted(waterfall: Waterfall, row: int, stretches: list[Stretch]) -> list[Stretch]:
     """Cut evicted stretches by the moment they left; only the ideal LRU cache tells it exactly."""
-    config = waterfall.result.config
-    if config["engine"] != "lru" or not stretches:
+    result = waterfall.result
+    exact = result.engine.capabilities.exact_evictions and result.settings.follows_lru_curve
+    if not exact or not stretches:
         return stretches
-    capacity = usable_blocks(config)
+    capacity = usable_blocks(result)
     assert capacity is not None
     metrics = waterfall.result.metrics
     size = metrics.block_size

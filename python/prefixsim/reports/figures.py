@@ -114,7 +114,7 @@ class Run:
     @property
     def capacity(self) -> int | None:
         """Usable blocks."""
-        return usable_blocks(self.result.config)
+        return usable_blocks(self.result)
 
     @cached_property
     def ceiling(self) -> float:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
+from prefixsim._arrow_files import write_table
 from prefixsim._files import atomic_folder
 from prefixsim.charts import save
 from prefixsim.charts.replay import charts as draw
@@ -55,8 +56,6 @@ def _write(
     table: TableFormat,
     step: Callable[[str], None],
 ) -> list[Path]:
-    from prefixsim.study.request_table import write_requests
-
     step("summary")
     written = [folder / _SUMMARY]
     written[0].write_text(results_json(results), encoding="utf-8")
@@ -64,7 +63,7 @@ def _write(
         step(f"requests of {result.trace.name}")
         name = "requests" if len(results) == 1 else f"requests_{number}_{_slug(result.trace.name)}"
         written.append(folder / f"{name}.{table}")
-        write_requests(result.requests, written[-1])
+        write_table(result.requests, written[-1])
     if charts:
         for name, chart in draw(results).items():
             step(f"chart {name}")

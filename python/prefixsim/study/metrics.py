@@ -277,7 +277,26 @@ class Metrics:
             "unique_blocks": int(self.window.unique_blocks),
             "block_reuse_rate": _rate(reused, total),
             "evictions": self.outcome.counters.get("evictions", 0),
+            **self._tiers(prompt_tokens),
         }
+
+    def _tiers(self, prompt_tokens: int) -> dict[str, Any]:
+        """Hits by tier, and what moved between tiers, where an engine has several."""
+        outcome, start = self.outcome, self.start
+        found: dict[str, Any] = {}
+        if outcome.tier_hit_tokens:
+            found["tiers"] = {
+                tier: {
+                    "hit_tokens": (hit := _total(column[start:])),
+                    "token_hit_rate": _rate(hit, prompt_tokens),
+                }
+                for tier, column in outcome.tier_hit_tokens.items()
+            }
+        for name in ("loaded_tokens", "stored_tokens"):
+            column = getattr(outcome, name)
+            if column is not None:
+                found[name] = _total(column[start:])
+        return found
 
     def _sessions(self) -> dict[str, Any]:
         if self.session_hits is None:

@@ -1,42 +1,40 @@
-"""Replay a trace through a simulated prefix cache."""
+"""Replay a trace through a simulated prefix cache.
+
+In four steps: the source becomes columns of ids, the engine and its settings are chosen, the forest
+is compiled and replayed, and what was measured becomes a result.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace as changed
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from prefixsim import engines
-from prefixsim.engines import Engine, Settings
-from prefixsim.errors import InputError
+from prefixsim.engines import Engine, EngineSettings, choose, engines, settings_for
+from prefixsim.engines.cache_size import block_size_for, blocks_in
+from prefixsim.errors import InputError, SettingError
+from prefixsim.forest import Forest
 from prefixsim.forest import compile as compile_trace
+from prefixsim.formats import read_trace
+from prefixsim.sizes import Size
 from prefixsim.study.metrics import Metrics, first_measured
 from prefixsim.study.result import Result
+from prefixsim.study.warm_start import prepend_cached
+from prefixsim.text.text_trace import tokenize_trace
+from prefixsim.text.tokenize import DEFAULT_MODEL
 from prefixsim.trace import Trace
 
-if TYPE_CHECKING:
-    from prefixsim.forest import Forest
-
-__all__ = ["DEFAULT_BLOCK_SIZE", "block_size_for", "caches_outputs", "replay", "with_tokens"]
-
-DEFAULT_BLOCK_SIZE = 16
-"""Tokens; for traces of token ids."""
-
-_MOST = 2**32 - 2
+__all__ = ["forest_for", "prepared", "replay", "settled", "with_tokens"]
 
 
 def replay(
-    trace: Trace | Forest,
+    trace: Trace | Forest | str | Path,
     *,
-    block_size: int | None = None,
-    num_blocks: int | None = None,
-    engine: str | None = None,
-    enable_caching: bool = True,
-    concurrency: int = 1,
-    last_token_rule: bool = True,
-    cache_outputs: bool | None = None,
-    partial_blocks: bool = False,
+    engine: str | Engine | None = None,
+    settings: EngineSettings | None = None,
     warmup: float = 0.0,
     model: str | None = None,
     cache_dir: str | Path | None = None,
@@ -47,29 +45,15 @@ def replay(
 
     Parameters
     ----------
-    trace : Trace or Forest
+    trace : Trace, Forest or path
         A compiled forest saves compiling the trace again for the next replay.
-    block_size : int, optional
-        Tokens per block. Default: 16 for token ids; for hash ids, the tokens each stands for, of
-        which any other block size must be a multiple.
-    num_blocks : int, optional
-        Blocks of the cache. Default: unbounded. For ``block-manager`` this is vLLM's
-        ``num_gpu_blocks``, one of which is never used; for ``lru`` all are usable.
-    engine : {"lru", "block-manager", "vllm"}, optional
-        ``lru`` is the ideal cache, ``block-manager`` is vLLM's KV cache manager, ``vllm`` is that
-        with vLLM's scheduler and time (:mod:`prefixsim.engines.vllm.simulate` lists its options).
-        Default: ``block-manager`` for a bounded cache; ``lru`` for an unbounded one, where both
-        have the same hits.
-    enable_caching : bool, optional
-        ``False``: nothing is ever found in the cache.
-    concurrency : int, optional
-        Requests that hold their blocks at once (``block-manager``).
-    last_token_rule : bool, optional
-        Compute at least the last token of every prompt, as servers do.
-    cache_outputs : bool, optional
-        Generated tokens stay in the cache, where the trace has them. Default: only with ``vllm``.
-    partial_blocks : bool, optional
-        A trailing partial block counts as a block of its own; no server does this.
+    engine : str or Engine, optional
+        ``ideal`` is the ideal cache, ``block-manager`` is vLLM's KV cache manager, ``vllm`` is that
+        with vLLM's scheduler and time; or one of your own, see :mod:`prefixsim.engines.contract`.
+        Default: the first engine that has the options given, which is ``block-manager`` for a
+        bounded cache and ``ideal`` for an unbounded one, where both have the same hits.
+    settings : EngineSettings, optional
+        The engine's options as one object, in place of ``options``.
     warmup : float, optional
         Share of the requests, from the start, that fill the cache but are not measured.
     model : str, optional
@@ -81,7 +65,10 @@ def replay(
         A recording of KV events (:mod:`prefixsim.formats.recording`) whose cache is there when the
         first request comes. Its chains become requests before it, which are not measured.
     **options
-        Settings that only the chosen engine knows.
+        Options of the engine. All have ``block_size`` (tokens; default: 16 for token ids, for hash
+        ids the tokens each stands for), ``num_blocks`` (blocks, ``"40GB"`` with ``model_config`` or
+        ``bytes_per_token``, or ``None`` for no limit), ``enable_caching`` and ``cache_outputs``;
+        ``docs/engines.md`` lists those of each engine.
 
     Returns
     -------
@@ -90,7 +77,7 @@ def replay(
     Raises
     ------
     InputError
-        If a setting is out of range, or the trace cannot be replayed with it.
+        If an option is out of range, or the trace cannot be replayed with it.
 
     Examples
     --------
@@ -102,118 +89,140 @@ def replay(
     >>> round(result.summary["token_hit_rate"], 4)
     0.3077
     """
-    forest = None if isinstance(trace, Trace) else trace
-    columns = with_tokens(trace, model, cache_dir) if isinstance(trace, Trace) else trace.trace
-    recorded = 0
-    if warm_start is not None:
-        if forest is not None or engine not in (None, "lru", "block-manager"):
-            msg = "a warm start takes a trace, not a forest, and engine block-manager or lru"
-            raise InputError(msg)
-        columns, recorded = _with_recorded(columns, warm_start, num_blocks, block_size)
+    if settings is not None and options:
+        msg = f"settings and {next(iter(options))}: give either the settings or single options"
+        raise InputError(msg)
     if not 0 <= warmup < 1:
         msg = f"warmup is {warmup}, give a share of the requests: at least 0 and less than 1"
         raise InputError(msg)
-    settings = Settings(
-        block_size=block_size_for(columns, block_size),
-        num_blocks=None if num_blocks is None else _counted("num_blocks", num_blocks),
-        enable_caching=enable_caching,
-        concurrency=_counted("concurrency", concurrency),
-        last_token_rule=last_token_rule,
-        cache_outputs=caches_outputs(columns, engine, cache_outputs),
-        partial_blocks=partial_blocks,
-        options=options,
-        measured_from=recorded + first_measured(len(columns) - recorded, warmup),
-    )
-    run = engines.load(engine or engines.default_engine(settings))
-    if forest is None:
-        forest = compile_trace(columns, **_like(settings))
-    for name, wanted in _like(settings).items():
-        if getattr(forest, name) != wanted:
-            msg = f"{columns.name}: compile the trace with {name}={wanted} for this replay"
+    source = prepared(trace, model, cache_dir)
+    columns = source.trace if isinstance(source, Forest) else source
+    chosen = _engine_of(engine, settings, options)
+    wanted = settled(columns, chosen, options if settings is None else settings)
+    recorded = 0
+    if warm_start is not None:
+        if isinstance(source, Forest) or chosen.capabilities.has_time:
+            msg = "a warm start takes a trace, not a forest, and an engine without time"
             raise InputError(msg)
-    return _measured(forest, run, settings, warmup)
+        nulls = chosen.capabilities.null_blocks
+        usable = None if wanted.blocks is None else max(wanted.blocks - nulls, 1)
+        most = None if usable is None else usable * wanted.tokens_per_block
+        source, recorded = prepend_cached(columns, warm_start, most_tokens=most)
+        columns = source
+    start = recorded + first_measured(len(columns) - recorded, warmup)
+    wanted = changed(wanted, measured_from=start)
+    return _run(forest_for(source, wanted), chosen, wanted, warmup)
 
 
-def _measured(forest: Forest, run: Engine, settings: Settings, warmup: float) -> Result:
-    trace = forest.trace
-    try:
-        outcome = run(forest, settings)
-        window = forest.profile(settings.block_size)
-        start = settings.measured_from
-        if start:
-            rest = compile_trace(trace.take(np.arange(start, len(trace))), **_like(settings))
-            window = rest.profile(settings.block_size)
-    except InputError:
-        raise
-    except ValueError as error:  # from the core, which does not know the trace's name
-        msg = f"{trace.name}: {error}"
-        raise InputError(msg) from None
-    metrics = Metrics(forest, outcome, settings.block_size, start, window)
-    config = {**outcome.config, "warmup": warmup}
-    if "warm_start" in trace.meta:
-        config["warm_start"] = trace.meta["warm_start"]
-    return Result(metrics, config, options=dict(settings.options))
-
-
-def _with_recorded(
-    trace: Trace, recording: str | Path, num_blocks: int | None, block_size: int | None
-) -> tuple[Trace, int]:
-    from prefixsim.study.warm_start import prepend_cached  # noqa: PLC0415
-
-    size = block_size_for(trace, block_size)
-    usable = None if num_blocks is None else max(num_blocks - 1, 1) * size
-    return prepend_cached(trace, recording, most_tokens=usable)
-
-
-def caches_outputs(trace: Trace, engine: str | None, given: bool | None) -> bool:
-    """Whether generated tokens stay cached: as asked for, else as the engine does."""
-    if given is not None:
-        return given
-    return engine == "vllm" and trace.kind == "tokens" and trace.outputs is not None
-
-
-def _like(settings: Settings) -> dict[str, bool]:
-    return {"outputs": settings.cache_outputs, "partial_blocks": settings.partial_blocks}
-
-
-def block_size_for(trace: Trace, block_size: int | None) -> int:
-    """Return the block size to use, checked against the ids of the trace.
-
-    Raises
-    ------
-    InputError
-        If the trace has no blocks of this size.
-    """
-    unit = trace.id_block_size
-    if trace.kind == "lengths":
-        msg = f"{trace.name}: has only lengths, a replay needs token ids, hash ids or text"
-        raise InputError(msg)
-    if block_size is None:
-        return DEFAULT_BLOCK_SIZE if trace.kind == "tokens" else unit
-    _counted("block_size", block_size)
-    if block_size % unit:
-        msg = (
-            f"{trace.name}: each hash id stands for {unit} tokens, so the block size must be a "
-            f"multiple of {unit} ({unit}, {2 * unit}, {4 * unit}...), not {block_size}"
-        )
-        raise InputError(msg)
-    return block_size
-
-
-def _counted(name: str, value: int) -> int:
-    """Refuse what the core cannot count to."""
-    if not 1 <= value <= _MOST:
-        bound = "at least 1" if value < 1 else f"at most {_MOST:,}"
-        msg = f"{name} is {value}, it must be {bound}"
-        raise InputError(msg)
-    return value
+def prepared(
+    trace: Trace | Forest | str | Path, model: str | None, cache_dir: str | Path | None = None
+) -> Trace | Forest:
+    """Return a trace with ids: read if it is a path, tokenized if it is one of texts."""
+    if isinstance(trace, Forest):
+        return trace
+    return with_tokens(trace if isinstance(trace, Trace) else read_trace(trace), model, cache_dir)
 
 
 def with_tokens(trace: Trace, model: str | None, cache_dir: str | Path | None = None) -> Trace:
     """Return the trace, tokenized if it is one of texts."""
     if trace.kind != "text":
         return trace
-    from prefixsim.text.text_trace import tokenize_trace  # noqa: PLC0415
-    from prefixsim.text.tokenize import DEFAULT_MODEL  # noqa: PLC0415
-
     return tokenize_trace(trace, model or DEFAULT_MODEL, cache_dir=cache_dir)
+
+
+def _engine_of(
+    engine: str | Engine | None, settings: EngineSettings | None, options: Mapping[str, Any]
+) -> Engine:
+    if engine is None and settings is not None:
+        known = [e for e in engines().values() if e.settings is type(settings)]
+        if len(known) != 1:
+            msg = f"{type(settings).__name__} are the settings of no one engine, name it too"
+            raise InputError(msg)
+        engine = known[0]
+    chosen = choose(engine, options)
+    if settings is not None and not isinstance(settings, chosen.settings):
+        wanted = chosen.settings.__name__
+        msg = f"engine {chosen.name!r} takes {wanted}, not {type(settings).__name__}"
+        raise InputError(msg)
+    return chosen
+
+
+def settled(
+    trace: Trace, engine: Engine, options: Mapping[str, Any] | EngineSettings
+) -> EngineSettings:
+    """Return an engine's settings with all that depends on the trace filled in.
+
+    The block size becomes a number, a size in bytes a number of blocks, and whether outputs are
+    cached is settled.
+
+    Raises
+    ------
+    InputError
+        If the engine has no such option, or the trace cannot be replayed with it.
+    """
+    found = options if isinstance(options, EngineSettings) else settings_for(engine, options)
+    size = block_size_for(trace, found.block_size)
+    memory = getattr(found, "kv_memory", None)
+    if memory is not None:
+        if found.num_blocks is not None:
+            msg = "kv_memory and num_blocks: both are the size of the cache, give one of them"
+            raise SettingError(msg)
+        found = changed(found, num_blocks=_in_bytes(memory), kv_memory=None)
+    blocks = blocks_in(
+        found.num_blocks,
+        size,
+        bytes_per_token=found.bytes_per_token,
+        model_config=found.model_config,
+        kv_cache_dtype=found.kv_cache_dtype,
+        tensor_parallel=found.tensor_parallel,
+    )
+    outputs = found.cache_outputs
+    if outputs is None:
+        has_them = trace.kind == "tokens" and trace.outputs is not None
+        outputs = engine.capabilities.caches_outputs and has_them
+    return changed(found, block_size=size, num_blocks=blocks, cache_outputs=outputs)
+
+
+def _in_bytes(value: int | Size) -> Size:
+    return value if isinstance(value, Size) else Size(f"{value}B", value, in_bytes=True)
+
+
+def forest_for(source: Trace | Forest, settings: EngineSettings) -> Forest:
+    """Return a forest that is compiled as the settings need it.
+
+    Raises
+    ------
+    InputError
+        If a forest was given that was compiled otherwise.
+    """
+    wanted = {
+        "outputs": bool(settings.cache_outputs),
+        "partial_blocks": bool(getattr(settings, "partial_blocks", False)),
+    }
+    if isinstance(source, Trace):
+        return compile_trace(source, **wanted)
+    for name, value in wanted.items():
+        if getattr(source, name) != value:
+            msg = f"{source.trace.name}: compile the trace with {name}={value} for this replay"
+            raise InputError(msg)
+    return source
+
+
+def _run(forest: Forest, engine: Engine, settings: EngineSettings, warmup: float) -> Result:
+    trace, size, start = forest.trace, settings.tokens_per_block, settings.measured_from
+    try:
+        outcome = engine(forest, settings)
+        window = forest.profile(size)
+        if start:
+            rest = trace.take(np.arange(start, len(trace)))
+            window = forest_for(rest, settings).profile(size)
+    except InputError:
+        raise
+    except ValueError as error:  # from the core, which does not know the trace's name
+        msg = f"{trace.name}: {error}"
+        raise InputError(msg) from None
+    metrics = Metrics(forest, outcome, size, start, window)
+    config = {**outcome.config, "warmup": warmup}
+    if "warm_start" in trace.meta:
+        config["warm_start"] = trace.meta["warm_start"]
+    return Result(metrics, config, engine=engine, settings=settings)

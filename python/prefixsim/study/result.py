@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from prefixsim import _json
 from prefixsim._extras import require
+from prefixsim.engines import Engine, EngineSettings, load
 from prefixsim.engines.outcome import Outcome
+from prefixsim.settings import options_of
 from prefixsim.study.metrics import Metrics
 from prefixsim.study.tables import summary_tables
 from prefixsim.table import html
@@ -32,18 +34,6 @@ __all__ = [
     "results_json",
 ]
 
-_SETTINGS = (
-    "engine",
-    "block_size",
-    "num_blocks",
-    "enable_caching",
-    "concurrency",
-    "last_token_rule",
-    "cache_outputs",
-    "partial_blocks",
-    "warmup",
-)
-
 
 def describe_config(config: dict[str, Any]) -> str:
     """Say a replay's configuration in words, the usual left out."""
@@ -55,6 +45,8 @@ def describe_config(config: dict[str, Any]) -> str:
     else:
         words.append(f"{config['num_blocks']:,} blocks")
     words.append(f"engine {config['engine']}")
+    if config.get("policy", "lru") != "lru":
+        words.append(f"policy {config['policy']}")
     if config["concurrency"] > 1:
         words.append(f"concurrency {config['concurrency']}")
     if config["cache_outputs"]:
@@ -80,14 +72,17 @@ class Result:
         Every setting that decided the result.
     without_caching : Result or None
         The same with caching off, where it was asked for: what caching bought.
-    options : dict
-        Settings that only its engine knows, as they were given.
+    engine : Engine
+        The rules it was replayed with.
+    settings : EngineSettings
+        Its settings, as they were settled for the trace.
     """
 
     metrics: Metrics
     config: dict[str, Any]
+    engine: Engine
+    settings: EngineSettings
     without_caching: Result | None = None
-    options: dict[str, Any] = field(default_factory=dict)
 
     @property
     def trace(self) -> Trace:
@@ -161,12 +156,16 @@ class Result:
         """
         from prefixsim.study.replay import replay
 
-        given = {name: self.config[name] for name in _SETTINGS}
-        # The memory has become a number of blocks.
-        options = {name: value for name, value in self.options.items() if name != "kv_memory"}
-        return replay(
-            self.metrics.forest if trace is None else trace, **{**given, **options, **changes}
-        )
+        warmup = changes.pop("warmup", self.config["warmup"])
+        source = self.metrics.forest if trace is None else trace
+        engine = load(changes.pop("engine", self.engine))
+        known = {option.name for option in options_of(engine.settings)}
+        given = {
+            option.name: getattr(self.settings, option.name)
+            for option in options_of(type(self.settings))
+            if option.name in known
+        }
+        return replay(source, engine=engine, warmup=warmup, **{**given, **changes})
 
     def waterfall(self) -> Waterfall:
         """Tell why each prompt token was hit or lost; see :func:`prefixsim.explain`."""

@@ -1,81 +1,190 @@
-"""Many replays of one forest at once, as one table."""
+"""Many replays of one trace at once, as one table."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from itertools import product
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from prefixsim import _core
-from prefixsim.engines import Settings, load
-from prefixsim.errors import InputError
+from prefixsim.engines import Engine, engines, policies
+from prefixsim.engines.contract import Totals
+from prefixsim.engines.outcome import Outcome
+from prefixsim.errors import InputError, SettingError
 from prefixsim.forest import Forest
-from prefixsim.forest import compile as compile_trace
-from prefixsim.study.curves import POLICIES, Policy
-from prefixsim.study.replay import block_size_for
+from prefixsim.settings import option_named
+from prefixsim.study.grid import (
+    Cell,
+    Forests,
+    combinations,
+    listed,
+    run_cells,
+    without_capacity,
+)
+from prefixsim.study.replay import prepared, settled
+from prefixsim.table import Table, html, written
 from prefixsim.trace import Trace
 
 if TYPE_CHECKING:
+    import altair as alt
+    import pandas as pd
     import pyarrow as pa
 
-__all__ = ["sweep"]
+__all__ = ["Sweep", "sweep"]
 
-IDEAL = "lru"
-"""The engine whose replays are one call of the core, and which knows every policy."""
+_POLICY = "lru"
+"""What engines without a choice of policies are listed under."""
 
-
-_LARGEST_CAPACITY = 2**32 - 3  # a null block comes on top
-
-
-@dataclass(frozen=True)
-class _Run:
-    engine: str
-    policy: Policy
-    block_size: int
-    capacity: int | None
+_TIMED = (
+    ("ttft_s_median", "ttft_s", "median"),
+    ("ttft_s_p99", "ttft_s", "p99"),
+    ("tpot_s_median", "tpot_s", "median"),
+    ("output_tokens_per_s", "output_tokens_per_s", ""),
+    ("preemptions", "preemptions", ""),
+)
+_KEYS = ("engine", "policy", "block_size", "capacity_blocks")
 
 
-# Hit blocks, hit tokens, requests with a hit, evictions.
-_Totals = tuple[int, int, int, int]
+class Sweep(Sequence[Mapping[str, Any]]):
+    """One row per combination; a sequence of them, and an Arrow table.
+
+    Attributes
+    ----------
+    name : str
+        Of the trace.
+    axes : tuple of str
+        Columns in which the rows were asked to differ.
+    """
+
+    def __init__(self, name: str, rows: Sequence[Mapping[str, Any]], axes: Sequence[str]) -> None:
+        self.name = name
+        self.axes = tuple(axes)
+        self._rows = [dict(row) for row in rows]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, key: Any) -> Any:
+        """Return a row by its number, or a column by its name."""
+        return self.to_arrow()[key] if isinstance(key, str) else self._rows[key]
+
+    def __iter__(self) -> Iterator[Mapping[str, Any]]:
+        return iter(self._rows)
+
+    def to_pylist(self) -> list[dict[str, Any]]:
+        """Return the rows as dictionaries."""
+        return [dict(row) for row in self._rows]
+
+    def to_arrow(self) -> pa.Table:
+        """Return the rows as an Arrow table."""
+        import pyarrow as pa
+
+        return pa.Table.from_pylist(self._rows)
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        """Hand the rows to any library that reads Arrow."""
+        return self.to_arrow().__arrow_c_stream__(requested_schema)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return the rows as a pandas data frame."""
+        return self.to_arrow().to_pandas()
+
+    def table(self) -> Table:
+        """Return the rows as a table to print."""
+        extra = [axis for axis in self.axes if axis not in _KEYS]
+        timed = [name for name, *_ in _TIMED[:2] if any(name in row for row in self._rows)]
+        heads = ["engine", "policy", "block size", "capacity (blocks)", *extra]
+        heads += ["token hit rate", "block reuse rate", "evictions", *timed]
+        rows = []
+        for row in self._rows:
+            capacity = row["capacity_blocks"]
+            cells = [
+                row["engine"],
+                row["policy"],
+                "-" if row["block_size"] is None else str(row["block_size"]),
+                "infinite" if capacity is None else f"{capacity:,}",
+                *(str(row.get(axis)) for axis in extra),
+            ]
+            if row["error"] is not None:
+                rows.append([*cells, row["error"], *[""] * (2 + len(timed))])
+                continue
+            rows.append(
+                [
+                    *cells,
+                    written(row["token_hit_rate"], "rate"),
+                    written(row["block_reuse_rate"], "rate"),
+                    f"{row['evictions']:,}",
+                    *(written(row.get(name), "latency") for name in timed),
+                ]
+            )
+        return Table(self.name, heads, rows)
+
+    def plot(self, x: str | None = None, y: str = "token_hit_rate") -> alt.TopLevelMixin:
+        """Draw lines over one axis, or a heat map over two.
+
+        Parameters
+        ----------
+        x : str, optional
+            The column along the bottom. Default: the capacity, else the first axis of numbers.
+        y : str, optional
+            The figure.
+        """
+        from prefixsim.charts.sweep import sweep_chart
+
+        return sweep_chart(self._rows, self.axes, self.name, x=x, y=y)
+
+    def __repr__(self) -> str:
+        axes = ", ".join(self.axes) or "one setting"
+        return f"<Sweep {self.name}: {len(self):,} replays over {axes}>"
+
+    def _repr_html_(self) -> str:
+        return html([self.table()])
 
 
 def sweep(
-    trace: Trace | Forest,
+    trace: Trace | Forest | str | Path,
     *,
-    engine: str | Sequence[str] = IDEAL,
-    policy: Policy | Sequence[Policy] = "lru",
-    block_size: int | Sequence[int] | None = None,
-    capacity: int | Sequence[int | None] | None = None,
-    last_token_rule: bool = True,
-) -> pa.Table:
-    """Replay every combination of engines, policies, block sizes and capacities, on all cores.
+    engine: str | Engine | Sequence[str | Engine] | None = None,
+    policy: str | Sequence[str] | None = None,
+    capacity: Any = None,
+    model: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    **axes: Any,
+) -> Sweep:
+    """Replay every combination of engines and their options, on all cores.
 
     Parameters
     ----------
-    trace : Trace or Forest
-    engine : str or sequence of str, optional
-        As for :func:`prefixsim.replay`. Policies other than ``lru`` belong to the ideal cache
-        (engine ``lru``); combinations that do not exist are left out.
-    policy : {"lru", "clairvoyant"} or sequence of them, optional
-    block_size : int or sequence of int, optional
-        Tokens. Default: 16 for token ids; for hash ids, the tokens each stands for.
-    capacity : int, None or sequence of them, optional
-        Usable blocks; ``None`` is an infinite cache. vLLM's engines get one block more, for its
-        null block.
-    last_token_rule : bool, optional
-        Compute at least the last token of every prompt, as servers do.
+    trace : Trace, Forest or path
+    engine : str, Engine or sequence of them, optional
+        As for :func:`prefixsim.replay`. Default: ``ideal``. An engine gets the options that it has.
+    policy : str or sequence of str, optional
+        Orders of eviction of the ideal cache; engines without a choice are listed under ``lru``.
+    capacity : int, str, None or sequence of them, optional
+        Usable blocks (``20k``, ``40GB`` with the bytes of a token known); ``None`` is an infinite
+        cache. Servers with a null block get one block more.
+    model : str, optional
+        Tokenizer of a text trace.
+    progress : callable, optional
+        Called with the cells done and all cells.
+    **axes
+        Any option of the engines: one value, or a list of values to go through.
 
     Returns
     -------
-    pyarrow.Table
-        One row per combination: ``engine``, ``policy``, ``block_size``, ``capacity_blocks``,
-        ``hit_tokens``, ``blocks_reused``, ``total_blocks``, ``unique_blocks``, ``token_hit_rate``,
-        ``block_reuse_rate``, ``requests_with_hit``, ``evictions``.
+    Sweep
+        One row per combination: ``engine``, ``policy``, ``block_size``, ``capacity_blocks``, the
+        other options given, ``hit_tokens``, ``blocks_reused``, ``total_blocks``,
+        ``unique_blocks``, ``token_hit_rate``, ``block_reuse_rate``, ``requests_with_hit``,
+        ``evictions``, figures of time where an engine has it, and ``error``: why a combination
+        cannot be replayed, else null.
+
+    Raises
+    ------
+    InputError
+        If an option is unknown or a value unusable for every engine, or no combination can be
+        replayed.
 
     Examples
     --------
@@ -85,101 +194,146 @@ def sweep(
     >>> table["blocks_reused"].to_pylist()
     [2, 9, 2, 4]
     """
-    import pyarrow as pa
-
-    forest = trace if isinstance(trace, Forest) else compile_trace(trace)
-    sizes = [block_size_for(forest.trace, size) for size in _listed(block_size)]
-    capacities = [_usable(c) for c in _listed(capacity)]
-    runs = [
-        _Run(*combination)
-        for combination in product(_listed(engine), _listed(policy), sizes, capacities)
-        if combination[0] == IDEAL or combination[1] == "lru"
-    ]
-    _check(runs, _listed(policy))
-    ideal = [run for run in runs if run.engine == IDEAL]
-    others = [run for run in runs if run.engine != IDEAL]
-    try:
-        totals = dict(zip(ideal, _ideal(forest, ideal, last_token_rule), strict=True))
-        totals.update(zip(others, _engines(forest, others, last_token_rule), strict=True))
-    except InputError:
-        raise
-    except ValueError as error:  # from the core, which does not know the trace's name
-        msg = f"{forest.trace.name}: {error}"
-        raise InputError(msg) from None
-    return pa.Table.from_pylist([_row(forest, run, totals[run]) for run in dict.fromkeys(runs)])
-
-
-def _listed(value: Any) -> list[Any]:
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return list(value)
-    return [value]
-
-
-def _usable(capacity: int | None) -> int | None:
-    if capacity is not None and capacity < 1:
-        msg = f"capacity is {capacity} blocks, it must be at least 1 (None: infinite)"
+    source = prepared(trace, model)
+    columns = source.trace if isinstance(source, Forest) else source
+    asked = {name: listed(value) for name, value in axes.items() if value is not None}
+    if "num_blocks" not in asked:
+        asked["capacity"] = listed(capacity)
+    elif capacity is not None:
+        msg = "capacity and num_blocks: both are the size of the cache, give one of them"
         raise InputError(msg)
-    if capacity is not None and capacity > _LARGEST_CAPACITY:
-        msg = f"capacity is {capacity} blocks, it must be at most {_LARGEST_CAPACITY:,}"
-        raise InputError(msg)
-    return capacity
+    wanted = _with_policies(combinations(engine or "ideal", asked), policy)
+    forests = Forests(source)
+    ready = _totals_ahead(columns, forests, wanted)
+    others = [i for i in range(len(wanted)) if i not in ready]
+    rows: dict[int, dict[str, Any]] = {
+        i: _row(columns, forests, cell, totals) for i, (cell, totals) in ready.items()
+    }
+    found = run_cells(
+        source,
+        [wanted[i] for i in others],
+        lambda cell: _row(columns, forests, cell, None),
+        progress=progress,
+    )
+    rows.update(zip(others, found, strict=True))
+    ordered = [rows[i] for i in range(len(wanted))]
+    if all(row["error"] for row in ordered):
+        raise SettingError(ordered[0]["error"])
+    several = [name for name, values in asked.items() if len(values) > 1]
+    names = ["capacity_blocks" if name == "capacity" else name for name in several]
+    names += [key for key in ("engine", "policy") if len({row[key] for row in ordered}) > 1]
+    extra = [name for name in asked if name not in ("capacity", "block_size", "num_blocks")]
+    return Sweep(columns.name, ordered, dict.fromkeys([*names, *extra]))
 
 
-def _check(runs: Sequence[_Run], policies: Iterable[str]) -> None:
-    for name in policies:
-        if name not in POLICIES:
-            msg = f"policy {name!r}: choose from {', '.join(POLICIES)}"
+def _with_policies(
+    cells: list[tuple[Engine, dict[str, Any]]], policy: str | Sequence[str] | None
+) -> list[tuple[Engine, dict[str, Any]]]:
+    """Multiply the cells of engines that have policies."""
+    if policy is None:
+        return cells
+    names = listed(policy)
+    for name in names:
+        if name not in policies():
+            msg = f"policy {name!r}: choose from {', '.join(policies())}"
             raise InputError(msg)
-    if not runs:
-        msg = "no combination to replay: policies other than 'lru' need the engine 'lru'"
+    found: list[tuple[Engine, dict[str, Any]]] = []
+    for engine, given in cells:
+        if engine.capabilities.policies:
+            found += [(engine, {**given, "policy": name}) for name in names]
+        elif _POLICY in names:
+            found.append((engine, given))
+    if not found:
+        owners = " or ".join(repr(e.name) for e in engines().values() if e.capabilities.policies)
+        msg = f"no combination to replay: policies other than {_POLICY!r} need the engine {owners}"
         raise InputError(msg)
+    return list({(e.name, repr(g)): (e, g) for e, g in found}.values())
 
 
-def _ideal(forest: Forest, runs: Sequence[_Run], last_token_rule: bool) -> list[_Totals]:
-    sizes = list(dict.fromkeys(run.block_size for run in runs))
-    return _core.sweep(
-        [forest.profile(size) for size in sizes],
-        [(sizes.index(run.block_size), run.policy, run.capacity) for run in runs],
-        forest.trace.prompt_len,
-        last_token_rule=last_token_rule,
+def _totals_ahead(
+    trace: Trace, forests: Forests, wanted: Sequence[tuple[Engine, Mapping[str, Any]]]
+) -> dict[int, tuple[Cell, Totals]]:
+    """Run at once what an engine can run at once."""
+    groups: dict[tuple[str, bool, bool], list[tuple[int, Cell]]] = {}
+    for i, (engine, given) in enumerate(wanted):
+        if engine.totals is None:
+            continue
+        try:
+            settings = settled(trace, engine, without_capacity(engine, given))
+        except ValueError:
+            continue  # becomes the row's error
+        kind = (bool(settings.cache_outputs), bool(getattr(settings, "partial_blocks", False)))
+        cell = Cell(engine, dict(given), settings)
+        groups.setdefault((engine.name, *kind), []).append((i, cell))
+    found = {}
+    for cells in groups.values():
+        settings = [cell.settings for _, cell in cells if cell.settings is not None]
+        forest = forests.of(settings[0])
+        rows = cells[0][1].engine.run_totals(forest, settings)
+        found |= {i: (cell, row) for (i, cell), row in zip(cells, rows, strict=True)}
+    return found
+
+
+def _sums(outcome: Outcome) -> Totals:
+    hits = outcome.hit_blocks
+    return Totals(
+        int(hits.sum(dtype=np.uint64)),
+        int(outcome.hit_tokens.sum(dtype=np.uint64)),
+        int((hits > 0).sum()),
+        int(outcome.counters.get("evictions", 0)),
     )
 
 
-def _engines(forest: Forest, runs: Sequence[_Run], last_token_rule: bool) -> list[_Totals]:
-    """Replay other engines, which let go of the GIL, on threads."""
-
-    def one(run: _Run) -> _Totals:
-        blocks = None if run.capacity is None else run.capacity + 1
-        settings = Settings(run.block_size, blocks, last_token_rule=last_token_rule)
-        outcome = load(run.engine)(forest, settings)
-        hits = outcome.hit_blocks
-        return (
-            int(hits.sum(dtype=np.uint64)),
-            int(outcome.hit_tokens.sum(dtype=np.uint64)),
-            int((hits > 0).sum()),
-            int(outcome.counters.get("evictions", 0)),
-        )
-
-    if not runs:
-        return []
-    with ThreadPoolExecutor(min(len(runs), os.cpu_count() or 1)) as pool:
-        return list(pool.map(one, runs))
-
-
-def _row(forest: Forest, run: _Run, totals: _Totals) -> dict[str, object]:
-    hit_blocks, hit_tokens, requests_with_hit, evictions = totals
-    total = int(forest.profile(run.block_size).full_blocks.sum(dtype=np.uint64))
-    return {
-        "engine": run.engine,
-        "policy": run.policy,
-        "block_size": run.block_size,
-        "capacity_blocks": run.capacity,
-        "hit_tokens": hit_tokens,
-        "blocks_reused": hit_blocks,
-        "total_blocks": total,
-        "unique_blocks": forest.unique_blocks(run.block_size),
-        "token_hit_rate": hit_tokens / max(1, forest.trace.prompt_tokens),
-        "block_reuse_rate": hit_blocks / max(1, total),
-        "requests_with_hit": requests_with_hit,
-        "evictions": evictions,
+def _row(trace: Trace, forests: Forests, cell: Cell, totals: Totals | None) -> dict[str, Any]:
+    options = {k: v for k, v in cell.given.items() if k not in ("capacity", "num_blocks", "policy")}
+    options.pop("block_size", None)
+    head = {
+        "engine": cell.engine.name,
+        "policy": cell.given.get("policy", _policy_of(cell.engine)),
+        "block_size": cell.given.get("block_size"),
+        "capacity_blocks": cell.given.get("capacity"),
+        **{
+            k: v if isinstance(v, str | int | float | bool | None) else str(v)
+            for k, v in options.items()
+        },
     }
+    if cell.settings is None:
+        return {**head, "error": cell.error}
+    size, blocks = cell.settings.tokens_per_block, cell.settings.blocks
+    if totals is None:
+        assert cell.outcome is not None
+        totals = _sums(cell.outcome)
+    forest = forests.of(cell.settings)
+    total = int(forest.profile(size).full_blocks.sum(dtype=np.uint64))
+    usable = None if blocks is None else blocks - cell.engine.capabilities.null_blocks
+    row = {
+        **head,
+        "block_size": size,
+        "capacity_blocks": usable,
+        "hit_tokens": totals.hit_tokens,
+        "blocks_reused": totals.hit_blocks,
+        "total_blocks": total,
+        "unique_blocks": forest.unique_blocks(size),
+        "token_hit_rate": totals.hit_tokens / max(1, trace.prompt_tokens),
+        "block_reuse_rate": totals.hit_blocks / max(1, total),
+        "requests_with_hit": totals.requests_with_hit,
+        "evictions": totals.evictions,
+    }
+    if cell.outcome is not None and cell.engine.capabilities.has_time:
+        row |= _times(cell.outcome.summary)
+    return {**row, "error": None}
+
+
+def _policy_of(engine: Engine) -> str:
+    option = option_named(engine.settings, "policy")
+    return _POLICY if option is None else str(option.default)
+
+
+def _times(summary: Mapping[str, Any]) -> dict[str, Any]:
+    found = {}
+    for name, key, statistic in _TIMED:
+        value = summary.get(key)
+        if statistic and isinstance(value, Mapping):
+            value = value[statistic]
+        found[name] = value
+    return found

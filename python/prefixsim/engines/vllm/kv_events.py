@@ -44,7 +44,7 @@ class _Hashes:
             salt = self.run.trace.salt
             hashes = hash_blocks(
                 self.tokens(request),
-                self.run.config.block_size,
+                self.run.settings.tokens_per_block,
                 self.algorithm,
                 salt=None if salt is None else salt[request],
                 seed=self.seed,
@@ -77,7 +77,7 @@ def batches(run: Simulation, algorithm: str, seed: str | None) -> Iterator[dict[
 
 
 def _stored(run: Simulation, hashes: _Hashes, i: int) -> dict[str, Any]:
-    events, size = run.raw["events"], run.config.block_size
+    events, size = run.raw["events"], run.settings.tokens_per_block
     start, end = int(events["offsets"][i]), int(events["offsets"][i + 1])
     blocks = events["blocks"][start:end].tolist()
     request = int(events["subject"][i])

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from prefixsim import _core
-from prefixsim.engines import RESIDENCY, Settings
-from prefixsim.engines.outcome import Outcome, Weighted
+from prefixsim.engines.outcome import RESIDENCY, Outcome, Weighted
 
 if TYPE_CHECKING:
+    from prefixsim.engines.block_manager import BlockManagerSettings
     from prefixsim.forest import Forest
     from prefixsim.trace import Trace
 
@@ -26,11 +26,8 @@ __all__ = ["replay"]
 NAME = "block-manager"
 
 
-def replay(forest: Forest, settings: Settings) -> Outcome:
+def replay(forest: Forest, settings: BlockManagerSettings) -> Outcome:
     """Replay a trace with the block manager."""
-    ideal = "the engine 'lru' can do without"
-    settings.require(NAME, ideal, last_token_rule=True, partial_blocks=False)
-    settings.take_options(NAME, {})
     trace = forest.trace
     config = settings.to_config(NAME)
     found = _run(trace, settings)
@@ -39,7 +36,7 @@ def replay(forest: Forest, settings: Settings) -> Outcome:
         engine=NAME,
         config=config,
         hit_tokens=hit_tokens,
-        hit_blocks=hit_tokens // np.uint32(settings.block_size),
+        hit_blocks=hit_tokens // np.uint32(settings.tokens_per_block),
         computed_tokens=trace.prompt_len - hit_tokens,
         counters={
             "evictions": int(found["request_evictions"][settings.measured_from :].sum()),
@@ -49,7 +46,7 @@ def replay(forest: Forest, settings: Settings) -> Outcome:
     )
 
 
-def _run(trace: Trace, settings: Settings) -> Mapping[str, Any]:
+def _run(trace: Trace, settings: BlockManagerSettings) -> Mapping[str, Any]:
     assert trace.prompts is not None
     outputs = trace.outputs if settings.cache_outputs else None
     output_ids = None if outputs is None else np.asarray(outputs.values, dtype=np.uint32)
@@ -59,12 +56,12 @@ def _run(trace: Trace, settings: Settings) -> Mapping[str, Any]:
         trace.id_block_size,
         trace.prompt_len,
         None if trace.salt is None else trace.salt.codes,
-        settings.block_size,
-        settings.num_blocks,
+        settings.tokens_per_block,
+        settings.blocks,
         settings.enable_caching,
         settings.concurrency,
         None if outputs is None else outputs.offsets,
         output_ids,
-        trace.timestamp if settings.num_blocks is not None else None,
+        trace.timestamp if settings.blocks is not None else None,
         settings.measured_from,
     )

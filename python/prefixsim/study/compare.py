@@ -1,0 +1,151 @@
+"""Servers and their settings side by side on one trace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prefixsim.engines import Engine, load, timed
+from prefixsim.errors import InputError, SettingError
+from prefixsim.forest import Forest
+from prefixsim.study.grid import Cell, combinations, listed, run_cells
+from prefixsim.study.replay import prepared
+from prefixsim.trace import Trace
+
+__all__ = ["MOST_RUNS", "Comparison", "compare", "differences"]
+
+MOST_RUNS = 1000
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs of one trace with different engines or settings.
+
+    Attributes
+    ----------
+    trace : Trace
+    axes : tuple of str
+        Settings in which the runs differ; ``engine`` among them.
+    fixed : dict
+        Settings that all runs share.
+    runs : list of (dict, dict)
+        Settings and summary of each.
+    engines : list of Engine
+    """
+
+    trace: Trace
+    axes: tuple[str, ...]
+    fixed: dict[str, Any]
+    runs: list[tuple[dict[str, Any], dict[str, Any]]]
+    engines: list[Engine]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values: the trace, its digest, and settings and summary of each run."""
+        rows = [{"settings": settings, "summary": summary} for settings, summary in self.runs]
+        return {"trace": self.trace.name, "digest": self.trace.digest, "runs": rows}
+
+
+def compare(
+    trace: Trace | Forest | str | Path,
+    *,
+    engine: str | Engine | Sequence[str | Engine] | None = None,
+    model: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    **axes: Any,
+) -> Comparison:
+    """Run servers for every combination of the settings given, on all cores.
+
+    Parameters
+    ----------
+    trace : Trace, Forest or path
+    engine : str, Engine or sequence of them, optional
+        Default: ``vllm``.
+    model : str, optional
+        Tokenizer of a text trace.
+    progress : callable, optional
+        Called with the runs done and all runs.
+    **axes
+        Any option of the engines: one value, or a list of values to go through.
+
+    Returns
+    -------
+    Comparison
+
+    Raises
+    ------
+    InputError
+        If an option is unknown, a run is not possible, or there are more than :data:`MOST_RUNS`.
+
+    Examples
+    --------
+    >>> import prefixsim
+    >>> trace = prefixsim.Trace.from_prompts([range(40), range(48)], output_len=[5, 5])
+    >>> found = prefixsim.compare(trace, num_blocks=100, enable_caching=[True, False])
+    >>> [summary["hit_tokens"] for _, summary in found.runs]
+    [32, 0]
+    """
+    source = prepared(trace, model)
+    columns = source.trace if isinstance(source, Forest) else source
+    asked = {name: listed(value) for name, value in axes.items()}
+    chosen = timed() if engine is None else engine
+    wanted = combinations(chosen, asked)
+    if len(wanted) > MOST_RUNS:
+        msg = f"{len(wanted):,} runs are too many for one comparison, give at most {MOST_RUNS:,}"
+        raise InputError(msg)
+    runs = list(run_cells(source, wanted, lambda c: _run(columns, c), progress=progress))
+    several = [name for name, values in asked.items() if len(values) > 1]
+    used = [load(e) for e in listed(chosen)]
+    if len(used) > 1:
+        several.insert(0, "engine")
+    fixed = {name: values[0] for name, values in asked.items() if name not in several}
+    if len(used) == 1:
+        fixed = {"engine": used[0].name, **fixed}
+    return Comparison(columns, tuple(several), fixed, runs, used)
+
+
+def _run(trace: Trace, cell: Cell) -> tuple[dict[str, Any], dict[str, Any]]:
+    if cell.outcome is None or cell.settings is None:
+        raise SettingError(cell.error or "no outcome")
+    outcome = cell.outcome
+    prompt, hit = trace.prompt_tokens, int(outcome.hit_tokens.sum(dtype="uint64"))
+    plain = {
+        k: v if isinstance(v, str | int | float | bool | None) else str(v)
+        for k, v in cell.given.items()
+    }
+    settings = {
+        "engine": cell.engine.name,
+        **plain,
+        "block_size": cell.settings.tokens_per_block,
+        "num_blocks": cell.settings.blocks,
+    }
+    summary = {
+        "requests": len(trace),
+        "prompt_tokens": prompt,
+        "hit_tokens": hit,
+        "token_hit_rate": hit / prompt if prompt else 0.0,
+        "computed_tokens": int(outcome.computed_tokens.sum(dtype="uint64")),
+        "evictions": outcome.counters.get("evictions", 0),
+        **_tiers(outcome.tier_hit_tokens),
+        **outcome.summary,
+    }
+    return settings, summary
+
+
+def _tiers(tiers: Mapping[str, Any]) -> dict[str, Any]:
+    if not tiers:
+        return {}
+    return {"tier_hit_tokens": {name: int(c.sum(dtype="uint64")) for name, c in tiers.items()}}
+
+
+def differences(engines: Sequence[Engine]) -> list[str]:
+    """Say in words in what the rules of engines differ: one line for each aspect."""
+    lines = []
+    aspects = dict.fromkeys(aspect for e in engines for aspect in e.capabilities.differs)
+    for aspect in aspects:
+        said = {e.name: e.capabilities.differs.get(aspect, "") for e in engines}
+        if len(set(said.values())) > 1:
+            words = "; ".join(f"{name}: {text}" for name, text in said.items() if text)
+            lines.append(f"{aspect}: {words}")
+    return lines
