@@ -11,7 +11,6 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, is_dataclass
 from difflib import get_close_matches
-from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -237,7 +236,6 @@ def argument(default: Any, *, help: str, metavar: str, many: bool = False) -> An
     return field(default=default, metadata={_KEY: about})
 
 
-@cache
 def options_of(cls: type) -> tuple[Option, ...]:
     """Return the options a dataclass declares, in order.
 
@@ -246,6 +244,15 @@ def options_of(cls: type) -> tuple[Option, ...]:
     InputError
         If it is no frozen dataclass, or an option has no default or a type that nothing can read.
     """
+    if cls not in _declared:
+        _declared[cls] = _options_of(cls)
+    return _declared[cls]
+
+
+_declared: dict[type, tuple[Option, ...]] = {}
+
+
+def _options_of(cls: type) -> tuple[Option, ...]:
     if not is_dataclass(cls) or not cls.__dataclass_params__.frozen:  # type: ignore[attr-defined]
         msg = f"{cls.__name__}: settings are a frozen dataclass, write @dataclass(frozen=True)"
         raise InputError(msg)

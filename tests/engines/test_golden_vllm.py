@@ -85,7 +85,7 @@ def evictions(run: Simulation) -> list[list[Any]]:
             assert trace.prompts is not None
             assert trace.outputs is not None
             tokens = np.concatenate([trace.prompts[request], trace.outputs[request]])
-            size = run.config.block_size
+            size = run.settings.tokens_per_block
             known[request] = prefixsim.hash_blocks(tokens, size, "sha256_cbor")
         return known[request][int(blocks[key])][:8].hex()
 

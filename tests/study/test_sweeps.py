@@ -51,7 +51,7 @@ def test_unusable_settings(trace: Trace) -> None:
     with pytest.raises(InputError, match="at least 1"):
         prefixsim.sweep(trace, capacity=0)
     with pytest.raises(InputError, match="choose from lru, clairvoyant"):
-        prefixsim.sweep(trace, policy="fifo")  # type: ignore[arg-type]
+        prefixsim.sweep(trace, policy="fifo")
     with pytest.raises(InputError, match="unknown engine 'none'"):
         prefixsim.sweep(trace, engine="none")
     with pytest.raises(InputError, match="need the engine 'ideal'"):

@@ -6,11 +6,15 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 from prefixsim.cli import COMMANDS
 from prefixsim.cli._bundles import AsJson
 from prefixsim.cli._options import Command
 from prefixsim.settings import argument, setting
+
+if TYPE_CHECKING:
+    from prefixsim.traffic.synthetic.shapes import ShapeName
 
 __all__ = ["COMMAND", "Generate", "generate_command"]
 
@@ -76,7 +80,7 @@ def generate_command(options: Generate) -> None:
 
     output, hash_ids = options.output, options.hash_ids
     workload = generate(
-        options.shape,  # type: ignore[arg-type] - refused there if it is none
+        cast("ShapeName", options.shape),
         options.requests,
         seed=options.seed,
         form="hashes" if hash_ids else "tokens",

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from prefixsim.cli import COMMANDS
 from prefixsim.cli._bundles import Measuring, Output, Reading
@@ -16,6 +16,8 @@ from prefixsim.settings import argument, setting
 
 if TYPE_CHECKING:
     from prefixsim.forest import Forest
+    from prefixsim.reports.files import TableFormat
+    from prefixsim.study.metrics import GroupLabel
     from prefixsim.study.result import Result
 
 __all__ = ["COMMAND", "Replay", "replay_command"]
@@ -132,7 +134,7 @@ def replay_command(options: Replay, choice: EngineChoice) -> None:
                 results,
                 options.output_dir,
                 charts=not options.skip_visualization,
-                table=options.table,  # type: ignore[arg-type] - one of the option's choices
+                table=cast("TableFormat", options.table),
                 step=lambda what: step(f"writing {what}"),
             )
     if options.as_json:
@@ -183,7 +185,7 @@ def _print(results: list[Result], by: str | None) -> None:
             names = ["with caching", "without caching"] if without else [result.trace.name]
             tables.append(serving_table([result, *without], names))
     for result in results if by else []:
-        groups = result.metrics.groups(by)  # type: ignore[arg-type] - one of the option's choices
+        groups = result.metrics.groups(cast("GroupLabel", by))
         if groups is None:
             msg = f"{result.trace.name}: its requests have no {by}"
             raise InputError(msg)

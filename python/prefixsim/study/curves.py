@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
 from prefixsim import _json
+from prefixsim.engines.cache_size import block_size_for
 from prefixsim.errors import InputError
 from prefixsim.forest import Forest
 from prefixsim.forest import compile as compile_trace
@@ -23,7 +24,6 @@ from prefixsim.study.hit_curve import (
     plotted,
     points_table,
 )
-from prefixsim.study.replay import block_size_for
 from prefixsim.trace import Trace
 from prefixsim.trace.provenance import provenance, trace_facts
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from prefixsim.engines.cache_size import block_size_for
 from prefixsim.forest import compile as compile_forest
 from prefixsim.formats.sources import trace_of
 from prefixsim.stats import Distribution, distribution
-from prefixsim.study.replay import block_size_for
 from prefixsim.trace import Trace
 
 __all__ = ["info"]

@@ -22,7 +22,10 @@ from prefixsim.trace import Codes, Trace
 if TYPE_CHECKING:
     from prefixsim._core import Profile
 
-__all__ = ["Group", "Metrics", "OverTime", "first_measured"]
+__all__ = ["Group", "GroupLabel", "Metrics", "OverTime", "first_measured"]
+
+GroupLabel = Literal["category", "salt", "session"]
+"""What requests can be grouped by."""
 
 MAX_GROUPS = 20
 """Groups listed by :meth:`Metrics.summary`; the rest are added up in one."""
@@ -220,7 +223,7 @@ class Metrics:
             total(self.hit_tokens),
         )
 
-    def groups(self, by: Literal["category", "salt", "session"]) -> list[Group] | None:
+    def groups(self, by: GroupLabel) -> list[Group] | None:
         """Return hit rates by a label, the most prompt tokens first; ``None`` without labels."""
         labels: Codes | None = getattr(self.trace, by)
         if labels is None:

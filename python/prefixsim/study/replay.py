@@ -167,7 +167,8 @@ def settled(
         if found.num_blocks is not None:
             msg = "kv_memory and num_blocks: both are the size of the cache, give one of them"
             raise SettingError(msg)
-        found = changed(found, num_blocks=_in_bytes(memory), kv_memory=None)
+        sized: dict[str, Any] = {"num_blocks": _in_bytes(memory), "kv_memory": None}
+        found = changed(found, **sized)
     blocks = blocks_in(
         found.num_blocks,
         size,

@@ -223,7 +223,7 @@ def sweep(
     names = ["capacity_blocks" if name == "capacity" else name for name in several]
     names += [key for key in ("engine", "policy") if len({row[key] for row in ordered}) > 1]
     extra = [name for name in asked if name not in ("capacity", "block_size", "num_blocks")]
-    return Sweep(columns.name, ordered, dict.fromkeys([*names, *extra]))
+    return Sweep(columns.name, ordered, list(dict.fromkeys([*names, *extra])))
 
 
 def _with_policies(
@@ -265,11 +265,10 @@ def _totals_ahead(
         kind = (bool(settings.cache_outputs), bool(getattr(settings, "partial_blocks", False)))
         cell = Cell(engine, dict(given), settings)
         groups.setdefault((engine.name, *kind), []).append((i, cell))
-    found = {}
+    found: dict[int, tuple[Cell, Totals]] = {}
     for cells in groups.values():
-        settings = [cell.settings for _, cell in cells if cell.settings is not None]
-        forest = forests.of(settings[0])
-        rows = cells[0][1].engine.run_totals(forest, settings)
+        several = [cell.settings for _, cell in cells if cell.settings is not None]
+        rows = cells[0][1].engine.run_totals(forests.of(several[0]), several)
         found |= {i: (cell, row) for (i, cell), row in zip(cells, rows, strict=True)}
     return found
 
