@@ -388,7 +388,7 @@ def test_replay_from_a_recorded_cache(tmp_path: Path, capsys: pytest.CaptureFixt
     salted = trace.replace(salt=Codes.from_strings(["tenant", "tenant"]))
     apart = replay(salted, block_size=4, num_blocks=20, warm_start=recording)
     assert apart.summary["hit_tokens"] == 8
-    with pytest.raises(InputError, match="engine block-manager or lru"):
+    with pytest.raises(InputError, match="an engine without time"):
         replay(trace, block_size=4, num_blocks=20, engine="vllm", warm_start=recording)
     with pytest.raises(InputError, match="warms up token ids only"):
         hashed = trace.replace(prompts=trace.prompts and _as_hashes(trace))
