@@ -138,9 +138,11 @@ __all__ = [
     "digest_columns",
     "expand_ids",
     "expand_tokens",
+    "forest_options",
     "hash_blocks",
     "json_lists",
     "keyed_hashes",
+    "load_forest",
     "policies",
     "replay_block_manager",
     "sweep",
@@ -185,20 +187,24 @@ def compile_forest(
     output_ids: npt.NDArray[np.uint32] | None = None,
     partial_blocks: bool = False,
 ) -> Forest: ...
+def load_forest(
+    data: bytes,
+    digest: str,
+    offsets: npt.NDArray[np.uint64],
+    ids: npt.NDArray[np.uint32] | npt.NDArray[np.uint64],
+    prompt_len: npt.NDArray[np.uint32],
+    *,
+    tokens_per_id: int = 1,
+    salt: npt.NDArray[np.uint32] | None = None,
+    output_offsets: npt.NDArray[np.uint64] | None = None,
+    output_ids: npt.NDArray[np.uint32] | None = None,
+    partial_blocks: bool = False,
+) -> Forest: ...
+def forest_options(data: bytes) -> tuple[bool, bool]: ...
 
 @final
 class Forest:
-    @staticmethod
-    def from_parts(
-        *,
-        tokens_per_id: int,
-        partial_blocks: bool,
-        parent: npt.NDArray[np.uint32],
-        end: npt.NDArray[np.uint32],
-        representative: npt.NDArray[np.uint32],
-        prompt_node: npt.NDArray[np.uint32],
-        output_node: npt.NDArray[np.uint32] | None = None,
-    ) -> Forest: ...
+    def to_bytes(self, digest: str) -> bytes: ...
     def parts(self) -> dict[str, npt.NDArray[np.uint32]]: ...
     @property
     def tokens_per_id(self) -> int: ...

@@ -111,7 +111,7 @@ impl Forest {
     }
 
     /// The node, `node` or one above it, that holds the id that ends at `depth` (at least 1).
-    fn node_at(&self, node: u32, depth: u32) -> u32 {
+    pub(super) fn node_at(&self, node: u32, depth: u32) -> u32 {
         let mut path = self.path_of[node as usize];
         while let HeavyPath {
             up: Some(up), top, ..

@@ -7,14 +7,19 @@
 
 mod build;
 mod chain;
+mod check;
 mod draft;
+mod file;
 mod losses;
 mod number;
 mod prefixes;
 mod session;
 
+pub use file::Head;
 pub use losses::SegmentLosses;
 pub use prefixes::SharedPrefixes;
+
+use check::Columns;
 
 use crate::error::{Error, Result};
 use crate::index::{IndexVec, Ix, PathIx, RequestIx};
@@ -114,14 +119,14 @@ impl Forest {
         prompt_node: Vec<u32>,
         output_node: Option<Vec<u32>>,
     ) -> Result<Self> {
-        check(
+        check::columns(Columns {
             tokens_per_id,
-            &parent,
-            &end,
-            &representative,
-            &prompt_node,
-            output_node.as_deref(),
-        )
+            parent: &parent,
+            end: &end,
+            representative: &representative,
+            prompt_node: &prompt_node,
+            output_node: output_node.as_deref(),
+        })
         .map_err(|what| Error::damaged(format!("not a forest: {what}")))?;
         Ok(Self::assemble(
             tokens_per_id,
@@ -139,14 +144,14 @@ impl Forest {
     /// # Errors
     /// [`Error::Bug`] naming the first one that does not hold.
     pub fn validate(&self) -> Result<()> {
-        check(
-            self.tokens_per_id,
-            &self.parent,
-            &self.end,
-            &self.representative,
-            &self.prompt_node,
-            self.output_node.as_deref(),
-        )
+        check::columns(Columns {
+            tokens_per_id: self.tokens_per_id,
+            parent: &self.parent,
+            end: &self.end,
+            representative: &self.representative,
+            prompt_node: &self.prompt_node,
+            output_node: self.output_node.as_deref(),
+        })
         .map_err(|what| Error::bug(format!("not a forest: {what}")))
     }
 
@@ -280,47 +285,4 @@ impl Forest {
     pub(crate) fn path_of_request(&self, request: RequestIx) -> PathIx {
         self.path_of[self.last_node()[request.usize()] as usize]
     }
-}
-
-fn check(
-    tokens_per_id: u32,
-    parent: &[u32],
-    end: &[u32],
-    representative: &[u32],
-    prompt_node: &[u32],
-    output_node: Option<&[u32]>,
-) -> std::result::Result<(), String> {
-    let nodes = parent.len();
-    let requests = prompt_node.len();
-    if tokens_per_id == 0 {
-        return Err("ids of 0 tokens".into());
-    }
-    if end.len() != nodes || representative.len() != nodes || nodes >= NONE as usize {
-        return Err("columns of nodes have different lengths".into());
-    }
-    for node in 0..nodes {
-        let above = parent[node] as usize;
-        let root = above == node;
-        if above > node || (root && end[node] != 0) || (!root && end[node] <= end[above]) {
-            return Err(format!("node {node} does not continue its parent {above}"));
-        }
-        if !root && representative[node] as usize >= requests {
-            return Err(format!("node {node} has no request to spell it"));
-        }
-    }
-    let last = output_node.unwrap_or(prompt_node);
-    if last.len() != requests {
-        return Err("columns of requests have different lengths".into());
-    }
-    for (request, (&prompt, &last)) in prompt_node.iter().zip(last).enumerate() {
-        if prompt as usize >= nodes || last as usize >= nodes {
-            return Err(format!(
-                "request {request} ends at a node that is not there"
-            ));
-        }
-        if end[prompt as usize] > end[last as usize] {
-            return Err(format!("request {request} ends before its prompt does"));
-        }
-    }
-    Ok(())
 }

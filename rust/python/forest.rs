@@ -5,13 +5,13 @@ use std::sync::Arc;
 use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyBytes, PyDict};
 
 use super::arguments::{Ids, Indices};
 use super::interrupt::{detached, interruptible};
 use super::profile::Profile;
 
-use crate::forest::Forest as Core;
+use crate::forest::{Forest as Core, Head};
 use crate::trace::{Csr, Id, Trace};
 
 /// Radix forest of the sequences of a trace.
@@ -45,23 +45,95 @@ pub fn compile_forest(
     };
     let forest = match &ids {
         Ids::Tokens(tokens) => {
-            let mut trace = columns.trace(tokens.as_slice()?)?;
-            if let (Some(offsets), Some(ids)) = (&output_offsets, &output_ids) {
-                trace = trace.outputs(Csr::new(offsets.as_slice()?, ids.as_slice()?)?)?;
-            }
+            let trace = with_outputs(
+                columns.trace(tokens.as_slice()?)?,
+                output_offsets.as_ref(),
+                output_ids.as_ref(),
+            )?;
             interruptible(py, |stop| Core::compile(&trace, stop))?
         }
-        Ids::Hashes(_) if output_ids.is_some() => {
-            return Err(PyValueError::new_err(
-                "output_ids: outputs need prompts of token ids (uint32)",
-            ));
-        }
+        Ids::Hashes(_) if output_ids.is_some() => return Err(outputs_need_tokens()),
         Ids::Hashes(hashes) => {
             let trace = columns.trace(hashes.as_slice()?)?;
             interruptible(py, |stop| Core::compile(&trace, stop))?
         }
     };
     Ok(Forest(Arc::new(forest)))
+}
+
+/// Reads what `Forest.to_bytes` made for the trace of these columns and this digest.
+#[pyfunction]
+#[pyo3(signature = (data, digest, offsets, ids, prompt_len, *, tokens_per_id=1, salt=None,
+                    output_offsets=None, output_ids=None, partial_blocks=false))]
+#[allow(clippy::too_many_arguments)]
+pub fn load_forest(
+    py: Python<'_>,
+    data: &[u8],
+    digest: &str,
+    offsets: PyReadonlyArray1<'_, u64>,
+    ids: Ids<'_>,
+    prompt_len: Indices<'_>,
+    tokens_per_id: u32,
+    salt: Option<Indices<'_>>,
+    output_offsets: Option<PyReadonlyArray1<'_, u64>>,
+    output_ids: Option<Indices<'_>>,
+    partial_blocks: bool,
+) -> PyResult<Forest> {
+    let columns = Columns {
+        offsets: offsets.as_slice()?,
+        tokens_per_id,
+        prompt_len: prompt_len.as_slice()?,
+        partial_blocks,
+        salt: salt.as_ref().map(|s| s.as_slice()).transpose()?,
+        session: None,
+    };
+    let digest = digest_bytes(digest)?;
+    let forest = match &ids {
+        Ids::Tokens(tokens) => {
+            let trace = with_outputs(
+                columns.trace(tokens.as_slice()?)?,
+                output_offsets.as_ref(),
+                output_ids.as_ref(),
+            )?;
+            interruptible(py, |_| Core::from_bytes(data, digest, &trace))?
+        }
+        Ids::Hashes(_) if output_ids.is_some() => return Err(outputs_need_tokens()),
+        Ids::Hashes(hashes) => {
+            let trace = columns.trace(hashes.as_slice()?)?;
+            interruptible(py, |_| Core::from_bytes(data, digest, &trace))?
+        }
+    };
+    Ok(Forest(Arc::new(forest)))
+}
+
+/// Whether a stored forest keeps partial blocks, and whether it goes on with outputs.
+#[pyfunction]
+pub fn forest_options(data: &[u8]) -> PyResult<(bool, bool)> {
+    let head = Head::read(data)?;
+    Ok((head.partial_blocks, head.outputs))
+}
+
+fn digest_bytes(digits: &str) -> PyResult<[u8; 16]> {
+    u128::from_str_radix(digits, 16)
+        .map(u128::to_be_bytes)
+        .map_err(|_| PyValueError::new_err("digest: expected 32 hexadecimal digits"))
+}
+
+fn outputs_need_tokens() -> PyErr {
+    PyValueError::new_err("output_ids: outputs need prompts of token ids (uint32)")
+}
+
+fn with_outputs<'a>(
+    trace: Trace<'a, u32>,
+    offsets: Option<&'a PyReadonlyArray1<'_, u64>>,
+    ids: Option<&'a Indices<'_>>,
+) -> PyResult<Trace<'a, u32>> {
+    match (offsets, ids) {
+        (Some(offsets), Some(ids)) => {
+            Ok(trace.outputs(Csr::new(offsets.as_slice()?, ids.as_slice()?)?)?)
+        }
+        _ => Ok(trace),
+    }
 }
 
 /// The columns of a trace that do not depend on the width of its ids.
@@ -94,32 +166,14 @@ impl<'a> Columns<'a> {
 
 #[pymethods]
 impl Forest {
-    /// Puts a saved forest together again.
-    #[staticmethod]
-    #[pyo3(signature = (*, tokens_per_id, partial_blocks, parent, end, representative, prompt_node, output_node=None))]
-    fn from_parts(
-        tokens_per_id: u32,
-        partial_blocks: bool,
-        parent: Indices<'_>,
-        end: Indices<'_>,
-        representative: Indices<'_>,
-        prompt_node: Indices<'_>,
-        output_node: Option<Indices<'_>>,
-    ) -> PyResult<Self> {
-        let own = |column: &Indices<'_>| Ok::<_, PyErr>(column.as_slice()?.to_vec());
-        let forest = Core::from_parts(
-            tokens_per_id,
-            partial_blocks,
-            own(&parent)?,
-            own(&end)?,
-            own(&representative)?,
-            own(&prompt_node)?,
-            output_node.as_ref().map(own).transpose()?,
-        )?;
-        Ok(Self(Arc::new(forest)))
+    /// The forest as bytes, with the digest of its trace in hexadecimal digits.
+    fn to_bytes<'py>(&self, py: Python<'py>, digest: &str) -> PyResult<Bound<'py, PyBytes>> {
+        let digest = digest_bytes(digest)?;
+        let bytes = detached(py, || Ok(self.0.to_bytes(digest)))?;
+        Ok(PyBytes::new(py, &bytes))
     }
 
-    /// The columns `from_parts` takes.
+    /// The columns of the forest.
     fn parts<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let parts = PyDict::new(py);
         parts.set_item("parent", PyArray1::from_slice(py, self.0.parent()))?;

@@ -56,7 +56,7 @@ mod _core {
     #[pymodule_export]
     use super::digest::digest_columns;
     #[pymodule_export]
-    use super::forest::{Forest, compile_forest};
+    use super::forest::{Forest, compile_forest, forest_options, load_forest};
     #[pymodule_export]
     use super::generate::{expand_ids, expand_tokens};
     #[pymodule_export]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from prefixsim.errors import InputError
@@ -10,7 +11,7 @@ from prefixsim.trace import Trace
 
 __all__ = ["load_or_compile"]
 
-_SUFFIX = ".forest.arrow"
+_SUFFIX = ".forest"
 
 
 def load_or_compile(
@@ -34,13 +35,14 @@ def load_or_compile(
     if cache_dir is None:
         return compile(trace, outputs=outputs, partial_blocks=partial_blocks)
     flags = ("-outputs" if outputs else "") + ("-partial" if partial_blocks else "")
-    path = Path(cache_dir) / f"{trace.digest}{flags}{_SUFFIX}"
+    digest = trace.digest
+    path = Path(cache_dir) / f"{digest}{flags}{_SUFFIX}"
     if path.exists():
-        try:
-            return Forest.load(path, trace)
-        except InputError:
-            pass
+        with suppress(InputError, MemoryError):  # on any doubt, compile
+            forest = Forest.load(path, trace, digest=digest)
+            if (forest.outputs, forest.partial_blocks) == (outputs, partial_blocks):
+                return forest
     forest = compile(trace, outputs=outputs, partial_blocks=partial_blocks)
     path.parent.mkdir(parents=True, exist_ok=True)
-    forest.save(path)
+    forest.save(path, digest=digest)
     return forest

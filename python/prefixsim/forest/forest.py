@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from prefixsim import _core
-from prefixsim._files import atomic_path
+from prefixsim._files import atomic_write
 from prefixsim.errors import InputError
 from prefixsim.trace import Trace
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Forest", "ForestStats", "compile"]
 
-_FORMAT = "prefixsim-forest-1"
+_NO_DIGEST = "0" * 32  # in a pickle, which holds the trace itself
 
 
 @dataclass(frozen=True)
@@ -70,20 +70,13 @@ class Forest:
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what a pickle keeps: the trace and the tree, of which all else is made again."""
-        return {
-            "trace": self.trace,
-            "tokens_per_id": self._core.tokens_per_id,
-            "partial_blocks": self._core.partial_blocks,
-            "parts": self._core.parts(),
-        }
+        return {"trace": self.trace, "forest": self._core.to_bytes(_NO_DIGEST)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        core = _core.Forest.from_parts(
-            tokens_per_id=state["tokens_per_id"],
-            partial_blocks=state["partial_blocks"],
-            **state["parts"],
-        )
-        self._set(state["trace"], core)
+        trace, data = state["trace"], state["forest"]
+        partial_blocks, outputs = _core.forest_options(data)
+        columns = _columns(trace, outputs, partial_blocks)
+        self._set(trace, _core.load_forest(data, _NO_DIGEST, **columns))
 
     def __repr__(self) -> str:
         return f"<Forest of {self.trace.name}: {len(self.trace):,} requests, {self.nodes:,} nodes>"
@@ -255,63 +248,43 @@ class Forest:
         ids: npt.NDArray[np.uint32] | npt.NDArray[np.uint64] = prompts[request]
         return ids[: tokens // self._core.tokens_per_id]
 
-    def save(self, path: str | Path) -> None:
-        """Write the forest to an Arrow IPC file, with the digest of its trace."""
-        import pyarrow as pa
-
-        columns = {
-            name: pa.LargeListArray.from_arrays(pa.array([0, len(values)], pa.int64()), values)
-            for name, values in self._core.parts().items()
-        }
-        table = pa.table(columns).replace_schema_metadata(
-            {
-                "format": _FORMAT,
-                "trace": self.trace.digest,
-                "unit": str(self._core.tokens_per_id),
-                "partial_blocks": str(int(self._core.partial_blocks)),
-            }
-        )
-        with atomic_path(path) as temporary, pa.ipc.new_file(temporary, table.schema) as writer:
-            writer.write_table(table)
+    def save(self, path: str | Path, *, digest: str | None = None) -> None:
+        """Write the forest to a file, with a checksum and the trace's digest, if known given."""
+        atomic_write(path, self._core.to_bytes(digest or self.trace.digest))
 
     @classmethod
-    def load(cls, path: str | Path, trace: Trace) -> Forest:
+    def load(cls, path: str | Path, trace: Trace, *, digest: str | None = None) -> Forest:
         """Read a forest that :meth:`save` wrote for this very trace.
+
+        The file is read into memory and checked whole: its checksum, every index, every length and
+        salt against the trace, and token ids at random places.
+
+        Parameters
+        ----------
+        path : path
+        trace : Trace
+        digest : str, optional
+            That of the trace, if it is known already.
 
         Raises
         ------
         InputError
-            If the file is missing, no forest, or that of another trace.
+            If the file is missing, no forest, damaged, or that of another trace.
         """
-        import pyarrow as pa
-
         try:
-            with pa.memory_map(str(path)) as source:
-                table = pa.ipc.open_file(source).read_all()
-                meta = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
-                if meta.get("format") != _FORMAT:
-                    msg = f"{path}: not a forest of this version, compile the trace again"
-                    raise InputError(msg)
-                if meta["trace"] != trace.digest:
-                    msg = f"{path}: the forest of another trace, compile {trace.name} again"
-                    raise InputError(msg)
-                parts = {
-                    name: table.column(name).chunk(0).values.to_numpy()
-                    for name in table.column_names
-                }
-                core = _core.Forest.from_parts(
-                    tokens_per_id=int(meta["unit"]),
-                    partial_blocks=meta["partial_blocks"] == "1",
-                    **parts,
-                )
+            data = Path(path).read_bytes()
         except FileNotFoundError:
             msg = f"{path}: no such file"
             raise InputError(msg) from None
-        except (pa.ArrowInvalid, KeyError, TypeError) as error:
-            msg = f"{path}: not a forest file ({error})"
+        except OSError as error:
+            msg = f"{path}: {(error.strerror or str(error)).lower()}"
             raise InputError(msg) from None
+        try:
+            partial_blocks, outputs = _core.forest_options(data)
+            columns = _columns(trace, outputs, partial_blocks)
+            core = _core.load_forest(data, digest or trace.digest, **columns)
         except ValueError as error:
-            msg = str(error) if isinstance(error, InputError) else f"{path}: {error}"
+            msg = f"{path}: {error}, compile {trace.name} again"
             raise InputError(msg) from None
         return cls(trace, core)
 
@@ -352,6 +325,18 @@ def compile(  # noqa: A001 - the product's verb, used as prefixsim.compile
     >>> forest.nodes, forest.unique_blocks(2)
     (3, 2)
     """
+    columns = _columns(trace, outputs, partial_blocks)
+    session = None if trace.session is None else _u32(trace.session.codes)
+    try:
+        core = _core.compile_forest(**columns, session=session)
+    except (ValueError, TypeError, OverflowError) as error:
+        msg = f"{trace.name}: {error}"
+        raise InputError(msg) from None
+    return Forest(trace, core)
+
+
+def _columns(trace: Trace, outputs: bool, partial_blocks: bool) -> dict[str, Any]:
+    """Return what decides the forest of a trace, as the core takes it."""
     if trace.prompts is None:
         what = "texts, tokenize it first" if trace.kind == "text" else "prompt lengths only"
         msg = f"{trace.name}: the trace has {what}; a forest needs token ids or hash ids"
@@ -364,22 +349,16 @@ def compile(  # noqa: A001 - the product's verb, used as prefixsim.compile
         msg = f"{trace.name}: partial blocks can be kept for hash ids only"
         raise InputError(msg)
     values = trace.prompts.values
-    try:
-        core = _core.compile_forest(
-            _u64(trace.prompts.offsets),
-            _u32(values) if trace.kind == "tokens" else _u64(values),
-            _u32(trace.prompt_len),
-            tokens_per_id=trace.id_block_size,
-            output_offsets=None if produced is None else _u64(produced.offsets),
-            output_ids=None if produced is None else _u32(produced.values),
-            partial_blocks=partial_blocks,
-            salt=None if trace.salt is None else _u32(trace.salt.codes),
-            session=None if trace.session is None else _u32(trace.session.codes),
-        )
-    except (ValueError, TypeError, OverflowError) as error:
-        msg = f"{trace.name}: {error}"
-        raise InputError(msg) from None
-    return Forest(trace, core)
+    return {
+        "offsets": _u64(trace.prompts.offsets),
+        "ids": _u32(values) if trace.kind == "tokens" else _u64(values),
+        "prompt_len": _u32(trace.prompt_len),
+        "tokens_per_id": trace.id_block_size,
+        "output_offsets": None if produced is None else _u64(produced.offsets),
+        "output_ids": None if produced is None else _u32(produced.values),
+        "partial_blocks": partial_blocks,
+        "salt": None if trace.salt is None else _u32(trace.salt.codes),
+    }
 
 
 def _u32(values: npt.NDArray[Any]) -> npt.NDArray[np.uint32]:
