@@ -64,6 +64,31 @@ index! {
     PathIx;
 }
 
+/// A number that is below 2^32 by construction: counts of requests, blocks and tokens, which are
+/// checked where a trace or a cache is made.
+///
+/// # Panics
+/// If it is not, which is a bug: going on would count wrongly without a word.
+#[inline]
+pub(crate) fn to_u32<T: TryInto<u32>>(number: T) -> u32 {
+    match number.try_into() {
+        Ok(number) => number,
+        Err(_) => unreachable!("a count of 2^32 or more"),
+    }
+}
+
+/// A number that is a place in memory by construction: an offset that was checked against values.
+///
+/// # Panics
+/// If it is not, which is a bug.
+#[inline]
+pub(crate) fn to_usize(number: u64) -> usize {
+    match number.try_into() {
+        Ok(number) => number,
+        Err(_) => unreachable!("an offset beyond memory"),
+    }
+}
+
 /// A vector that only indices of kind `I` fit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IndexVec<I, T> {

@@ -137,7 +137,8 @@ impl Latency {
                 work.prefill_tokens, work.decodes
             )));
         }
-        #[allow(clippy::cast_sign_loss)]
+        // Not negative, and below 10^18.
+        #[allow(clippy::cast_sign_loss, clippy::cast_possible_truncation)]
         Ok(ns.round() as u64)
     }
 }

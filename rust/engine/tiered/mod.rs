@@ -4,6 +4,8 @@
 //! store, because a block that comes from below takes a slot like one that is computed. Moving blocks
 //! takes no time here. What is found on the device comes first, what continues it in the store second.
 
+#![warn(clippy::cast_possible_truncation)]
+
 mod store;
 
 use std::hash::Hash;
@@ -12,6 +14,7 @@ pub use store::BlockStore;
 
 use super::vllm::{KeyIndex, Lease, Manager};
 use crate::error::{Error, Result};
+use crate::index::to_u32;
 use crate::serving::{CacheEvent, CacheUsage, Demand, Hit, KvCache, NoRoom, Progress};
 
 /// When blocks enter the store.
@@ -124,7 +127,7 @@ where
             .count();
         self.found = [first, below];
         Hit {
-            tiers: [device, below as u32 * block_size, 0],
+            tiers: [device, to_u32(below) * block_size, 0],
         }
     }
 
@@ -136,7 +139,7 @@ where
         demand: Demand,
     ) -> std::result::Result<u32, NoRoom> {
         let [device, below] = self.found;
-        let loaded = below as u32 * self.device.block_size();
+        let loaded = to_u32(below) * self.device.block_size();
         // Loaded blocks take slots, and are cached, like computed ones.
         let on_device = Demand {
             new_tokens: loaded + demand.new_tokens,

@@ -6,6 +6,7 @@ use std::hash::Hash;
 use super::{KeyIndex, Lease, Manager, ManagerConfig, Slot, TableIndex};
 use crate::error::{Error, Result};
 use crate::hash::{Chain, Context};
+use crate::index::to_u32;
 use crate::serving::{CacheEvent, CacheStats, Demand, KvCache, Progress};
 
 /// Slots of a cache without a limit: the first free slot is one never taken, unless there is one
@@ -162,7 +163,7 @@ where
             self.chain
                 .extend(parent, context, block, part, block_size, &mut self.keys);
             // One token more than this part, unless it is the last: all its blocks may be hit.
-            let known = (num_tokens as usize - start).min(part.len() + 1) as u32;
+            let known = to_u32((num_tokens as usize - start).min(part.len() + 1));
             let found = self.manager.lookup(&self.keys, known).tokens();
             hits += found;
             if (found as usize) < part.len() {

@@ -2,6 +2,7 @@
 
 use super::{NULL_SLOT, Slot};
 use crate::error::{Error, Result};
+use crate::index::to_u32;
 
 const NIL: u32 = u32::MAX;
 
@@ -209,7 +210,7 @@ impl FreeQueue {
             }
         }
         let members = self.links[2..].iter().filter(|l| l.prev != NIL).count();
-        let expected = linked as u32 + (self.end - self.fresh);
+        let expected = to_u32(linked) + (self.end - self.fresh);
         if members != linked || expected != self.len {
             return Err(Error::bug(format!(
                 "free queue: length {}, {linked} linked, {members} marked, {} fresh",

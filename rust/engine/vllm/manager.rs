@@ -3,6 +3,7 @@
 use super::{BlockPool, KeyIndex, NULL_SLOT, Slot};
 use super::{ManagerConfig, Retention, SlidingWindow};
 use crate::error::{Error, Result};
+use crate::index::{to_u32, to_usize};
 use crate::serving::{CacheEvent, CacheUsage, Demand, Hit, KvCache, NoRoom, Progress};
 use crate::stats::Residency;
 
@@ -102,7 +103,7 @@ impl<I: KeyIndex> Manager<I> {
             return 0;
         };
         let tokens = (u64::from(computed) + 1).saturating_sub(u64::from(sliding.window));
-        (tokens / u64::from(self.config.block_size)) as usize
+        to_usize(tokens / u64::from(self.config.block_size))
     }
 
     /// Slots found by the last lookup that nobody uses.
@@ -113,7 +114,7 @@ impl<I: KeyIndex> Manager<I> {
     }
 
     fn blocks(&self, tokens: u64) -> usize {
-        let tokens = tokens.min(u64::from(self.config.max_model_len)) as u32;
+        let tokens = to_u32(tokens.min(u64::from(self.config.max_model_len)));
         tokens.div_ceil(self.config.block_size) as usize
     }
 
@@ -144,11 +145,11 @@ impl<I: KeyIndex> Manager<I> {
     /// Caches the blocks that are full once `end` tokens are computed.
     fn cache(&mut self, lease: &mut Lease, keys: &[I::Key], progress: &Progress, end: u64) {
         let full = end.min(u64::from(progress.num_tokens)) / u64::from(self.config.block_size);
-        let (first, full) = (lease.cached as usize, full as usize);
+        let (first, full) = (lease.cached as usize, to_usize(full));
         if !self.config.enable_caching || full <= first {
             return;
         }
-        lease.cached = full as u32;
+        lease.cached = to_u32(full);
         let mut stored = self.pool.records_events().then(Vec::new);
         let blocks = lease.table[first..full].iter().zip(&keys[first..full]);
         for (block, (&slot, &key)) in (first..full).zip(blocks) {
@@ -157,7 +158,7 @@ impl<I: KeyIndex> Manager<I> {
             }
             self.pool.cache(slot, key);
             if let Some(stored) = &mut stored {
-                stored.push((key, block as u32));
+                stored.push((key, to_u32(block)));
             }
         }
         if let Some(stored) = stored
@@ -244,7 +245,7 @@ impl<I: KeyIndex> KvCache for Manager<I> {
             None => self.pool.find_run(keys, &mut self.hits),
             Some(sliding) => self.lookup_window(keys, self.needed_blocks(sliding)),
         }
-        Hit::on_device(self.hits.len() as u32 * self.config.block_size)
+        Hit::on_device(to_u32(self.hits.len()) * self.config.block_size)
     }
 
     /// Also fails to find room if a reserve of [`ManagerConfig::watermark_slots`] is not left beside
@@ -262,7 +263,7 @@ impl<I: KeyIndex> KvCache for Manager<I> {
         } else {
             0
         };
-        let base = self.hits.len() as u32 * self.config.block_size;
+        let base = to_u32(self.hits.len()) * self.config.block_size;
         let skipped = self.skipped_blocks(base);
         let idle = self.idle_hits(skipped);
         let held = skipped.max(self.hits.len());
@@ -298,11 +299,11 @@ impl<I: KeyIndex> KvCache for Manager<I> {
             }
             lease.table.push(slot);
         }
-        lease.cached = lease.table.len() as u32;
+        lease.cached = to_u32(lease.table.len());
         lease.name = demand.name;
-        self.pool.take(missing as u32, &mut lease.table);
+        self.pool.take(to_u32(missing), &mut lease.table);
         self.cache(lease, keys, progress, end);
-        Ok(missing as u32)
+        Ok(to_u32(missing))
     }
 
     fn extend(
@@ -324,10 +325,10 @@ impl<I: KeyIndex> KvCache for Manager<I> {
                     whatever_chunk: false,
                 });
             }
-            self.pool.take(missing as u32, &mut lease.table);
+            self.pool.take(to_u32(missing), &mut lease.table);
         }
         self.cache(lease, keys, progress, end);
-        Ok(missing as u32)
+        Ok(to_u32(missing))
     }
 
     fn release(&mut self, lease: &mut Lease) {
@@ -382,7 +383,7 @@ impl<I: KeyIndex> KvCache for Manager<I> {
     }
 
     fn held_blocks(&self, lease: &Lease) -> u32 {
-        lease.table.len() as u32
+        to_u32(lease.table.len())
     }
 
     fn copy_table(&self, lease: &Lease, table: &mut Vec<u32>) {

@@ -14,6 +14,8 @@
 //! * [`Server`]: the scheduler on a clock, an [`Instance`](crate::serving::Instance).
 //! * [`simulate`]: a workload served to its end.
 
+#![warn(clippy::cast_possible_truncation)]
+
 mod block_manager;
 mod block_pool;
 mod config;

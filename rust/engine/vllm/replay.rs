@@ -11,6 +11,7 @@ use super::block_manager::UNBOUNDED;
 use super::{Lease, Manager, ManagerConfig, TableIndex};
 use crate::error::{Error, Result};
 use crate::hash::{Chain, Context, Xxh3Chain, Xxh3Key, chain_blocks};
+use crate::index::{to_u32, to_usize};
 use crate::serving::{Demand, KvCache, Progress};
 use crate::stats::Residency;
 use crate::stop::Stop;
@@ -172,7 +173,7 @@ impl Prompts<'_> {
     pub(super) fn keys(&self, request: usize, block_size: u32, keys: &mut Vec<Xxh3Key>) {
         keys.clear();
         let (start, end) = (self.offsets[request], self.offsets[request + 1]);
-        let range = start as usize..end as usize;
+        let range = to_usize(start)..to_usize(end);
         let root = self.root(request);
         match self.ids {
             Ids::Tokens(tokens) => {
@@ -207,7 +208,7 @@ fn hashed_blocks(ids: &[u64], unit: u32, block_size: u32, full: usize, keys: &mu
         let per_id = u64::from(unit / block_size);
         keys.extend((0..full as u64).map(|block| {
             let mut bytes = [0; 16];
-            bytes[..8].copy_from_slice(&ids[(block / per_id) as usize].to_le_bytes());
+            bytes[..8].copy_from_slice(&ids[to_usize(block / per_id)].to_le_bytes());
             bytes[8..].copy_from_slice(&(block % per_id).to_le_bytes());
             key(xxh3_64(&bytes))
         }));
@@ -266,7 +267,7 @@ impl Replay {
         }
         progress.computed = prompt_len;
         if let Some((offsets, tokens)) = prompts.outputs {
-            let range = offsets[request] as usize..offsets[request + 1] as usize;
+            let range = to_usize(offsets[request])..to_usize(offsets[request + 1]);
             let output = &tokens[range];
             self.decode(prompts, request, &mut lease, &mut progress, output)?;
         }
@@ -277,7 +278,7 @@ impl Replay {
             .max(pool.num_slots() - 1 - pool.num_free());
         self.outcome
             .evictions
-            .push((pool.evictions() - before) as u32);
+            .push(to_u32(pool.evictions() - before));
         self.outcome.hit_tokens.push(hits);
         self.held.push_back(lease);
         Ok(())
@@ -299,13 +300,13 @@ impl Replay {
         if config.enable_caching {
             let block_size = config.block_size as usize;
             let (start, end) = (
-                prompts.offsets[request] as usize,
+                to_usize(prompts.offsets[request]),
                 prompts.offsets[request + 1],
             );
             let Ids::Tokens(tokens) = prompts.ids else {
                 return Err(Error::range("output tokens need prompts of tokens"));
             };
-            let prompt = &tokens[start..end as usize];
+            let prompt = &tokens[start..to_usize(end)];
             self.tokens.clear();
             self.tokens
                 .extend_from_slice(&prompt[prompt.len() - prompt.len() % block_size..]);

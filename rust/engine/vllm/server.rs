@@ -3,6 +3,7 @@
 use super::scheduler::Scheduled;
 use super::{Scheduler, SchedulerConfig, Workload};
 use crate::error::Result;
+use crate::index::to_u32;
 use crate::serving::{Clock, Instance, InstanceLog, KvCache, Latency, Load, RequestLog, StepRow};
 
 /// What to keep besides one row per request.
@@ -131,8 +132,8 @@ impl<'w, C: KvCache<Key = u32>> Server<'w, C> {
                 clock_ns: self.clock.now(),
                 requests: done.requests,
                 tokens: done.tokens,
-                running: self.scheduler.num_running() as u32,
-                waiting: self.scheduler.num_waiting() as u32,
+                running: to_u32(self.scheduler.num_running()),
+                waiting: to_u32(self.scheduler.num_waiting()),
                 free: self.scheduler.cache().usage().free,
             };
             self.scheduler.log_mut().steps.push(row);
@@ -198,8 +199,8 @@ impl<C: KvCache<Key = u32>> Instance for Server<'_, C> {
 
     fn load(&self) -> Load {
         Load {
-            running: self.scheduler.num_running() as u32,
-            waiting: self.scheduler.num_waiting() as u32,
+            running: to_u32(self.scheduler.num_running()),
+            waiting: to_u32(self.scheduler.num_waiting()),
             finished: self.scheduler.num_finished(),
         }
     }

@@ -5,6 +5,7 @@ use hashbrown::HashTable;
 use super::replay::{Ids, Prompts};
 use crate::error::{Error, Result};
 use crate::hash::{BlockKey, Chain, Context, Xxh3Chain, Xxh3Key};
+use crate::index::to_usize;
 use crate::serving::Requests;
 use crate::stop::Stop;
 
@@ -85,7 +86,7 @@ impl Workload {
     #[must_use]
     pub fn keys(&self, request: u32) -> &[u32] {
         let request = request as usize;
-        &self.keys[self.key_offsets[request] as usize..self.key_offsets[request + 1] as usize]
+        &self.keys[to_usize(self.key_offsets[request])..to_usize(self.key_offsets[request + 1])]
     }
 
     /// Number of distinct blocks.
@@ -174,12 +175,12 @@ impl Compiler {
         let (Some((offsets, outputs)), Ids::Tokens(tokens)) = (prompts.outputs, prompts.ids) else {
             return;
         };
-        let output = &outputs[offsets[request] as usize..offsets[request + 1] as usize];
+        let output = &outputs[to_usize(offsets[request])..to_usize(offsets[request + 1])];
         let (start, end) = (
-            prompts.offsets[request] as usize,
+            to_usize(prompts.offsets[request]),
             prompts.offsets[request + 1],
         );
-        let prompt = &tokens[start..end as usize];
+        let prompt = &tokens[start..to_usize(end)];
         self.tokens.clear();
         self.tokens
             .extend_from_slice(&prompt[prompt.len() - prompt.len() % block_size..]);

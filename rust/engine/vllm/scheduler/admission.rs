@@ -2,6 +2,7 @@
 
 use super::{Active, Lookup, Scheduled, Scheduler, Situation, Waiting};
 use crate::error::{Error, Result};
+use crate::index::to_u32;
 use crate::serving::{Demand, Hit, KvCache, NoRoom, Progress, Readmission, RequestLog};
 
 /// A request that was admitted.
@@ -108,7 +109,7 @@ impl<C: KvCache<Key = u32>> Scheduler<'_, C> {
                 .remember(situation, when_anything_changes, lookup);
             return None;
         }
-        let tokens = tokens.min(budget) as u32;
+        let tokens = to_u32(tokens.min(budget));
         let place = self.start(request, num_tokens);
         let active = &mut self.active[place as usize];
         let demand = Demand {
@@ -143,7 +144,7 @@ impl<C: KvCache<Key = u32>> Scheduler<'_, C> {
     fn start(&mut self, request: u32, num_tokens: u32) -> u32 {
         let place = self.spare.pop().unwrap_or_else(|| {
             self.active.push(Active::default());
-            self.active.len() as u32 - 1
+            to_u32(self.active.len()) - 1
         });
         let requests = self.workload.requests();
         let prompt = requests.prompt_len(request);

@@ -1,6 +1,7 @@
 //! Requests that decode: sampling, finishing, and the steps in which nothing happens to them.
 
 use super::{Scheduled, Scheduler};
+use crate::index::to_u32;
 use crate::serving::{KvCache, Progress, RequestLog, StepWork};
 
 impl<C: KvCache<Key = u32>> Scheduler<'_, C> {
@@ -36,7 +37,7 @@ impl<C: KvCache<Key = u32>> Scheduler<'_, C> {
         let mut work = StepWork::default();
         work.add_decodes(running as u64, self.context);
         Scheduled {
-            requests: running as u32,
+            requests: to_u32(running),
             tokens: running as u64,
             work,
         }
@@ -45,7 +46,7 @@ impl<C: KvCache<Key = u32>> Scheduler<'_, C> {
     /// Brings the counters of a decoding request to the beginning of `step`.
     pub(super) fn sync(&mut self, place: u32, step: u64, log: &mut RequestLog) {
         let active = &mut self.active[place as usize];
-        let steps = (step - active.synced) as u32;
+        let steps = to_u32(step - active.synced);
         active.progress.computed += steps;
         active.progress.num_tokens += steps;
         active.synced = step;

@@ -19,6 +19,7 @@ use refusal::{Lookup, RefusalMemo, Situation};
 
 use super::Workload;
 use crate::error::{Error, Result};
+use crate::index::to_u32;
 use crate::serving::{InstanceLog, KvCache, Progress, RequestLog, StepWork};
 
 /// How the scheduler behaves; names are vLLM's.
@@ -302,7 +303,7 @@ impl<'w, C: KvCache<Key = u32>> Scheduler<'w, C> {
             tokens = threshold;
         }
         let limit = self.cache.max_model_len() - progress.computed - 1;
-        tokens.min(budget).min(u64::from(limit)) as u32
+        to_u32(tokens.min(budget).min(u64::from(limit)))
     }
 
     /// Takes room for further tokens of a running request; `false` if there is none.
@@ -401,7 +402,7 @@ impl<'w, C: KvCache<Key = u32>> Scheduler<'w, C> {
         let mut context = 0;
         for &place in self.calendar.places() {
             let active = &self.active[place as usize];
-            let steps = (step - active.synced) as u32;
+            let steps = to_u32(step - active.synced);
             let progress = Progress {
                 computed: active.progress.computed + steps,
                 num_tokens: active.progress.num_tokens + steps,
