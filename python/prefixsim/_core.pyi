@@ -1,7 +1,7 @@
 """Typed surface of the Rust extension."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, NotRequired, TypeAlias, TypedDict, final
+from typing import Literal, NotRequired, TypeAlias, TypedDict, final
 
 import numpy as np
 import numpy.typing as npt
