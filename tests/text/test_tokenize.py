@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from prefixsim.chat import Conversation, Message
 from prefixsim.chat.model import BadRowError
 from prefixsim.errors import InputError
-from prefixsim.text import pretoken_boundaries as cuts
+from prefixsim.text import pretoken_boundaries as boundaries
 from prefixsim.text.templates import answer, renderer, user_turns
 from prefixsim.text.text_trace import tokenize_trace
 from prefixsim.text.tokenize import ChatTokenizer, split_session
@@ -227,18 +227,18 @@ def test_nasty_text(name: str, template: str, tokenizers: Callable[..., Any], da
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_letter_before_every_stop(name: str, tokenizers: Callable[..., Any]) -> None:
-    """The claim of the cuts, checked for each pair against the tokenizer itself."""
+    """The claim of the boundaries, checked for each pair against the tokenizer itself."""
     tokenizer = tokenizers(name)
-    letters = [chr(c) for c in range(0x3100) if cuts._IS_LETTER.match(chr(c))]
-    letters += [chr(c) for c in range(0x4E00, 0xD7A4, 97) if cuts._IS_LETTER.match(chr(c))]
+    letters = [chr(c) for c in range(0x3100) if boundaries._IS_LETTER.match(chr(c))]
+    letters += [chr(c) for c in range(0x4E00, 0xD7A4, 97) if boundaries._IS_LETTER.match(chr(c))]
     whole, left, right = [], [], []
     tails = ("x", " x", "\n", "'s", "\u0301", "1", ">", "")
     for i, letter in enumerate(letters):
         assert unicodedata.category(letter).startswith("L")
-        for j, stop in enumerate(cuts.STOPS):
+        for j, stop in enumerate(boundaries.STOPS):
             assert unicodedata.normalize("NFC", letter + stop) == letter + stop
             head, tail = ("a ", "'", "1", "\u0301 ", "\n")[(i + j) % 5], tails[(i + 3 * j) % 8]
-            assert cuts.is_cut(head + letter + stop + tail, len(head) + 1)
+            assert boundaries.is_boundary(head + letter + stop + tail, len(head) + 1)
             whole.append(head + letter + stop + tail)
             left.append(head + letter)
             right.append(stop + tail)
@@ -255,10 +255,10 @@ def test_cost_is_linear_in_unique_text(tokenizers: Callable[..., Any]) -> None:
     messages = row.messages
     ends = user_turns(messages)
     prompts = [("".join(m.text for m in messages[: at + 1]), ()) for at in ends]
-    pieces = list(split_session(prompts))
+    spans = list(split_session(prompts))
     assert sum(len(text) for text, _ in prompts) > 90 * unique
-    assert sum(map(len, {p for row_pieces in pieces for p in row_pieces})) < 1.1 * unique
-    for (text, _), row_pieces in zip(prompts, pieces, strict=True):
+    assert sum(map(len, {p for row_pieces in spans for p in row_pieces})) < 1.1 * unique
+    for (text, _), row_pieces in zip(prompts, spans, strict=True):
         assert "".join(row_pieces) == text
 
 
@@ -298,13 +298,13 @@ CL100K = (
 
 
 def test_tokenizers_without_stable_cuts_are_refused() -> None:
-    assert cuts.refusal(Split.spec(CL100K), []) is None
-    assert "unknown expression" in (cuts.refusal(Split.spec(CL100K + r"|\w+ \w+"), []) or "")
-    assert "does not match all text" in (cuts.refusal(Split.spec(r" ?\p{L}+"), []) or "")
+    assert boundaries.refusal(Split.spec(CL100K), []) is None
+    assert "unknown expression" in (boundaries.refusal(Split.spec(CL100K + r"|\w+ \w+"), []) or "")
+    assert "does not match all text" in (boundaries.refusal(Split.spec(r" ?\p{L}+"), []) or "")
     word_piece = json.dumps({"model": {"type": "WordPiece"}})
-    assert "WordPiece" in (cuts.refusal(word_piece, []) or "")
+    assert "WordPiece" in (boundaries.refusal(word_piece, []) or "")
     lower = json.loads(Split.spec(CL100K)) | {"normalizer": {"type": "Lowercase"}}
-    assert "Lowercase" in (cuts.refusal(json.dumps(lower), []) or "")
+    assert "Lowercase" in (boundaries.refusal(json.dumps(lower), []) or "")
 
     class Added:
         rstrip = single_word = False
@@ -314,10 +314,10 @@ def test_tokenizers_without_stable_cuts_are_refused() -> None:
             self.__dict__.update(changes)
 
     spec = Split.spec(CL100K)
-    assert cuts.refusal(spec, [Added("<mask>")]) is None
-    assert "contains a cut" in (cuts.refusal(spec, [Added("[my token]")]) or "")
-    assert "white space" in (cuts.refusal(spec, [Added("END", rstrip=True)]) or "")
-    assert "before it" in (cuts.refusal(spec, [Added("\n", single_word=True)]) or "")
+    assert boundaries.refusal(spec, [Added("<mask>")]) is None
+    assert "contains a cut" in (boundaries.refusal(spec, [Added("[my token]")]) or "")
+    assert "white space" in (boundaries.refusal(spec, [Added("END", rstrip=True)]) or "")
+    assert "before it" in (boundaries.refusal(spec, [Added("\n", single_word=True)]) or "")
 
 
 def test_wrong_cuts_are_noticed_and_every_prompt_is_encoded_whole(
@@ -326,7 +326,7 @@ def test_wrong_cuts_are_noticed_and_every_prompt_is_encoded_whole(
     tokenizer = tokenizers("demo")
     row = conversation(("user", "chocolate"), ("assistant", "cake"), ("user", " baking"))
     monkeypatch.setattr(
-        cuts, "find_last", lambda text, low, high: high - 3 if high - 3 > low else -1
+        boundaries, "find_last", lambda text, low, high: high - 3 if high - 3 > low else -1
     )
     encoder = SessionEncoder(tokenizer, "none", "whole", never)
     (session,) = encoder.encode([row])

@@ -106,8 +106,8 @@ def as_list(row: Any, field: str) -> Sequence[Any]:
         msg = f"expected an object with the field '{field}', found {describe(row)}"
         raise BadRowError("wrong_schema", msg)
     if field not in row:
-        found = ", ".join(f"'{name}'" for name in list(row)[:6]) or "no fields"
-        msg = f"field '{field}' is missing (found {found})"
+        shown = ", ".join(f"'{name}'" for name in list(row)[:6]) or "no fields"
+        msg = f"field '{field}' is missing (found {shown})"
         raise BadRowError("wrong_schema", msg)
     value = row[field]
     if not isinstance(value, list):
@@ -136,8 +136,8 @@ def role_of(value: object, field: str) -> Role:
     role = ROLES.get(value) if isinstance(value, str) else None
     if role is None:
         known = ", ".join(ROLES)
-        found = f"'{value}'" if isinstance(value, str) else describe(value)
-        msg = f"field '{field}': unknown role {found}, expected one of {known}"
+        shown = f"'{value}'" if isinstance(value, str) else describe(value)
+        msg = f"field '{field}': unknown role {shown}, expected one of {known}"
         raise BadRowError("unknown_role", msg)
     return role
 

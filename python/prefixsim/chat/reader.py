@@ -190,6 +190,6 @@ def _sniff(row: Any) -> str:
     for name, (field, _) in FORMATS.items():
         if field in row:
             return name
-    found = ", ".join(f"'{name}'" for name in list(row)[:6]) or "no fields"
-    msg = f"field {_FIELDS} is missing (found {found})"
+    shown = ", ".join(f"'{name}'" for name in list(row)[:6]) or "no fields"
+    msg = f"field {_FIELDS} is missing (found {shown})"
     raise BadRowError("wrong_schema", msg)

@@ -227,8 +227,8 @@ def parquet(path: str, columns: tuple[str, ...]) -> Iterator[Row]:
             wanted = [c for c in columns if c in names][:1]
             if not wanted:
                 expected = " or ".join(f"'{c}'" for c in columns)
-                found = ", ".join(f"'{n}'" for n in file.schema_arrow.names[:8])
-                msg = f"column {expected} is missing (found {found})"
+                shown = ", ".join(f"'{n}'" for n in file.schema_arrow.names[:8])
+                msg = f"column {expected} is missing (found {shown})"
                 yield BadRowError("wrong_schema", msg, line=1, ends_file=True)
                 return
             wanted += [c for c in ids if c in names][:1]

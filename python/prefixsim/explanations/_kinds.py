@@ -47,12 +47,12 @@ _WORDS = re.compile(r"[\w'\u2019.@-]+(?:\s+[\w'\u2019.@-]+){0,3}")
 
 
 def kind_of(before: str, here: str, there: str, after: str) -> tuple[Kind, str]:
-    """Name the kind of a piece from its text in two prompts and the text around it.
+    """Name the kind of a gap from its text in two prompts and the text around it.
 
     Returns
     -------
     kind, lead : str
-        ``lead`` is the text before the whole of it: a piece may be the end of a word or a time.
+        ``lead`` is the text before the whole of it: a gap may be the end of a word or a time.
     """
     if "".join(here.split()) == "".join(there.split()):
         return "whitespace", before.rstrip()
@@ -71,21 +71,21 @@ def kind_of(before: str, here: str, there: str, after: str) -> tuple[Kind, str]:
     return "text", lead
 
 
-def _covers(pattern: re.Pattern[str], before: str, piece: str, after: str) -> int | None:
-    """Return where the first match on a piece starts, if matches cover its letters and digits."""
-    start, end = len(before), len(before) + len(piece)
+def _covers(pattern: re.Pattern[str], before: str, gap: str, after: str) -> int | None:
+    """Return where the first match on a gap starts, if matches cover its letters and digits."""
+    start, end = len(before), len(before) + len(gap)
     known = [False] * (end - start)
     first: int | None = None
-    for match in pattern.finditer(before + piece + after):
+    for match in pattern.finditer(before + gap + after):
         lo, hi = max(match.start(), start), min(match.end(), end)
         if lo < hi:
             first = match.start() if first is None else first
             known[lo - start : hi - start] = [True] * (hi - lo)
-    if all(k or not char.isalnum() for k, char in zip(known, piece, strict=True)):
+    if all(k or not char.isalnum() for k, char in zip(known, gap, strict=True)):
         return first
     return None
 
 
 def slot_of(lead: str) -> str:
-    """Return the last words before a piece, digits made alike: where in a template it stands."""
+    """Return the last words before a gap, digits made alike: where in a template it stands."""
     return re.sub(r"[0-9a-fA-F]*\d[0-9a-fA-F]*", "#", lead.replace("\ufffd", ""))[-32:].lstrip()

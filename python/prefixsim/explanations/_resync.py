@@ -18,10 +18,10 @@ GRAM = 8
 """Tokens of an anchor."""
 
 SKIP = 256
-"""The longest piece, in tokens, that may stand in the way."""
+"""The longest gap, in tokens, that may stand in the way."""
 
 ENOUGH = 24
-"""Tokens that have to be alike behind a piece for it to be in the way."""
+"""Tokens that have to be alike behind a gap for it to be in the way."""
 
 _PRIME = np.uint64(0x9E3779B97F4A7C15)
 
@@ -30,16 +30,16 @@ Ids = npt.NDArray[np.uint32]
 
 @dataclass(frozen=True)
 class Gap:
-    """A piece in which two prompts differ although they go on alike.
+    """A gap in which two prompts differ although they go on alike.
 
     Attributes
     ----------
     start, end : int
-        The piece in the later prompt.
+        The gap in the later prompt.
     other_start, other_end : int
-        The piece in the earlier prompt.
+        The gap in the earlier prompt.
     alike : int
-        Tokens alike behind it, up to the next piece.
+        Tokens alike behind it, up to the next gap.
     reordered : bool
         What is alike comes in another order.
     """
@@ -87,9 +87,9 @@ class _Grams:
     def covered(self, other: _Grams) -> npt.NDArray[np.bool_]:
         """Tell for each token whether it lies in a window that ``other`` has, too."""
         mask = np.zeros(len(self.ids), dtype=bool)
-        found = np.flatnonzero(np.isin(self.hashes, other.hashes))
+        matches = np.flatnonzero(np.isin(self.hashes, other.hashes))
         for k in range(GRAM):
-            mask[found + k] = True
+            mask[matches + k] = True
         return mask
 
 
@@ -100,7 +100,7 @@ def _alike(a: Ids, b: Ids) -> int:
 
 
 def gaps_between(here: Ids, there: Ids) -> list[Gap]:
-    """Return the pieces that keep two prompts from being alike, from the front.
+    """Return the gaps that keep two prompts from being alike, from the front.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ def gaps_between(here: Ids, there: Ids) -> list[Gap]:
     Returns
     -------
     list of Gap
-        Empty if they do not go on alike. A reordered piece is the last.
+        Empty if they do not go on alike. A reordered gap is the last.
     """
     if min(len(here), len(there)) < ENOUGH or not _may_agree(here, there):
         return []
@@ -171,7 +171,7 @@ def _reordered(a: _Grams, b: _Grams, p: int, q: int) -> Gap | None:
     if alike < ENOUGH or not end or np.count_nonzero(back) < ENOUGH:
         return None
     size = int(np.flatnonzero(back)[-1]) + 1
-    # In another order, not one long piece that is missing or put in: both begin with shared text.
+    # In another order, not one long gap that is missing or put in: both begin with shared text.
     if not mask[: 2 * GRAM].any() or not back[: 2 * GRAM].any():
         return None
     return Gap(p, p + end, q, q + size, alike, reordered=True)

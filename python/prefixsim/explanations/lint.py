@@ -1,9 +1,9 @@
 """Prompt lint: what in the prompts keeps prefixes from being shared.
 
 Each prompt is compared with the earlier prompts it should share most with: the one with the longest
-common prefix, and the previous turn of its session. Where the two part, a piece that differs is in
+common prefix, and the previous turn of its session. Where the two part, a gap that differs is in
 the way if the prompts go on alike behind it. What it costs are the tokens that are alike behind it:
-those an infinite cache would serve, were this piece the same (and the other pieces, too).
+those an infinite cache would serve, were this gap the same (and the other gaps, too).
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ class Example:
     request, other : str
         Ids of the later and the earlier request.
     at : int
-        Token of the later prompt where the piece starts.
+        Token of the later prompt where the gap starts.
     before : str
         Text they have in common before it.
     here, there : str
-        The piece in either prompt.
+        The gap in either prompt.
     after : str
         Text they have in common behind it.
     """
@@ -197,13 +197,13 @@ def lint(
         raise InputError(msg)
     step = max(1, -(-len(trace) // max_requests))
     rows = range(0, len(trace), step)
-    found: dict[tuple[str, str], Finding] = {}
+    by_slot: dict[tuple[str, str], Finding] = {}
     for row, other, at, gaps in _pairs(forest, rows):
         seen = set()
         for k, gap in enumerate(gaps):
             cost = sum(g.alike for g in gaps[k:])
             key, example = _described(trace, (row, other, at), gap, decode)
-            finding = found.setdefault(key, Finding(key[0], key[1]))
+            finding = by_slot.setdefault(key, Finding(key[0], key[1]))
             if key not in seen:  # the first of a kind in a slot costs what the others do
                 seen.add(key)
                 finding.requests += step
@@ -213,7 +213,7 @@ def lint(
     hours = float(trace.timestamp[-1] - trace.timestamp[0]) / 3600 if len(trace) else 0.0
     whole = max(1, trace.prompt_tokens)
     findings = []
-    for finding in found.values():
+    for finding in by_slot.values():
         finding.share = finding.tokens / whole
         finding.tokens_per_hour = finding.tokens / hours if hours > 0 else None
         if finding.requests >= min_requests * step and finding.share >= min_share:
@@ -335,25 +335,25 @@ def _described(
     ends = (at + gap.end, at + gap.other_end)
     if gap.reordered:
         ends = (min(ends[0], a + _CONTEXT), min(ends[1], b + _CONTEXT))
-    pieces = (
+    parts = (
         here[max(0, a - _CONTEXT) : a],
         here[a : ends[0]],
         there[b : ends[1]],
         here[ends[0] : ends[0] + _CONTEXT],
     )
     if decode is None:
-        before, mine, yours, after = (" ".join(map(str, ids)) for ids in pieces)
+        before, in_this, in_other, after = (" ".join(map(str, ids)) for ids in parts)
         kind: Kind = "reordered" if gap.reordered else "text"
         slot = "" if gap.reordered else f"token {a}"
     else:
-        before, mine, yours, after = (decode([int(i) for i in ids]) for ids in pieces)
+        before, in_this, in_other, after = (decode([int(i) for i in ids]) for ids in parts)
         if gap.reordered:  # anywhere in the list: told apart by how the prompts begin
             kind, slot = "reordered", slot_of(decode([int(i) for i in here[:_OPENING]]))
         else:
-            kind, lead = kind_of(before, mine, yours, after)
+            kind, lead = kind_of(before, in_this, in_other, after)
             slot = slot_of(lead)
     names = (name_of(trace, row), name_of(trace, other))
-    return (kind, slot), Example(*names, a, before, mine, yours, after)
+    return (kind, slot), Example(*names, a, before, in_this, in_other, after)
 
 
 def lint_tables(lint: Lint) -> list[Table]:

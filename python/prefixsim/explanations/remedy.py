@@ -57,23 +57,23 @@ def remedies(losses: Losses) -> list[Remedy]:
     """Replay with what could recover each class that lost something."""
     lost = {name for name, tokens in losses.totals.items() if tokens and name != "hit"}
     trials = _Trials(losses)
-    found: list[Remedy] = []
+    tried: list[Remedy] = []
     if "cold" in lost and _outputs_left_out(losses):
-        found.append(trials.run(("cold",), "cache the outputs too", {"cache_outputs": True}))
+        tried.append(trials.run(("cold",), "cache the outputs too", {"cache_outputs": True}))
     if "isolated" in lost:
-        found.append(trials.run(("isolated",), "share between salts", {"salt": None}))
+        tried.append(trials.run(("isolated",), "share between salts", {"salt": None}))
     if lost & {"rounding", "last_token"}:
-        found += _block_sizes(losses, trials)
+        tried += _block_sizes(losses, trials)
     if lost & {"in_flight", "preempted"}:
-        found.append(trials.in_order(("in_flight", "preempted")))
+        tried.append(trials.in_order(("in_flight", "preempted")))
     if "evicted" in lost:
-        found += _capacities(losses, trials)
+        tried += _capacities(losses, trials)
         policy = losses.evicted_policy
         hit = losses.totals["hit"] + policy
-        found.append(
+        tried.append(
             Remedy(("evicted",), "the best possible policy", {"policy": "clairvoyant"}, hit, policy)
         )
-    return found
+    return tried
 
 
 def _outputs_left_out(losses: Losses) -> bool:
@@ -106,10 +106,10 @@ class _Trials:
     def in_order(self, classes: tuple[str, ...]) -> Remedy:
         """One request after the other, in the ideal cache of the same capacity."""
         config, metrics = self._result.config, self._result.metrics
-        found = metrics.profile.replay(
+        replayed = metrics.profile.replay(
             "lru", usable_blocks(self._result), last_token_rule=config["last_token_rule"]
         )
-        blocks = found["hit_blocks"][self._start :].astype(np.uint64)
+        blocks = replayed["hit_blocks"][self._start :].astype(np.uint64)
         reached = np.minimum(blocks * np.uint64(metrics.block_size), metrics.prompt_len)
         total = int(reached.sum(dtype=np.uint64))
         ideal = choose(None, {}).name  # what an unbounded cache is replayed with
@@ -127,18 +127,18 @@ def _block_sizes(losses: Losses, trials: _Trials) -> list[Remedy]:
     sizes = [b for b in (size // 2, size // 4, unit) if b >= unit and b < size and b % unit == 0]
     # Token-sized blocks are costly for engines that go block by block.
     sizes = [b for b in dict.fromkeys(sizes) if cheap or b * 4 >= size]
-    found = []
+    tried = []
     for b in sizes:
         blocks = config["num_blocks"]
         settings = {"block_size": b}
         if blocks is not None:
             settings["num_blocks"] = blocks * size // b
-        found.append(
+        tried.append(
             trials.run(
                 ("rounding", "last_token"), f"blocks of {b} token{'s' if b > 1 else ''}", settings
             )
         )
-    return found
+    return tried
 
 
 def _capacities(losses: Losses, trials: _Trials) -> list[Remedy]:
@@ -157,8 +157,8 @@ def _capacities(losses: Losses, trials: _Trials) -> list[Remedy]:
         wanted = [curve.capacity_for(t, last_token_rule=rule) for t in targets]
     else:
         wanted = [blocks * factor for factor in (2, 4, 8)]
-    found = []
+    tried = []
     for capacity in dict.fromkeys(c for c in wanted if c is not None and c > blocks):
         change = f"{capacity:,} blocks ({capacity / blocks:.3g} times as many)"
-        found.append(trials.run(("evicted",), change, {"num_blocks": capacity}))
-    return found
+        tried.append(trials.run(("evicted",), change, {"num_blocks": capacity}))
+    return tried

@@ -58,14 +58,14 @@ class Stretch:
 
     def to_dict(self, trace: Trace) -> dict[str, Any]:
         """Return the figures under their machine-readable names; times in seconds of the trace."""
-        found: dict[str, Any] = {"class": self.name, "start": self.start, "end": self.end}
+        facts: dict[str, Any] = {"class": self.name, "start": self.start, "end": self.end}
         for key, row in (("last_used", self.source), ("evicted", self.evicted_by)):
             if row is not None:
-                found[f"{key}_by"] = name_of(trace, row)
-                found[f"{key}_s"] = float(trace.timestamp[row])
+                facts[f"{key}_by"] = name_of(trace, row)
+                facts[f"{key}_s"] = float(trace.timestamp[row])
         if self.never_kept:
-            found["never_kept"] = True
-        return found
+            facts["never_kept"] = True
+        return facts
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ class RequestExplanation:
         tokens = dict.fromkeys(ALONG, 0)
         for stretch in self.stretches:
             tokens[stretch.name] += stretch.end - stretch.start
-        found: dict[str, Any] = {
+        facts: dict[str, Any] = {
             "request_id": name_of(trace, row),
             "row": row,
             "timestamp": float(trace.timestamp[row]),
@@ -138,13 +138,13 @@ class RequestExplanation:
         for by in ("session", "salt", "category"):
             codes = getattr(trace, by)
             if codes is not None:
-                found[by] = codes.names[codes.codes[row]]
+                facts[by] = codes.names[codes.codes[row]]
         if self.divergence is not None:
             d = self.divergence
-            found["divergence"] = {"at": d.at, "other": name_of(trace, d.other)}
+            facts["divergence"] = {"at": d.at, "other": name_of(trace, d.other)}
             if d.here is not None:
-                found["divergence"] |= {"before": d.before, "here": d.here, "there": d.there}
-        return found
+                facts["divergence"] |= {"before": d.before, "here": d.here, "there": d.there}
+        return facts
 
     def _repr_html_(self) -> str:
         return html(request_tables(self))
@@ -240,18 +240,18 @@ def _evicted(waterfall: Waterfall, row: int, stretches: list[Stretch]) -> list[S
     owners = np.unique([s.source for s in stretches]).astype(np.uint32)
     left = metrics.profile.lru_evictions(capacity, owners)
     columns = (left["owner"], left["start"], left["end"], left["at"])
-    found = zip(*(column.tolist() for column in columns), strict=True)
-    events = [event for event in found if event[3] < row]
+    evictions = zip(*(column.tolist() for column in columns), strict=True)
+    events = [event for event in evictions if event[3] < row]
     cut: list[Stretch] = []
     for s in stretches:
-        pieces = [
+        gone = [
             Stretch(s.name, max(s.start, start * size), min(s.end, end * size), s.source, at)
             for owner, start, end, at in events
             if owner == s.source and max(s.start, start * size) < min(s.end, end * size)
         ]
-        pieces.sort(key=lambda piece: piece.start)
-        kept = pieces[-1].end if pieces else s.start
-        cut += pieces
+        gone.sort(key=lambda part: part.start)
+        kept = gone[-1].end if gone else s.start
+        cut += gone
         if kept < s.end:
             cut.append(Stretch(s.name, kept, s.end, s.source, never_kept=True))
     return cut

@@ -90,8 +90,8 @@ def top(losses: Losses, name: str, count: int = 10) -> Top:
     requests = [
         Loser(name_of(trace, int(i)), int(lost[i]), 1, int(i)) for i in order if lost[i] > 0
     ]
-    found = losses.open_forest._core.segment_losses(start, end, count)
-    columns = (found[c].tolist() for c in ("start", "end", "tokens", "requests", "example"))
+    segments = losses.open_forest._core.segment_losses(start, end, count)
+    columns = (segments[c].tolist() for c in ("start", "end", "tokens", "requests", "example"))
     prefixes = [
         Loser(f"tokens {a:,}-{b:,} of {name_of(trace, example)}", tokens, n, example)
         for a, b, tokens, n, example in zip(*columns, strict=True)

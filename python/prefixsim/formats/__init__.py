@@ -72,8 +72,8 @@ def _load(name: str) -> Format:
         msg = f"unknown trace format {name!r}, choose one of {', '.join(_HOMES)}"
         raise InputError(msg)
     module, attribute = _HOMES[name]
-    found: Format = getattr(import_module(f"prefixsim.formats.{module}"), attribute)
-    return found
+    chosen: Format = getattr(import_module(f"prefixsim.formats.{module}"), attribute)
+    return chosen
 
 
 def formats() -> Iterator[Format]:
@@ -109,12 +109,12 @@ def sniff_format(path: str | Path) -> Format:
     row = value if isinstance(value, dict) else None
     source = Source(path, line if candidates == _CSV else head, row, value)
     for name in candidates:
-        if (found := _load(name)).sniff(source):
-            return found
+        if (candidate := _load(name)).sniff(source):
+            return candidate
     if isinstance(value, list):
         msg = f"{path}:1: not a JSON object; {_ONE_OBJECT}"
         raise InputError(msg)
-    known = "; ".join(found.title for found in formats())
+    known = "; ".join(candidate.title for candidate in formats())
     fields = ", ".join(list(row)[:8] if row else csv_header(line)[:8])
     msg = (
         f"{path}:1: fields ({fields}) fit no trace format; chat data becomes a trace with "
@@ -218,9 +218,9 @@ def _read_keeping_rejects(
         kept = [Path(folder) / str(i) for i in range(len(files))]
         for file, part in zip(files, kept, strict=True):
             parts.append(_read_file(file, name, replace(options, rejects=part)))
-        found = [part.read_bytes() for part in kept if part.exists()]
-    if found:
-        atomic_write(rejects, b"".join(found))
+        contents = [part.read_bytes() for part in kept if part.exists()]
+    if contents:
+        atomic_write(rejects, b"".join(contents))
     return parts
 
 

@@ -46,11 +46,11 @@ def input_files(name: str | Path) -> Iterator[list[Path]]:
     if glob.has_magic(str(name)) and not path.exists():
         # Not Path.glob: the pattern may be absolute.
         names = glob.glob(str(name), recursive=True)  # noqa: PTH207
-        found = [p for p in map(Path, sorted(names)) if p.is_file()]
-        if not found:
+        paths = [p for p in map(Path, sorted(names)) if p.is_file()]
+        if not paths:
             msg = f"{name}: no file fits this pattern"
             raise InputError(msg)
-        yield found
+        yield paths
         return
     yield [path]
 

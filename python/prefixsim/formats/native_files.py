@@ -144,9 +144,9 @@ def _list_sizes(facts: Any) -> dict[str, int]:
     The metadata of columns says so, too, but pyarrow 26 aborts the process when it is asked for
     metadata of columns that are damaged.
     """
-    found = json.loads((facts.metadata or {}).get(_SIZES_KEY, b"{}"))
-    known = isinstance(found, dict) and all(type(n) is int and n >= 0 for n in found.values())
-    return found if known else {}
+    sizes = json.loads((facts.metadata or {}).get(_SIZES_KEY, b"{}"))
+    known = isinstance(sizes, dict) and all(type(n) is int and n >= 0 for n in sizes.values())
+    return sizes if known else {}
 
 
 def _row_groups(path: Path, groups: int) -> Iterator[pa.RecordBatch]:

@@ -99,8 +99,8 @@ def _content(rows: Rows, content: str | None) -> dict[str, Any]:
         check_hash_ids(rows, ids, prompt_len, max(size, 1))
         return {"prompts": ids, "prompt_len": prompt_len, "id_block_size": size}
     if content == "text":
-        said = rows.labels("texts")
-        kinds = [said[row] for row in range(len(said))]
+        stated = rows.labels("texts")
+        kinds = [stated[row] for row in range(len(stated))]
         first = kinds[0] if kinds else ""
         rows.refuse(
             np.array([kind not in {"", MESSAGES} or kind != first for kind in kinds], dtype=bool),

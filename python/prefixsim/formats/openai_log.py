@@ -81,11 +81,11 @@ def _sniff(source: Source) -> bool:
 
 def _response(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return the completion, which some logs nest once more under ``body``."""
-    found: dict[str, Any] = next(
+    request: dict[str, Any] = next(
         (p["response"] for p in parts if isinstance(p.get("response"), dict)), {}
     )
-    inner = found.get("body")
-    return inner if isinstance(inner, dict) else found
+    inner = request.get("body")
+    return inner if isinstance(inner, dict) else request
 
 
 def _find(parts: Sequence[dict[str, Any]], names: Sequence[str]) -> tuple[str, Any]:
@@ -304,9 +304,9 @@ def _row(trace: Trace, i: int) -> dict[str, Any]:
 
 
 def _check_writable(trace: Trace) -> str | None:
-    found = trace.meta.get("texts", trace.kind)
-    if found != MESSAGES:
-        return f"the openai format holds messages, not {found}"
+    content = trace.meta.get("texts", trace.kind)
+    if content != MESSAGES:
+        return f"the openai format holds messages, not {content}"
     last = trace.meta.get("epoch_s", 0.0) + float(trace.timestamp[-1]) if len(trace) else 0.0
     if last >= _UNITS[0][0]:
         return f"times of {last:g} s would be read as milliseconds"

@@ -85,21 +85,25 @@ class Linear:
         """
         path = Path(path)
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
+            coefficients = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             msg = f"{path}: no such file"
             raise InputError(msg) from None
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             msg = f"{path}: not JSON: {error}"
             raise InputError(msg) from None
-        if not isinstance(found, dict) or not found or set(found) - set(COEFFICIENTS):
+        if (
+            not isinstance(coefficients, dict)
+            or not coefficients
+            or set(coefficients) - set(COEFFICIENTS)
+        ):
             msg = f"{path}: give an object with some of {', '.join(COEFFICIENTS)}, in seconds"
             raise InputError(msg)
-        for name, value in found.items():
+        for name, value in coefficients.items():
             if not isinstance(value, int | float) or isinstance(value, bool):
                 msg = f"{path}: {name} is {value!r}, give a number of seconds"
                 raise InputError(msg)
-        return cls(found, {"file": path.name})
+        return cls(coefficients, {"file": path.name})
 
     @classmethod
     def fit(cls, path: str | Path) -> Linear:
@@ -142,8 +146,8 @@ class Linear:
         rest = seconds - work @ fitted
         spread = float(np.sum((seconds - seconds.mean()) ** 2))
         quality = 1 - float(rest @ rest) / spread if spread else None
-        found = dict(zip(["base", *names], fitted.tolist(), strict=True))
-        return cls(found, {"fitted_to": path.name, "steps": len(rows), "r_squared": quality})
+        coefficients = dict(zip(["base", *names], fitted.tolist(), strict=True))
+        return cls(coefficients, {"fitted_to": path.name, "steps": len(rows), "r_squared": quality})
 
 
 @dataclass(frozen=True)

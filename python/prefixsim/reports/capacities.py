@@ -31,8 +31,8 @@ _PLAIN = "format(datum.value, ',~g')"
 
 def _curves_of(runs: Sequence[Run]) -> list[tuple[str, Run]]:
     """Return one run of each pair of trace and block size, with a name for its curves."""
-    found = {(id(run.forest), run.block_size): run for run in reversed(runs)}
-    chosen = list(reversed(found.values()))
+    by_size = {(id(run.forest), run.block_size): run for run in reversed(runs)}
+    chosen = list(reversed(by_size.values()))
     traces = len({id(run.forest) for run in chosen}) > 1
     sizes = len({run.block_size for run in chosen}) > 1
     named = []
@@ -50,7 +50,7 @@ def hit_curve(runs: Sequence[Run]) -> Figure:
     series: list[Line] = []
     layers: list[Spec] = []
     notes: list[Spec] = []
-    said = []
+    sentences = []
     for i, (name, run) in enumerate(_curves_of(runs)):
         comma = f"{name}: " if name else ""
         curve, size = run.forest.curve(run.block_size), _size(run)
@@ -62,7 +62,7 @@ def hit_curve(runs: Sequence[Run]) -> Figure:
         near = curve.capacity_for(int(0.95 * most), last_token_rule=run.rule)
         if near is not None:
             every = capacity_words(run.forest.unique_blocks(run.block_size) * size, unit)
-            said.append(
+            sentences.append(
                 f"{comma}{capacity_words(near * size, unit)} reach 95 % of the infinite cache's "
                 f"{ceiling:.1%} with LRU; all distinct blocks take {every}"
             )
@@ -73,7 +73,7 @@ def hit_curve(runs: Sequence[Run]) -> Figure:
             text = "this cache" if len(runs) == 1 else str(i)
             marks.append({"x": at, "y": rate, "name": run.label, "text": text})
             name = "This cache" if len(runs) == 1 else f"({i}) {run.label}"
-            said.append(f"{name} has {rate:.1%} with {capacity_words(at, unit)}")
+            sentences.append(f"{name} has {rate:.1%} with {capacity_words(at, unit)}")
     x = {
         "title": f"cache capacity ({unit})",
         "format": ",.4~g",
@@ -90,7 +90,7 @@ def hit_curve(runs: Sequence[Run]) -> Figure:
     }
     spec = lines(series, x=x, y=y, layers=layers, extra=[*notes, *_marks(marks, unit)])
     table = line_table(series, unit, "token hit rate")
-    words = " ".join(f"{part}." for part in said)
+    words = " ".join(f"{part}." for part in sentences)
     return Figure("hit-curve", "Hit rate by cache size", words, spec, table, wide=True)
 
 
@@ -108,13 +108,13 @@ def _curve_lines(run: Run, comma: str, shade: str) -> list[Line]:
     at = np.unique(np.geomspace(1, unique, _CURVE_POINTS).round()).astype(np.uint64)
     lru = run.forest.curve(size).hit_blocks(at, last_token_rule=run.rule)
     few = np.unique(np.geomspace(max(1, unique / 3000), unique, _REPLAYS).round()).astype(int)
-    found = _core.sweep(
+    totals = _core.sweep(
         [run.forest.profile(size)],
         [(0, "clairvoyant", int(c)) for c in few],
         run.result.trace.prompt_len,
         last_token_rule=run.rule,
     )
-    best = [hits * size / tokens for hits, *_ in found]
+    best = [hits * size / tokens for hits, *_ in totals]
     return [
         Line(f"{comma}LRU", (at * scale).tolist(), (lru * size / tokens).tolist(), shade),
         Line(f"{comma}clairvoyant", (few * scale).tolist(), best, shade, (5, 4)),
@@ -163,8 +163,8 @@ def block_sizes(runs: Sequence[Run]) -> Figure | None:
             jobs += [
                 (k, "lru", max(1, run.capacity * run.block_size // b)) for k, b in enumerate(sizes)
             ]
-        found = _core.sweep(profiles, jobs, trace.prompt_len, last_token_rule=run.rule)
-        rates = [tokens / max(1, trace.prompt_tokens) for _, tokens, *_ in found]
+        totals = _core.sweep(profiles, jobs, trace.prompt_len, last_token_rule=run.rule)
+        rates = [tokens / max(1, trace.prompt_tokens) for _, tokens, *_ in totals]
         prefix = f"{trace.name}: " if len(chosen) > 1 else ""
         series.append(Line(f"{prefix}infinite", sizes, rates[: len(sizes)], colour(i), (5, 4)))
         if run.capacity is not None:
@@ -184,11 +184,15 @@ def block_sizes(runs: Sequence[Run]) -> Figure | None:
     }
     best = max(series[-1].y)
     at = series[-1].x[list(series[-1].y).index(best)]
-    said = (
+    sentences = (
         f"LRU at the same capacity in tokens: {series[-1].name} is best at a block size of "
         f"{at:,} ({best:.1%}) and worst at {min(series[-1].y):.1%}."
     )
     spec = lines(series, x=x, y=y)
     return Figure(
-        "block-size", "Block size", said, spec, line_table(series, "block size", "token hit rate")
+        "block-size",
+        "Block size",
+        sentences,
+        spec,
+        line_table(series, "block size", "token hit rate"),
     )

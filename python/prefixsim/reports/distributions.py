@@ -61,15 +61,17 @@ def over_time(runs: Sequence[Run]) -> Figure | None:
     if longest <= 0:
         return None
     unit, size = _clock(longest)
-    series, layers, notes, said = [], [], [], []
+    series, layers, notes, sentences = [], [], [], []
     for i, run in enumerate(runs):
-        found = run.result.metrics.over_time(int(np.clip(len(run.fall) / 20, 8, 100)))
-        middle = (found.edges[1:] + found.edges[:-1]) / 2 / size
-        rate = found.token_hit_rate
+        timeline = run.result.metrics.over_time(int(np.clip(len(run.fall) / 20, 8, 100)))
+        middle = (timeline.edges[1:] + timeline.edges[:-1]) / 2 / size
+        rate = timeline.token_hit_rate
         kept = ~np.isnan(rate)
         series.append(Line(run.label, middle[kept], rate[kept], colour(i)))  # type: ignore[arg-type]
         total = run.result.summary["token_hit_rate"]
-        said.append(of(run, runs, f"between {rate[kept].min():.1%} and {rate[kept].max():.1%}"))
+        sentences.append(
+            of(run, runs, f"between {rate[kept].min():.1%} and {rate[kept].max():.1%}")
+        )
         if len(runs) == 1:
             layers, notes = rule(total), note(total, f"overall {total:.1%}")
     x = {"title": f"time since the first request ({unit})", "format": ",.3~f",
@@ -78,7 +80,7 @@ def over_time(runs: Sequence[Run]) -> Figure | None:
          "scale": {"domainMin": 0}}  # fmt: skip
     spec = lines(series, x=x, y=y, interpolate="step", layers=layers, extra=notes)
     table = line_table(series, unit, "token hit rate")
-    return Figure("over-time", "Hit rate over time", " ".join(said), spec, table)
+    return Figure("over-time", "Hit rate over time", " ".join(sentences), spec, table)
 
 
 def working_set(runs: Sequence[Run]) -> Figure | None:
@@ -90,13 +92,13 @@ def working_set(runs: Sequence[Run]) -> Figure | None:
     # A little more, so that the last request is in the last window.
     window = longest / 48 * (1 + 1e-9)
     chosen = list({(id(r.forest), r.block_size): r for r in reversed(runs)}.values())[::-1]
-    series, said = [], []
+    series, sentences = [], []
     for i, run in enumerate(chosen):
         table = run.forest.working_set(run.block_size, window)
         start = table["start_s"].to_numpy() - run.result.trace.timestamp[0]
         blocks = table["unique_blocks"].to_numpy().astype(np.float64)
         series.append(Line(run.label, (start + window / 2) / size, blocks, colour(i)))
-        said.append(of(run, runs, f"up to {int(blocks.max()):,} distinct blocks"))
+        sentences.append(of(run, runs, f"up to {int(blocks.max()):,} distinct blocks"))
     layers, notes = [], []
     capacity = runs[0].capacity
     if len(runs) == 1 and capacity is not None and capacity <= 3 * max(series[0].y):
@@ -114,7 +116,7 @@ def working_set(runs: Sequence[Run]) -> Figure | None:
     return Figure(
         "working-set",
         "Working set",
-        f"Distinct blocks touched in each {span}. " + " ".join(said),
+        f"Distinct blocks touched in each {span}. " + " ".join(sentences),
         spec,
         line_table(series, unit, "distinct blocks", "count"),
     )
@@ -122,21 +124,23 @@ def working_set(runs: Sequence[Run]) -> Figure | None:
 
 def sharing(runs: Sequence[Run]) -> Figure:
     """Draw how the share of cached prompt tokens is distributed over requests."""
-    series, said = [], []
+    series, sentences = [], []
     for i, run in enumerate(runs):
         bars = histogram(run.result.metrics.sharing_fraction, 40, 0.0, 1.0)
         x = [bar["from"] for bar in bars] + [1.0]
         y = [bar["share"] for bar in bars] + [bars[-1]["share"]]
         series.append(Line(run.label, x, y, colour(i)))
-        found = run.result.summary["sharing_fraction"]
-        if found["mean"] is not None:
-            said.append(of(run, runs, f"mean {found['mean']:.1%}, median {found['median']:.1%}"))
+        shares = run.result.summary["sharing_fraction"]
+        if shares["mean"] is not None:
+            sentences.append(
+                of(run, runs, f"mean {shares['mean']:.1%}, median {shares['median']:.1%}")
+            )
     x_axis = {"title": "hit tokens / prompt tokens of a request", **_PERCENT_AXIS}
     y_axis = {"title": "share of requests", "format": ".1%", "axis": {"format": ".0%"}}
     spec = lines(series, x=x_axis, y=y_axis, interpolate="step-after")
     _fill(spec)
     table = line_table(series, "sharing fraction from", "share of requests")
-    return Figure("sharing", "Sharing fraction", " ".join(said), spec, table)
+    return Figure("sharing", "Sharing fraction", " ".join(sentences), spec, table)
 
 
 def lengths(runs: Sequence[Run]) -> Figure | None:
@@ -157,7 +161,7 @@ def lengths(runs: Sequence[Run]) -> Figure | None:
     if not series:
         return None
     trace = runs[0].result.trace
-    said = (
+    sentences = (
         f"{trace.name}: the median prompt has {np.median(trace.prompt_len):,.0f} tokens, the "
         f"longest {int(trace.prompt_len.max()):,}."
     )
@@ -165,13 +169,13 @@ def lengths(runs: Sequence[Run]) -> Figure | None:
               "axis": {"labelExpr": SI, **LOG_AXIS}}  # fmt: skip
     y_axis = {"title": "share of requests with at most as many", **_PERCENT_AXIS}
     spec = lines(series, x=x_axis, y=y_axis, interpolate="step-after")
-    return Figure("lengths", "Lengths", said, spec, line_table(series, "tokens", "share"))
+    return Figure("lengths", "Lengths", sentences, spec, line_table(series, "tokens", "share"))
 
 
 def reuse_gaps(runs: Sequence[Run]) -> Figure | None:
     """Draw the cumulative distribution of the time since a block's previous use."""
     columns = [(run, run.result.metrics.reuse_gap_s) for run in runs]
-    said = [
+    sentences = [
         of(run, runs, f"median {run.result.summary['reuse_gap_s']['median']:,.3g} s")
         for run, column in columns
         if len(column.values)
@@ -179,14 +183,14 @@ def reuse_gaps(runs: Sequence[Run]) -> Figure | None:
     return _durations(
         [(run.label, column, colour(i), (1, 0)) for i, (run, column) in enumerate(columns)],
         ("reuse-gap", "Reuse gap", "share of reuses", "time since the block's previous use"),
-        said,
+        sentences,
     )
 
 
 def lifetimes(runs: Sequence[Run]) -> Figure | None:
     """Draw how long evicted blocks had been cached, and unused."""
-    found = []
-    said = []
+    columns = []
+    sentences = []
     for i, run in enumerate(runs):
         for name, words, dash in (
             ("block_lifetime_s", "lifetime", (1, 0)),
@@ -195,25 +199,25 @@ def lifetimes(runs: Sequence[Run]) -> Figure | None:
             column = run.result.outcome.residency.get(name)
             if column is not None and len(column.values):
                 prefix = f"{run.label}: " if len(runs) > 1 else ""
-                found.append((f"{prefix}{words}", column, colour(i), dash))
+                columns.append((f"{prefix}{words}", column, colour(i), dash))
                 median = run.result.summary[name]["median"]
-                said.append(of(run, runs, f"median {words} {median:,.3g} s"))
+                sentences.append(of(run, runs, f"median {words} {median:,.3g} s"))
     return _durations(
-        found,
+        columns,
         (
             "lifetime",
             "Block lifetime",
             "share of evictions",
             "from coming or last use to eviction",
         ),
-        said,
+        sentences,
     )
 
 
 def _durations(
     columns: Sequence[tuple[str, Weighted, str, Sequence[int]]],
     words: tuple[str, str, str, str],
-    said: Sequence[str],
+    sentences: Sequence[str],
 ) -> Figure | None:
     columns = [c for c in columns if len(c[1].values)]
     if not columns:
@@ -236,20 +240,22 @@ def _durations(
         "axis": {"values": shown, "labelExpr": texts, "labelOverlap": "greedy", "grid": True},
     }
     spec = lines(series, x=x_axis, y={"title": y_title, **_PERCENT_AXIS}, interpolate="step-after")
-    return Figure(key, title, " ".join(said), spec, line_table(series, "seconds", "share"))
+    return Figure(key, title, " ".join(sentences), spec, line_table(series, "seconds", "share"))
 
 
 def block_counts(runs: Sequence[Run]) -> Figure | None:
     """Draw how many blocks are used by at least so many requests."""
     chosen = list({(id(r.forest), r.block_size): r for r in reversed(runs)}.values())[::-1]
-    series, said = [], []
+    series, sentences = [], []
     for i, run in enumerate(chosen):
         column = run.result.metrics.block_hit_count
         if len(column.values):
             x, y = survival(column)
             series.append(Line(run.label, x, y, colour(i)))  # type: ignore[arg-type]
             used = column.weights[column.values > 1].sum() / max(1, column.weights.sum())
-            said.append(of(run, runs, f"{used:.1%} of the unique blocks are used more than once"))
+            sentences.append(
+                of(run, runs, f"{used:.1%} of the unique blocks are used more than once")
+            )
     if not series:
         return None
     scale = {"type": "log", "nice": False}
@@ -261,12 +267,12 @@ def block_counts(runs: Sequence[Run]) -> Figure | None:
               "axis": {"labelExpr": SI, "values": decades}}  # fmt: skip
     spec = lines(series, x=x_axis, y=y_axis, interpolate="step-before")
     table = line_table(series, "requests", "blocks", "count")
-    return Figure("block-counts", "How often a block is used", " ".join(said), spec, table)
+    return Figure("block-counts", "How often a block is used", " ".join(sentences), spec, table)
 
 
 def turns(runs: Sequence[Run]) -> Figure | None:
     """Draw the token hit rate of the first, second... turn of sessions."""
-    series, said = [], []
+    series, sentences = [], []
     for i, run in enumerate(runs):
         trace, start = run.result.trace, run.fall.start
         if trace.turn is None:
@@ -280,7 +286,7 @@ def turns(runs: Sequence[Run]) -> Figure | None:
         if len(at) > 1:
             rate = hit[at] / prompt[at]
             series.append(Line(run.label, at + 1.0, rate, colour(i)))  # type: ignore[arg-type]
-            said.append(
+            sentences.append(
                 of(run, runs, f"{rate[0]:.1%} in first turns, {rate[1]:.1%} in second ones")
             )
     if not series:
@@ -291,7 +297,7 @@ def turns(runs: Sequence[Run]) -> Figure | None:
          "scale": {"domain": [0, 1]}}  # fmt: skip
     table = line_table(series, "turn", "token hit rate")
     return Figure(
-        "turns", "Sessions: hit rate by turn", " ".join(said), lines(series, x=x, y=y), table
+        "turns", "Sessions: hit rate by turn", " ".join(sentences), lines(series, x=x, y=y), table
     )
 
 

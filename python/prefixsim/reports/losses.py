@@ -37,8 +37,8 @@ def waterfall_bars(runs: Sequence[Run]) -> Figure:
         for name, tokens, meaning in _parts(run.fall):
             ends = {"from": done / whole, "to": (done + tokens) / whole}
             share = {"share": tokens / whole, "text": f"{tokens / whole:.1%}"}
-            said = {"run": run.label, "class": name, "tokens": tokens, "meaning": meaning}
-            rows.append({**said, **ends, **share})
+            row = {"run": run.label, "class": name, "tokens": tokens, "meaning": meaning}
+            rows.append({**row, **ends, **share})
             done += tokens
     one = len(runs) == 1
     order = [row["class"] for row in rows] if one else [run.label for run in runs]

@@ -309,7 +309,7 @@ def _prefixes(runs: Sequence[Run], decode: Decode | None) -> str:
     chosen = list({id(run.forest): run for run in reversed(runs)}.values())[::-1]
     parts = []
     for run in chosen:
-        found = run.forest.top_prefixes(_PREFIXES).to_pylist()
+        prefixes = run.forest.top_prefixes(_PREFIXES).to_pylist()
         rows = [
             [
                 _says(run, row["request"], row["tokens"], decode),
@@ -317,7 +317,7 @@ def _prefixes(runs: Sequence[Run], decode: Decode | None) -> str:
                 written(row["requests"], "count"),
                 written(row["saved_tokens"], "count"),
             ]
-            for row in found
+            for row in prefixes
         ]
         header = ["begins", "tokens", "requests", "tokens an infinite cache saves"]
         title = run.result.trace.name if len(chosen) > 1 else ""

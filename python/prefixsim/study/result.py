@@ -118,15 +118,15 @@ class Result:
 
     def to_dict(self) -> dict[str, Any]:
         """Return ``trace``, ``config``, ``provenance`` and ``summary``; plain values."""
-        found = {
+        facts = {
             "trace": trace_facts(self.trace, self.provenance["digest"]),
             "config": self.config,
             "provenance": self.provenance,
             "summary": self.summary,
         }
         if self.without_caching is not None:
-            found["without_caching"] = self.without_caching.summary
-        return found
+            facts["without_caching"] = self.without_caching.summary
+        return facts
 
     def to_json(self) -> str:
         """Return :meth:`to_dict` as strict, indented JSON."""

@@ -3,7 +3,7 @@ r"""Where a text can be cut so that tokenizing the parts equals tokenizing the w
 A byte-level BPE tokenizer first splits text into *pre-tokens* with a regular expression and then
 merges bytes inside each pre-token. So a position that is a pre-token border whatever surrounds it
 is a *stable cut*: the tokens of the whole are the tokens of the left part followed by those of the
-right part. With stable cuts the history of a chat is tokenized once, not once per turn.
+right part. With stable boundaries the history of a chat is tokenized once, not once per turn.
 
 Position ``p`` is a stable cut if ``text[p-1]`` is a letter and ``text[p]`` one of :data:`STOPS`
 (white space and punctuation other than the apostrophe), because for every alternative of the
@@ -26,7 +26,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-__all__ = ["STOPS", "find_first", "find_last", "is_cut", "refusal"]
+__all__ = ["STOPS", "find_first", "find_last", "is_boundary", "refusal"]
 
 _LETTER_RANGES = (
     ("A", "Z"),
@@ -92,14 +92,14 @@ ALTERNATIVES: dict[str, str] = {
     r"\s": "space",
     r"\s+$": "space",
 }
-"""Alternatives of pre-tokenizer expressions that stable cuts are proved for, and what they match.
+"""Alternatives of pre-tokenizer expressions with stable boundaries, by proof, and what they match.
 
 Those of GPT-2, OPT, RoBERTa (``ByteLevel`` of Hugging Face tokenizers), cl100k, Llama 3, Qwen 2 to
 3, o200k and the models that took one of them over.
 """
 
 
-def is_cut(text: str, position: int) -> bool:
+def is_boundary(text: str, position: int) -> bool:
     """Whether ``position`` is a stable cut of ``text``."""
     return 0 < position < len(text) and _CUT.match(text, position - 1) is not None
 
@@ -147,7 +147,7 @@ def alternatives(pattern: str) -> list[str]:
 
 
 def refusal(tokenizer_json: str, added: Iterable[Any]) -> str | None:
-    """Say why a tokenizer has no stable cuts, or ``None`` if it has.
+    """Say why a tokenizer has no stable boundaries, or ``None`` if it has.
 
     Parameters
     ----------

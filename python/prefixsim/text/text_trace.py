@@ -21,7 +21,7 @@ from prefixsim.text.templates import message_renderer
 from prefixsim.text.tokenize import (
     DEFAULT_MODEL,
     ChatTokenizer,
-    Pieces,
+    Spans,
     Tokens,
     common_prefix,
     join,
@@ -106,7 +106,7 @@ def tokenize_trace(
 class _Shard:
     """Texts that are encoded together."""
 
-    pieces: dict[int, Pieces] = field(default_factory=dict)
+    spans: dict[int, Spans] = field(default_factory=dict)
     whole: bool = False
 
 
@@ -140,10 +140,10 @@ class _Source:
         groups = self._alike() if self._trace.session is None else self._sessions()
         return _shards(map(self._split, groups), self._texts)
 
-    def _split(self, rows: list[int]) -> list[tuple[int, Pieces]]:
-        """Split prompts so that what each shares with the one before is in shared pieces."""
-        pieces = split_session((self._text(row), ()) for row in rows)
-        return list(zip(rows, pieces, strict=True))
+    def _split(self, rows: list[int]) -> list[tuple[int, Spans]]:
+        """Split prompts so that what each shares with the one before is in shared spans."""
+        spans = split_session((self._text(row), ()) for row in rows)
+        return list(zip(rows, spans, strict=True))
 
     def _sessions(self) -> Iterable[list[int]]:
         assert self._trace.session is not None
@@ -172,13 +172,13 @@ class _Source:
 
 
 def _shards(
-    groups: Iterable[list[tuple[int, Pieces]]], texts: Sequence[str], *, whole: bool = False
+    groups: Iterable[list[tuple[int, Spans]]], texts: Sequence[str], *, whole: bool = False
 ) -> Iterator[_Shard]:
     """Join groups to shards, each ended by a group whose content says so, or by its size."""
     shard = _Shard(whole=whole)
     size = 0
     for group in groups:
-        shard.pieces.update(group)
+        shard.spans.update(group)
         last = texts[group[-1][0]]
         length = max(len(texts[row]) for row, _ in group)
         size += length
@@ -188,7 +188,7 @@ def _shards(
             yield shard
             shard = _Shard(whole=whole)
             size = 0
-    if shard.pieces:
+    if shard.spans:
         yield shard
 
 
@@ -229,16 +229,16 @@ class _Run:
 
     def _encode(self, shard: _Shard, special: bool) -> dict[int, Tokens]:
         if shard.whole:
-            texts = [pieces[0] for pieces in shard.pieces.values()]
+            texts = [spans[0] for spans in shard.spans.values()]
             done = self._tokenizer.encode_shard(texts, special=special)
-            return dict(zip(shard.pieces, done, strict=True))
+            return dict(zip(shard.spans, done, strict=True))
         prefix, suffix = self._tokenizer.prefix, self._tokenizer.suffix
         if not special:
             prefix = suffix = _EMPTY
-        every = (piece for pieces in shard.pieces.values() for piece in pieces)
-        encoded = self._tokenizer.encode_pieces(every)
-        found = {}
-        for row, pieces in shard.pieces.items():
-            parts = join(pieces, encoded, prefix, suffix)
-            found[row] = np.concatenate(parts) if parts else _EMPTY
-        return found
+        every = (span for spans in shard.spans.values() for span in spans)
+        encoded = self._tokenizer.encode_spans(every)
+        tokens = {}
+        for row, spans in shard.spans.items():
+            parts = join(spans, encoded, prefix, suffix)
+            tokens[row] = np.concatenate(parts) if parts else _EMPTY
+        return tokens

@@ -2,7 +2,7 @@
 
 ``whole`` tokenization gives every prompt exactly the ids of encoding the whole rendered prompt.
 It costs time linear in the *unique* text: a conversation is cut at stable places (see
-:mod:`prefixsim.text.pretoken_boundaries`), each piece is encoded once, and pieces of many
+:mod:`prefixsim.text.pretoken_boundaries`), each span is encoded once, and spans of many
 conversations go through the tokenizer in one batch on all cores. Batches can be kept in a folder
 (:class:`prefixsim.text.token_cache.TokenCache`), so that nothing is encoded twice.
 """
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from prefixsim.text import pretoken_boundaries as cuts
+from prefixsim.text import pretoken_boundaries as boundaries
 from prefixsim.text.pretrained import load_tokenizer
 from prefixsim.text.token_cache import TokenCache
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DEFAULT_MODEL",
     "ChatTokenizer",
-    "Pieces",
+    "Spans",
     "Tokenization",
     "common_prefix",
     "join",
@@ -37,7 +37,7 @@ __all__ = [
 
 Tokenization = Literal["whole", "message"]
 Tokens = npt.NDArray[np.uint32]
-Pieces = list[str]
+Spans = list[str]
 """Parts of a text whose tokens, joined, are the tokens of the text."""
 
 DEFAULT_MODEL = "facebook/opt-125m"
@@ -81,7 +81,7 @@ class ChatTokenizer:
             self._fast.no_truncation()
             self._fast.no_padding()
             added = self.hf.added_tokens_decoder.values()
-            self.refusal = cuts.refusal(self._fast.to_str(), added)
+            self.refusal = boundaries.refusal(self._fast.to_str(), added)
         around = self._find_special()
         self.splits_special = around is not None
         self.prefix, self.suffix = around or (_EMPTY, _EMPTY)
@@ -96,13 +96,13 @@ class ChatTokenizer:
         """SHA-256 of what decides the token ids: the content of the tokenizer's files."""
         if self._fast is not None:
             return hashlib.sha256(b"fast\n" + self._fast.to_str().encode()).hexdigest()
-        found = hashlib.sha256(type(self.hf).__qualname__.encode())
+        digest = hashlib.sha256(type(self.hf).__qualname__.encode())
         with tempfile.TemporaryDirectory() as folder:
             self.hf.save_pretrained(folder)
             for file in sorted(Path(folder).iterdir()):
                 data = file.read_bytes()
-                found.update(f"\n{file.name} {len(data)}\n".encode() + data)
-        return found.hexdigest()
+                digest.update(f"\n{file.name} {len(data)}\n".encode() + data)
+        return digest.hexdigest()
 
     def _find_special(self) -> tuple[Tokens, Tokens] | None:
         """Compare encodings with and without special tokens."""
@@ -136,9 +136,9 @@ class ChatTokenizer:
         how = "with special tokens" if special else "bare"
         return self.cache.encode(texts, how, lambda shard: self.encode(shard, special=special))
 
-    def encode_pieces(self, pieces: Iterable[str]) -> dict[str, Tokens]:
-        """Encode each distinct piece once, without special tokens; they are one shard."""
-        distinct = list(dict.fromkeys(pieces))
+    def encode_spans(self, spans: Iterable[str]) -> dict[str, Tokens]:
+        """Encode each distinct span once, without special tokens; they are one shard."""
+        distinct = list(dict.fromkeys(spans))
         return dict(zip(distinct, self.encode_shard(distinct), strict=True))
 
 
@@ -147,63 +147,63 @@ def body(text: str) -> str | None:
 
     It appears unchanged wherever the message does: as an answer, as a prompt, inside a history.
     """
-    first = cuts.find_first(text)
+    first = boundaries.find_first(text)
     if first < 0:
         return None
-    last = cuts.find_last(text, first, len(text))
+    last = boundaries.find_last(text, first, len(text))
     return text[first:last] if last - first >= _SHORTEST_BODY else None
 
 
-def split(text: str, start: int = 0, end: int | None = None, bodies: Sequence[str] = ()) -> Pieces:
-    """Split ``text[start:end]``, of which both ends are cuts or ends of the text, around bodies."""
+def split(text: str, start: int = 0, end: int | None = None, contents: Sequence[str] = ()) -> Spans:
+    """Split ``text[start:end]`` around contents; both ends are boundaries or ends of the text."""
     end = len(text) if end is None else end
-    pieces = []
+    spans = []
     at = start
-    for part in bodies:
-        found = text.find(part, at, end)
-        if found < 0:
+    for part in contents:
+        place = text.find(part, at, end)
+        if place < 0:
             continue
-        stop = found + len(part)
-        if (found == start or cuts.is_cut(text, found)) and (
-            stop == end or cuts.is_cut(text, stop)
+        stop = place + len(part)
+        if (place == start or boundaries.is_boundary(text, place)) and (
+            stop == end or boundaries.is_boundary(text, stop)
         ):
-            if found > at:
-                pieces.append(text[at:found])
-            pieces.append(part)
+            if place > at:
+                spans.append(text[at:place])
+            spans.append(part)
             at = stop
     if at < end:
-        pieces.append(text[at:end])
-    return pieces
+        spans.append(text[at:end])
+    return spans
 
 
-def split_session(prompts: Iterable[tuple[str, Sequence[str]]]) -> Iterator[Pieces]:
-    """Split the prompts of one session so that what they share is in shared pieces.
+def split_session(prompts: Iterable[tuple[str, Sequence[str]]]) -> Iterator[Spans]:
+    """Split the prompts of one session so that what they share is in shared spans.
 
     Parameters
     ----------
     prompts : iterable of (str, sequence of str)
-        Each prompt, and the bodies that are new in it, in order. At most two prompts are looked
+        Each prompt, and the contents that are new in it, in order. At most two prompts are looked
         at at a time.
 
     Yields
     ------
     list of str
-        Pieces of each prompt.
+        Spans of each prompt.
     """
-    stack: list[tuple[int, Pieces]] = []  # (end, pieces) of the text shared with the prompt before
+    stack: list[tuple[int, Spans]] = []  # (end, spans) of the text shared with the prompt before
     source = iter(prompts)
     current = next(source, None)
     while current is not None:
-        text, bodies = current
+        text, contents = current
         following = next(source, None)
         base = stack[-1][0] if stack else 0
         shared = 0 if following is None else common_prefix(text, following[0])
-        cut = cuts.find_last(text, base, shared)
+        cut = boundaries.find_last(text, base, shared)
         if cut > 0:
-            stack.append((cut, split(text, base, cut, bodies)))
+            stack.append((cut, split(text, base, cut, contents)))
             base = cut
-        tail = split(text, base, None, bodies)
-        yield [piece for _, pieces in stack for piece in pieces] + tail
+        tail = split(text, base, None, contents)
+        yield [span for _, spans in stack for span in spans] + tail
         while stack and stack[-1][0] >= shared:  # the history was rewritten (chat templates)
             stack.pop()
         current = following
@@ -223,11 +223,9 @@ def common_prefix(a: str, b: str) -> int:
     return low
 
 
-def join(
-    pieces: Pieces, encoded: dict[str, Tokens], prefix: Tokens, suffix: Tokens
-) -> list[Tokens]:
+def join(spans: Spans, encoded: dict[str, Tokens], prefix: Tokens, suffix: Tokens) -> list[Tokens]:
     """Return the token arrays that make up a prompt, special tokens around them."""
-    parts = [encoded[piece] for piece in pieces]
+    parts = [encoded[span] for span in spans]
     if len(prefix):
         parts.insert(0, prefix)
     if len(suffix):

@@ -21,7 +21,7 @@ from prefixsim.text.templates import (
 )
 from prefixsim.text.tokenize import (
     ChatTokenizer,
-    Pieces,
+    Spans,
     Tokenization,
     Tokens,
     body,
@@ -68,9 +68,9 @@ class TextSession:
 @dataclass(slots=True)
 class _Plan:
     conversation: Conversation
-    single: list[Pieces] = field(default_factory=list)
-    multi: list[Pieces] = field(default_factory=list)
-    outputs: list[Pieces | None] = field(default_factory=list)
+    single: list[Spans] = field(default_factory=list)
+    multi: list[Spans] = field(default_factory=list)
+    outputs: list[Spans | None] = field(default_factory=list)
 
 
 class SessionEncoder:
@@ -179,19 +179,19 @@ class SessionEncoder:
             plan.outputs.append(None if text is None else [text])
 
     def _plan_cuts(self, plan: _Plan, messages: Sequence[Message]) -> None:
-        bodies = {m.text: body(m.text) for m in messages if len(m.text) >= 64}
+        contents = {m.text: body(m.text) for m in messages if len(m.text) >= 64}
 
         def shared(new: Sequence[Message]) -> list[str]:
-            return [b for m in new if (b := bodies.get(m.text)) is not None]
+            return [b for m in new if (b := contents.get(m.text)) is not None]
 
         prompts = multi_turn_prompts(messages, self._render)
         plan.multi = list(split_session((text, shared(new)) for text, new in prompts))
         for at in user_turns(messages):
             alone = self._render([messages[at]])
-            plan.single.append(split(alone, bodies=shared([messages[at]])))
+            plan.single.append(split(alone, contents=shared([messages[at]])))
             text = answer(messages, at)
             following = messages[at + 1 : at + 2]
-            plan.outputs.append(None if text is None else split(text, bodies=shared(following)))
+            plan.outputs.append(None if text is None else split(text, contents=shared(following)))
 
     def _plan_whole(self, plan: _Plan, messages: Sequence[Message]) -> None:
         plan.multi = [[text] for text, _ in multi_turn_prompts(messages, self._render)]
@@ -203,26 +203,26 @@ class SessionEncoder:
     def _encode_plans(self, plans: Sequence[_Plan]) -> list[Session]:
         assert self._tokenizer is not None
         prompts = [p for plan in plans for lists in (plan.single, plan.multi) for p in lists]
-        answers = [pieces for plan in plans for pieces in plan.outputs if pieces is not None]
+        answers = [spans for plan in plans for spans in plan.outputs if spans is not None]
         prefix, suffix = self._tokenizer.prefix, self._tokenizer.suffix
         if self._by_message or self._refusal is None:
-            every = (piece for pieces in (*prompts, *answers) for piece in pieces)
-            encoded = said = self._tokenizer.encode_pieces(every)
+            every = (span for spans in (*prompts, *answers) for span in spans)
+            encoded = answered = self._tokenizer.encode_spans(every)
             if not self._special:
                 prefix = suffix = prefix[:0]
         else:
-            whole = list(dict.fromkeys(pieces[0] for pieces in prompts))
+            whole = list(dict.fromkeys(spans[0] for spans in prompts))
             ids = self._tokenizer.encode_shard(whole, special=self._special)
             encoded = dict(zip(whole, ids, strict=True))
-            said = self._tokenizer.encode_pieces(piece for pieces in answers for piece in pieces)
+            answered = self._tokenizer.encode_spans(span for spans in answers for span in spans)
             prefix = suffix = prefix[:0]
         none = prefix[:0]
         return [
             Session(
                 plan.conversation,
-                [join(pieces, encoded, prefix, suffix) for pieces in plan.single],
-                [join(pieces, encoded, prefix, suffix) for pieces in plan.multi],
-                [None if p is None else _flat(join(p, said, none, none)) for p in plan.outputs],
+                [join(spans, encoded, prefix, suffix) for spans in plan.single],
+                [join(spans, encoded, prefix, suffix) for spans in plan.multi],
+                [None if p is None else _flat(join(p, answered, none, none)) for p in plan.outputs],
             )
             for plan in plans
         ]

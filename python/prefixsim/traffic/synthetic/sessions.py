@@ -143,8 +143,8 @@ class SessionSource:
         owner = np.repeat(np.arange(len(turns)), turns)
         turn = np.arange(total) - first[owner]
         new, output = self._said(total)
-        said = new + output
-        history = np.cumsum(said) - said
+        turn_tokens = new + output
+        history = np.cumsum(turn_tokens) - turn_tokens
         own = history - history[first][owner] + new
         wait = output * self._arrivals.time_per_token
         wait += random.standard_exponential(total) * shape.think_time
