@@ -9,11 +9,13 @@ from prefixsim._core import __version__
 if TYPE_CHECKING:
     from prefixsim._core import Allocation, BlockManager, RadixCache, RadixMatch
     from prefixsim.engines.hashing import hash_blocks, published_hash
+    from prefixsim.engines.vllm.simulate import simulate
     from prefixsim.errors import InputError, MissingExtraError, PrefixsimError
     from prefixsim.explanations.lint import lint
     from prefixsim.explanations.waterfall import explain
     from prefixsim.forest import Forest, compile  # noqa: A004
     from prefixsim.reports.report import report
+    from prefixsim.study.compare import compare
     from prefixsim.study.curves import curve
     from prefixsim.study.describe import info
     from prefixsim.study.replay import replay
@@ -39,6 +41,7 @@ __all__ = [
     "Workload",
     "__version__",
     "build_traces",
+    "compare",
     "compile",
     "curve",
     "explain",
@@ -49,6 +52,7 @@ __all__ = [
     "published_hash",
     "replay",
     "report",
+    "simulate",
     "sweep",
 ]
 
@@ -69,6 +73,7 @@ _HOMES = {
     "Workload": "traffic.synthetic",
     "build_traces": "traffic.build",
     "compile": "forest",
+    "compare": "study.compare",
     "curve": "study.curves",
     "generate": "traffic.synthetic",
     "hash_blocks": "engines.hashing",
@@ -78,6 +83,7 @@ _HOMES = {
     "report": "reports.report",
     "published_hash": "engines.hashing",
     "replay": "study.replay",
+    "simulate": "engines.vllm.simulate",
     "sweep": "study.sweeps",
 }
 

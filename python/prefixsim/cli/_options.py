@@ -1,4 +1,4 @@
-"""The command line, made of dataclasses of settings.
+"""What was typed, as dataclasses: a command's options, and a choice of engines with theirs.
 
 A command is a frozen dataclass of options, put together from bundles by inheritance, and a function
 that takes one. A command that takes an engine also gets every option of every engine, from the
@@ -9,13 +9,19 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any
 
-from prefixsim.engines import Engine, Record, discover, engine_names, engines
-from prefixsim.engines.contract import EngineSettings
+from prefixsim.cli._parser import (
+    REQUIRED,
+    Command,
+    engine_options,
+    parser_of,
+    records_known,
+)
+from prefixsim.engines import discover, engine_names
 from prefixsim.errors import InputError
 from prefixsim.settings import Option, nearest, options_of
 
@@ -29,41 +35,6 @@ __all__ = [
     "parser_of",
     "usage_error",
 ]
-
-
-class _Required:
-    def __repr__(self) -> str:
-        return "required"
-
-
-REQUIRED: Any = _Required()
-"""Default of an argument that has to be given."""
-
-Engines = Literal["none", "one", "many"]
-
-
-@dataclass(frozen=True)
-class Command:
-    """One command.
-
-    Attributes
-    ----------
-    name : str
-    summary : str
-        What it does, in a sentence.
-    options : type
-        Dataclass of its options.
-    run : callable
-        Takes an instance, and an :class:`EngineChoice` if ``engines`` is not ``none``.
-    engines : {"none", "one", "many"}
-        Whether it takes an engine and its options, once or as lists of values.
-    """
-
-    name: str
-    summary: str
-    options: type
-    run: Callable[..., None]
-    engines: Engines = "none"
 
 
 @dataclass(frozen=True)
@@ -96,212 +67,9 @@ class EngineChoice:
 Parsed = tuple[Any, EngineChoice]
 
 
-class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are :class:`InputError`."""
-
-    def error(self, message: str) -> NoReturn:
-        # 'argument --num-blocks: expected one argument' -> '--num-blocks: expected one argument'
-        raise InputError(message.removeprefix("argument "))
-
-
-class _Typed(argparse.Action):
-    """Keeps each option's text as it was typed, and how it was spelled."""
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: Any,
-        option_string: str | None = None,
-    ) -> None:
-        kept = getattr(namespace, self.dest, None) or []
-        text = self.const if values is None or values == [] else values
-        setattr(namespace, self.dest, [*kept, (option_string, text)])
-
-
 def usage_error(command: str, problem: str) -> InputError:
     """Return an error that ends with where to look."""
     return InputError(f"{problem} (see 'prefixsim {command} --help')")
-
-
-# What the parser is made of -----------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Shown:
-    """An option of one or several engines, and the panel of the help it is in."""
-
-    option: Option
-    panel: str
-
-
-def _panel(cls: type) -> str:
-    return str(vars(cls).get("PANEL") or (cls.__doc__ or cls.__name__).split("\n")[0].rstrip("."))
-
-
-def _engine_options() -> list[_Shown]:
-    """Every option of every engine once: those that all have first."""
-    found: dict[str, tuple[Option, list[str]]] = {}
-    known = engines()
-    for engine in known.values():
-        for option in options_of(engine.settings):
-            found.setdefault(option.name, (option, []))[1].append(engine.name)
-    common = {option.name for option in options_of(EngineSettings)}
-    shown = []
-    for name, (option, owners) in found.items():
-        if name in common:
-            panel = "Cache"
-        else:
-            panel = f"Engine {' and '.join(owners)}" if len(owners) < 3 else "Several engines"
-        shown.append(_Shown(option, panel))
-    return shown
-
-
-def _records() -> list[tuple[Engine, Record]]:
-    return [(e, record) for e in engines().values() for record in e.capabilities.records]
-
-
-def _help(option: Option, many: bool) -> str:
-    words = option.help
-    if option.choices is not None:
-        words = f"{words.rstrip('.')}: {', '.join(option.choices)}."
-    if many and option.kind is not bool:
-        words += " Several with commas."
-    default = option.default_words
-    if default and not option.positional:
-        words += f" Default: {default}."
-    if option.since:
-        words += f" Since {option.since}."
-    return words.replace("%", "%%")
-
-
-def _metavar(option: Option, many: bool) -> str:
-    name = option.metavar or (option.unit.upper() if option.unit else "")
-    if not name:
-        name = {int: "N", float: "X", Path: "FILE"}.get(option.kind, "NAME")
-    return f"{name},..." if many else name
-
-
-def _add(group: Any, option: Option, *, many: bool = False) -> None:
-    shown, hidden = option.flags[:1], option.flags[1:]
-    if option.kind is bool:
-        flags = [*shown, *([option.off] if option.off and _can_be_off(option, many) else [])]
-        _add_switch(group, option, flags, many)
-        if hidden:
-            _add_switch(group, option, list(hidden), many, hide=True)
-        return
-    metavar = _metavar(option, many)
-    short = [flag for flag in option.flags if not flag.startswith("--")]
-    long = [flag for flag in option.flags if flag.startswith("--")]
-    group.add_argument(
-        *short, long[0], dest=option.name, action=_Typed, metavar=metavar, help=_help(option, many)
-    )
-    if long[1:]:
-        group.add_argument(*long[1:], dest=option.name, action=_Typed, help=argparse.SUPPRESS)
-
-
-def _can_be_off(option: Option, many: bool) -> bool:
-    """Tell whether there is a way to switch it off: not where it is off and means nothing else."""
-    return many or option.default is not False or not option.off.startswith("--no-")
-
-
-def _add_switch(
-    group: Any, option: Option, flags: Sequence[str], many: bool, *, hide: bool = False
-) -> None:
-    words = argparse.SUPPRESS if hide else _help(option, many)
-    kept = {"dest": option.name, "action": _Typed, "const": "on"}
-    if not many:
-        group.add_argument(*flags, nargs=0, help=words, **kept)
-        return
-    on = [flag for flag in flags if flag != option.off]
-    group.add_argument(*on, nargs="?", metavar="on,off", help=words, **kept)
-    if option.off in flags:
-        group.add_argument(option.off, nargs=0, help=argparse.SUPPRESS, **kept)
-
-
-def parser_of(command: Command, parent: Any = None) -> argparse.ArgumentParser:
-    """Return the parser of a command; ``parent`` is a sub-parsers action to add it to."""
-    settings: dict[str, Any] = {
-        "description": command.summary,
-        "formatter_class": _Formatter,
-        "allow_abbrev": False,
-        "add_help": False,
-    }
-    parser: argparse.ArgumentParser
-    if parent is None:
-        parser = _Parser(prog=f"prefixsim {command.name}", **settings)
-    else:
-        parser = parent.add_parser(command.name, help=command.summary, **settings)
-    options = options_of(command.options)
-    for option in options:
-        if option.positional:
-            words = _help(option, False)
-            parser.add_argument(option.name, metavar=option.metavar, nargs="*", help=words)
-    groups: dict[str, Any] = {}
-
-    def group(panel: str) -> Any:
-        return (
-            groups.setdefault(panel, parser.add_argument_group(panel))
-            if (panel not in groups)
-            else groups[panel]
-        )
-
-    own = [o for o in options if not o.positional]
-    for option in own:
-        if option.owner is command.options:
-            _add(group("Options"), option)
-    many = command.engines == "many"
-    if command.engines != "none":
-        group("Engine").add_argument(
-            "--engine",
-            dest="engine",
-            action=_Typed,
-            metavar="NAME,..." if many else "NAME",
-            help=_engine_help(many),
-        )
-        for shown in _engine_options():
-            _add(group(shown.panel), shown.option, many=many)
-        if not many:
-            for engine, record in _records():
-                group(f"Engine {engine.name}").add_argument(
-                    record.flag, dest=f"record {record.name}", action=_Typed, metavar="FILE",
-                    help=record.help,
-                )  # fmt: skip
-    for option in own:
-        if option.owner is not command.options:
-            _add(group(_panel(option.owner)), option)
-    group("Help").add_argument("-h", "--help", action="help", help="Show this and leave.")
-    return parser
-
-
-def _engine_help(many: bool) -> str:
-    words = "; ".join(f"'{e.name}': {e.title}" for e in engines().values())
-    default = "" if many else " Default: the first that has the options given."
-    return f"{words}.{' Several with commas.' if many else default}".replace("%", "%%")
-
-
-class _Formatter(argparse.HelpFormatter):
-    """Help as wide as the terminal, up to 100 columns, without the list of all options."""
-
-    def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=34)
-        self._width = min(self._width, 100)
-
-    def add_usage(
-        self, usage: Any, actions: Iterable[Any], groups: Any, prefix: Any = None
-    ) -> None:
-        positionals = [a for a in actions if not a.option_strings]
-        names = " ".join(a.metavar or a.dest for a in positionals)
-        super().add_usage(f"%(prog)s {names} [OPTIONS]".replace("  ", " "), [], groups, "Usage: ")
-
-    def _format_action_invocation(self, action: argparse.Action) -> str:
-        if not action.option_strings or action.nargs == 0:
-            return super()._format_action_invocation(action)
-        metavar = self._format_args(action, self._get_default_metavar_for_optional(action))
-        return f"{', '.join(action.option_strings)} {metavar}"
-
-
-# What the parser gives ----------------------------------------------------------------------------
 
 
 def parse(command: Command, args: Sequence[str]) -> Parsed:
@@ -391,7 +159,7 @@ def _choice(command: Command, values: Mapping[str, Any]) -> EngineChoice:
     given: dict[str, Any] = {}
     typed: dict[str, str] = {}
     own = {option.name for option in options_of(command.options)}
-    for shown in _engine_options():
+    for shown in engine_options():
         option = shown.option
         kept = values.get(option.name)
         if not kept or option.name in own:
@@ -403,7 +171,7 @@ def _choice(command: Command, values: Mapping[str, Any]) -> EngineChoice:
         else:
             given[option.name] = _value(kept[-1][0], option, kept[-1][1])
     records = {}
-    for _, record in _records():
+    for _, record in records_known():
         kept = values.get(f"record {record.name}")
         if kept:
             records[record.name] = Path(kept[-1][1])
@@ -413,7 +181,7 @@ def _choice(command: Command, values: Mapping[str, Any]) -> EngineChoice:
 
 def as_typed(message: str) -> str:
     """Return a message about settings with their names as the command line has them."""
-    for shown in _engine_options():
+    for shown in engine_options():
         name, flag = shown.option.name, shown.option.flags[0]
         if "_" in name:
             message = re.sub(rf"(?<![\w-]){name}\b", flag, message)

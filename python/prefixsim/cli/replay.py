@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from prefixsim.cli import COMMANDS
 from prefixsim.cli._bundles import Measuring, Output, Reading
@@ -40,6 +40,11 @@ class Replay(Measuring, Reading, Output):
     )
     by: str | None = setting(
         None, help="Rates by a label too", choices=("category", "salt", "session"), metavar="LABEL"
+    )
+    hashing: Literal["chained", "unchained"] = setting(
+        "chained",
+        help="Also count the blocks that repeat anywhere in a prompt, told apart by their own "
+        "tokens alone, as simple simulators do; no server does this",
     )
     requests_out: Path | None = setting(
         None, help="Write one row per request (.parquet, .csv, .jsonl).", metavar="FILE"
@@ -111,7 +116,6 @@ def replay_command(options: Replay, choice: EngineChoice) -> None:
     from prefixsim._files import atomic_write
     from prefixsim.cli._terminal import working
     from prefixsim.reports.files import save_results
-    from prefixsim.study.result import results_json
 
     files = [*options.traces, *options.trace_file]
     if not files:
@@ -121,7 +125,7 @@ def replay_command(options: Replay, choice: EngineChoice) -> None:
     _check_outputs(options, files, choice)
     results = [_replayed(path, options, choice, engine) for path in files]
     for path in options.output:
-        atomic_write(path, results_json(results))
+        atomic_write(path, _as_json(results, options.hashing))
     if options.requests_out is not None:
         from prefixsim._arrow_files import write_table
 
@@ -138,9 +142,11 @@ def replay_command(options: Replay, choice: EngineChoice) -> None:
                 step=lambda what: step(f"writing {what}"),
             )
     if options.as_json:
-        sys.stdout.write(results_json(results))
+        sys.stdout.write(_as_json(results, options.hashing))
     else:
         _print(results, options.by)
+        if options.hashing != "chained":
+            _print_hashed(results)
 
 
 def _replayed(path: Path, options: Replay, choice: EngineChoice, engine: Any) -> Result:
@@ -191,6 +197,50 @@ def _print(results: list[Result], by: str | None) -> None:
             raise InputError(msg)
         tables.append(group_table(str(by), groups, GROUPS_SHOWN))
     print_tables(tables)
+
+
+def _hashed(result: Result) -> dict[str, Any]:
+    """Return what hashing blocks with and without their prefix counts."""
+    from prefixsim.study.block_hashing import Hashing, count_blocks
+
+    size, partial = result.metrics.block_size, bool(result.config["partial_blocks"])
+    ways: tuple[Hashing, ...] = ("chained", "unchained")
+    counts = {
+        way: count_blocks(result.trace, block_size=size, hashing=way, partial_blocks=partial)
+        for way in ways
+    }
+    return {
+        way: {
+            "total_blocks": count.total_blocks,
+            "blocks_reused": count.blocks_reused,
+            "block_reuse_rate": count.block_reuse_rate,
+        }
+        for way, count in counts.items()
+    }
+
+
+def _as_json(results: list[Result], hashing: str) -> str:
+    from prefixsim import _json
+    from prefixsim.study.result import results_json
+
+    if hashing == "chained":
+        return results_json(results)
+    told = [{**result.to_dict(), "block_hashing": _hashed(result)} for result in results]
+    return _json.dumps(told[0] if len(told) == 1 else told)
+
+
+def _print_hashed(results: list[Result]) -> None:
+    from prefixsim.cli._terminal import print_tables
+    from prefixsim.table import Table, written
+
+    rows = []
+    for result in results:
+        for way, count in _hashed(result).items():
+            cells = [f"{count[name]:,}" for name in ("total_blocks", "blocks_reused")]
+            rate = written(count["block_reuse_rate"], "rate")
+            rows.append([f"{result.trace.name}, {way}", *cells, rate])
+    heads = ["blocks, hashed", "total blocks", "blocks reused", "block reuse rate"]
+    print_tables([Table("blocks of an infinite cache", heads, rows)])
 
 
 COMMAND = Command("replay", COMMANDS["replay"], Replay, replay_command, engines="one")

@@ -66,6 +66,9 @@ class TraceOptions(Tokenizing, AsJson):
     data_format: Literal["sharegpt", "openai", "wildchat"] | None = setting(
         None, help="Form of the data", shown_default="as it looks"
     )
+    turns: Literal["every", "first"] = setting(
+        "every", help="User turns that are requests of the single-turn trace"
+    )
     seed: int = setting(0, help="Of arrival times, and of the sample.", metavar="N")
     think_time: float = setting(
         10.0, help="Mean time between an answer and the next turn.", unit="s", metavar="SECONDS"
@@ -103,6 +106,7 @@ def trace_command(options: TraceOptions) -> None:
             think_time=options.think_time,
             time_per_token=options.time_per_token,
             sequential=options.sequential,
+            turns=options.turns,
             seed=options.seed,
             data_format=options.data_format,
             skip_bad_rows=options.skip_bad_rows,

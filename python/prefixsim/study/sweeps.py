@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from prefixsim.engines import Engine, engines, policies
+from prefixsim.engines import Engine, choose, engines, policies
 from prefixsim.engines.contract import Totals
 from prefixsim.engines.outcome import Outcome
 from prefixsim.errors import InputError, SettingError
@@ -202,7 +202,7 @@ def sweep(
     elif capacity is not None:
         msg = "capacity and num_blocks: both are the size of the cache, give one of them"
         raise InputError(msg)
-    wanted = _with_policies(combinations(engine or "ideal", asked), policy)
+    wanted = _with_policies(combinations(engine or choose(None, {}), asked), policy)
     forests = Forests(source)
     ready = _totals_ahead(columns, forests, wanted)
     others = [i for i in range(len(wanted)) if i not in ready]

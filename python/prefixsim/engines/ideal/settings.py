@@ -8,10 +8,13 @@ from prefixsim import _core
 from prefixsim.engines.contract import EngineSettings
 from prefixsim.settings import setting
 
-__all__ = ["POLICIES", "IdealSettings"]
+__all__ = ["AGELESS", "POLICIES", "IdealSettings"]
 
 POLICIES = tuple(_core.policies())
 """Orders of eviction; ``clairvoyant`` knows the future and is the best there can be."""
+
+AGELESS = ("clairvoyant",)
+"""Policies that leave open which of the blocks never used again go, so that they have no age."""
 
 
 @dataclass(frozen=True)

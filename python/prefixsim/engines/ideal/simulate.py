@@ -13,7 +13,7 @@ import numpy as np
 
 from prefixsim import _core
 from prefixsim.engines.contract import Totals
-from prefixsim.engines.ideal.settings import IdealSettings
+from prefixsim.engines.ideal.settings import AGELESS, IdealSettings
 from prefixsim.engines.outcome import RESIDENCY, Outcome, Weighted
 from prefixsim.forest import compile as compile_trace
 
@@ -70,7 +70,7 @@ def _run(forest: Forest, settings: IdealSettings) -> Mapping[str, Any]:
         settings.policy,
         settings.blocks,
         last_token_rule=settings.last_token_rule,
-        residency=settings.blocks is not None,
+        residency=settings.blocks is not None and settings.policy not in AGELESS,
     )
 
 

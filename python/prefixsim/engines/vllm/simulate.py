@@ -22,6 +22,7 @@ from prefixsim.engines.cache_size import block_size_for
 from prefixsim.engines.outcome import Outcome
 from prefixsim.engines.vllm.settings import VllmSettings
 from prefixsim.errors import InputError
+from prefixsim.settings import build
 from prefixsim.stats import distribution
 
 if TYPE_CHECKING:
@@ -257,27 +258,30 @@ class Simulation:
 
 def simulate(
     trace: Trace,
-    settings: VllmSettings,
+    settings: VllmSettings | None = None,
     *,
     workload: _core.VllmWorkload | None = None,
     outputs: bool = True,
     record_steps: bool = False,
     record_events: bool = False,
     record_tables: bool = False,
+    **options: Any,
 ) -> Simulation:
-    """Run the engine on a trace.
+    """Run vLLM's scheduler and KV cache manager on a trace.
 
     Parameters
     ----------
     trace : Trace
         Token ids, or hash ids; outputs it does not have are taken to be unlike any others.
-    settings : VllmSettings
+    settings : VllmSettings, optional
     workload : VllmWorkload, optional
         The compiled trace, for further runs at the same block size.
     outputs : bool
         Use the trace's output tokens.
     record_steps, record_events, record_tables : bool
         What to keep besides one row per request.
+    **options
+        The settings one by one, in place of ``settings``.
 
     Raises
     ------
@@ -288,10 +292,15 @@ def simulate(
     --------
     >>> from prefixsim import Trace
     >>> trace = Trace.from_prompts([range(40), range(48)], output_len=[5, 5])
-    >>> run = simulate(trace, VllmSettings(num_blocks=100))
+    >>> run = simulate(trace, num_blocks=100)
     >>> run.outcome().hit_tokens.tolist()
     [0, 32]
     """
+    if settings is None:
+        settings = build(VllmSettings, options, owner=f"engine {NAME!r}")
+    elif options:
+        msg = f"settings and {next(iter(options))}: give either the settings or single options"
+        raise InputError(msg)
     if record_tables and settings.blocks is None:
         msg = "record_tables: an unbounded cache has no tables worth keeping, give num_blocks"
         raise InputError(msg)
