@@ -162,6 +162,10 @@ class SameFlag(EngineSettings):
     rules: str = setting("old", help="Rules.", flag="--vllm-version")
 
 
+def lonely(forest: prefixsim.Forest) -> None:
+    """Takes too little."""
+
+
 @pytest.mark.parametrize(
     ("engine", "problem"),
     [
@@ -173,7 +177,7 @@ class SameFlag(EngineSettings):
         (Engine("toy", "t", Strange, toy), "complex needs read=..."),
         (Engine("toy", "t", Clash, toy), "engine 'vllm' has it as int"),
         (Engine("toy", "t", SameFlag, toy), "which is version of engine 'vllm'"),
-        (Engine("toy", "t", ToySettings, lambda forest: None), "must take a forest and settings"),
+        (Engine("toy", "t", ToySettings, lonely), "must take a forest and settings"),  # type: ignore[arg-type]
         (Engine("toy", "t", ToySettings, "no.such:thing"), "cannot be imported"),
         (Engine("toy", "t", ToySettings, 7), "must be a function"),  # type: ignore[arg-type]
     ],

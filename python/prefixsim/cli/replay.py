@@ -115,7 +115,6 @@ def replay_command(options: Replay, choice: EngineChoice) -> None:
     """Replay traces, and print or write what came out."""
     from prefixsim._files import atomic_write
     from prefixsim.cli._terminal import working
-    from prefixsim.reports.files import save_results
 
     files = [*options.traces, *options.trace_file]
     if not files:
@@ -133,6 +132,8 @@ def replay_command(options: Replay, choice: EngineChoice) -> None:
     for name, path in choice.records.items():
         results[0].outcome.records[name](path)
     if options.output_dir is not None:
+        from prefixsim.reports.files import save_results
+
         with working("writing") as step:
             save_results(
                 results,

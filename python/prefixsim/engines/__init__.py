@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from importlib import import_module, metadata
+from importlib import import_module
 from typing import Any
 
 from prefixsim.engines.contract import Capabilities, Engine, EngineSettings, Record
@@ -151,6 +151,8 @@ def discover() -> None:
     if _discovered:
         return
     _discovered = True
+    from importlib import metadata  # noqa: PLC0415 - slow to load, and seldom needed
+
     for point in metadata.entry_points(group=ENTRY_POINTS):
         try:
             engine = point.load()

@@ -22,9 +22,6 @@ from prefixsim.formats import read_trace
 from prefixsim.sizes import Size
 from prefixsim.study.metrics import Metrics, first_measured
 from prefixsim.study.result import Result
-from prefixsim.study.warm_start import prepend_cached
-from prefixsim.text.text_trace import tokenize_trace
-from prefixsim.text.tokenize import DEFAULT_MODEL
 from prefixsim.trace import Trace
 
 __all__ = ["forest_for", "prepared", "replay", "settled", "with_tokens"]
@@ -101,6 +98,8 @@ def replay(
     wanted = settled(columns, chosen, options if settings is None else settings)
     recorded = 0
     if warm_start is not None:
+        from prefixsim.study.warm_start import prepend_cached
+
         if isinstance(source, Forest) or chosen.capabilities.has_time:
             msg = "a warm start takes a trace, not a forest, and an engine without time"
             raise InputError(msg)
@@ -127,6 +126,9 @@ def with_tokens(trace: Trace, model: str | None, cache_dir: str | Path | None = 
     """Return the trace, tokenized if it is one of texts."""
     if trace.kind != "text":
         return trace
+    from prefixsim.text.text_trace import tokenize_trace
+    from prefixsim.text.tokenize import DEFAULT_MODEL
+
     return tokenize_trace(trace, model or DEFAULT_MODEL, cache_dir=cache_dir)
 
 
