@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from prefixsim._core import __version__
+from prefixsim._core import DEBUG_BUILD, __version__
 
 if TYPE_CHECKING:
     from prefixsim._core import Allocation, BlockManager, RadixCache, RadixMatch
@@ -87,12 +87,17 @@ _HOMES = {
     "sweep": "study.sweeps",
 }
 
+if DEBUG_BUILD:
+    import warnings
+
+    warnings.warn("prefixsim: a debug build of its core, many times slower", stacklevel=2)
+
 
 def __getattr__(name: str) -> object:
     if name not in _HOMES:
         msg = f"module 'prefixsim' has no attribute {name!r}"
         raise AttributeError(msg)
-    from importlib import import_module  # noqa: PLC0415
+    from importlib import import_module
 
     value = getattr(import_module(f"prefixsim.{_HOMES[name]}"), name)
     globals()[name] = value

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from prefixsim import _core
 from prefixsim._arrow_files import write_table
+from prefixsim._files import atomic_path
 from prefixsim.engines.cache_size import block_size_for
 from prefixsim.engines.outcome import Outcome
 from prefixsim.engines.vllm.settings import VllmSettings
@@ -237,14 +238,12 @@ class Simulation:
         Each batch is ``{"step", "ts", "events"}``; events are maps with vLLM's fields, hashes in
         the 64-bit form. Only traces of token ids with outputs have them.
         """
-        from prefixsim.engines.vllm.kv_events import batches  # noqa: PLC0415
+        from prefixsim.engines.vllm.kv_events import batches
 
         return batches(self, algorithm, seed)
 
     def write_kv_events(self, path: str | Path) -> int:
         """Write the batches of :meth:`kv_events` as JSON Lines; return how many events."""
-        from prefixsim._files import atomic_path  # noqa: PLC0415
-
         count = 0
         with (
             atomic_path(path) as temporary,
