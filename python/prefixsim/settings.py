@@ -21,6 +21,7 @@ __all__ = [
     "Option",
     "argument",
     "build",
+    "markdown",
     "nearest",
     "option_named",
     "options_of",
@@ -354,6 +355,19 @@ def nearest(word: str, choices: Sequence[str]) -> str | None:
 def _hint(word: Any, choices: Sequence[str] | Mapping[str, Any]) -> str:
     close = nearest(str(word), list(choices))
     return f" (did you mean {close}?)" if close else ""
+
+
+def markdown(options: Sequence[Option]) -> str:
+    """Return options as a table in Markdown: name, flag, meaning, default."""
+    lines = ["| setting | on the command line | what it is | default |", "|---|---|---|---|"]
+    for option in options:
+        values = f" One of {', '.join(option.choices)}." if option.choices else ""
+        unit = f" ({option.unit})" if option.unit else ""
+        since = f" Since {option.since}." if option.since else ""
+        flags = f"`{option.flags[0]}`" + (f", `{option.off}`" if option.kind is bool else "")
+        words = f"{option.help.rstrip('.')}.{values}{since}".replace("|", "\\|")
+        lines.append(f"| `{option.name}`{unit} | {flags} | {words} | {option.default_words} |")
+    return "\n".join(lines) + "\n"
 
 
 def schema(cls: type) -> dict[str, Any]:
