@@ -25,27 +25,14 @@ pub fn json_lists<T: Id>(offsets: &[u64], values: &[T]) -> Result<Vec<Vec<u8>>> 
 
 fn json_list<T: Id>(values: &[T]) -> Vec<u8> {
     let mut text = Vec::with_capacity(2 + values.len() * 8);
+    let mut decimal = itoa::Buffer::new();
     text.push(b'[');
     for (position, &value) in values.iter().enumerate() {
         if position > 0 {
             text.push(b',');
         }
-        push_decimal(&mut text, value.widen());
+        text.extend_from_slice(decimal.format(value.widen()).as_bytes());
     }
     text.push(b']');
     text
-}
-
-fn push_decimal(text: &mut Vec<u8>, mut value: u64) {
-    let mut digits = [0_u8; 20];
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (value % 10) as u8;
-        value /= 10;
-        if value == 0 {
-            break;
-        }
-    }
-    text.extend_from_slice(&digits[at..]);
 }

@@ -10,14 +10,14 @@
 //! Walking does not stop at every node. At a node, the *guide*, a late request that went this way,
 //! is compared as far as it goes, and the walk continues where the two part. A conversation of
 //! hundreds of turns is thereby crossed in one step. No hash is ever trusted: every match is a
-//! comparison of the units themselves.
+//! comparison of the ids themselves.
 
 use std::borrow::Cow;
 
 use rayon::prelude::*;
 
 use super::Forest;
-use super::draft::{Draft, Place};
+use super::builder::{ForestBuilder, Position};
 use super::number::number;
 use crate::error::{Error, Result};
 use crate::forest::NONE;
@@ -33,7 +33,7 @@ const CHUNK: usize = 64;
 #[derive(Debug, Clone, Copy)]
 struct Entrant {
     earlier: u32,
-    place: Place,
+    position: Position,
 }
 
 impl Forest {
@@ -49,7 +49,7 @@ impl Forest {
         }
         let (salt, session) = (trace.salts().map(dense), trace.sessions().map(dense));
         let root = |request: usize| salt.as_ref().map_or(0, |(codes, _)| codes[request]);
-        let mut draft = Draft::new(trace, salt.as_ref().map_or(1, |&(_, codes)| codes));
+        let mut builder = ForestBuilder::new(trace, salt.as_ref().map_or(1, |&(_, codes)| codes));
         let mut latest = vec![NONE; session.as_ref().map_or(0, |&(_, codes)| codes) as usize];
         let mut prompt_node = vec![0; requests];
         let mut batch = Vec::with_capacity(BATCH);
@@ -63,7 +63,7 @@ impl Forest {
                 let usable = earlier != NONE && root(earlier as usize) == root(request);
                 Entrant {
                     earlier: if usable { earlier } else { NONE },
-                    place: Place::default(),
+                    position: Position::default(),
                 }
             }));
             batch
@@ -72,16 +72,16 @@ impl Forest {
                 .for_each(|(i, chunk)| {
                     for (j, entrant) in chunk.iter_mut().enumerate() {
                         let request = start + i * CHUNK + j;
-                        entrant.look(&draft, request, root(request));
+                        entrant.look(&builder, request, root(request));
                     }
                 });
             for (i, entrant) in batch.iter().enumerate() {
                 let request = start + i;
-                prompt_node[request] = draft.insert(request, root(request), &entrant.place);
+                prompt_node[request] = builder.insert(request, root(request), &entrant.position);
             }
         }
         drop((latest, batch));
-        Ok(number(draft, prompt_node))
+        Ok(number(builder, prompt_node))
     }
 }
 
@@ -107,21 +107,21 @@ fn dense(column: &[u32]) -> (Cow<'_, [u32]>, u32) {
 
 impl Entrant {
     /// Finds the longest prefix of `request` that is known before the batch.
-    fn look<T: Id>(&mut self, draft: &Draft<'_, T>, request: usize, root: u32) {
+    fn look<T: Id>(&mut self, builder: &ForestBuilder<'_, T>, request: usize, root: u32) {
         let mut turn = None;
         if self.earlier != NONE {
             let earlier = self.earlier as usize;
-            let units = draft.trace().common(request, earlier, 0);
-            let place = draft.on(self.earlier, units as u32, root);
-            if units == draft.trace().len(earlier) {
-                self.place = place;
+            let ids = builder.trace().common(request, earlier, 0);
+            let position = builder.position_on(self.earlier, ids as u32, root);
+            if ids == builder.trace().len(earlier) {
+                self.position = position;
                 return;
             }
-            turn = Some(place);
+            turn = Some(position);
         }
-        let place = draft.walk(request, root);
-        self.place = turn
-            .filter(|turn| turn.units >= place.units)
-            .unwrap_or(place);
+        let position = builder.walk(request, root);
+        self.position = turn
+            .filter(|turn| turn.depth >= position.depth)
+            .unwrap_or(position);
     }
 }

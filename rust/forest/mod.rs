@@ -6,9 +6,9 @@
 //! a block of size b at index k is the tree position at depth (k + 1)·b, see [`crate::Profile`].
 
 mod build;
+mod builder;
 mod chain;
 mod check;
-mod draft;
 mod file;
 mod losses;
 mod number;

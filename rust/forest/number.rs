@@ -4,58 +4,62 @@
 //! node starts a path of its own. Going from any node up to its root, the number of requests below
 //! at least doubles with every change of path, so there are at most log2(requests) of them.
 //!
-//! It takes two steps, because the draft's nodes lie in memory as they came: a preorder of any kind
+//! It takes two steps, because the builder's nodes lie in memory as they came: a preorder of any kind
 //! brings neighbours together, and the rest is done on that.
 
-use super::Forest;
-use super::draft::{Draft, Node, SEVERAL};
-use crate::forest::NONE;
+use super::builder::{ChildrenView, ForestBuilder, Node, Parts};
+use super::{Forest, NONE};
 use crate::trace::Id;
 
 /// Nodes in some preorder.
-struct Flat {
+struct Preorder {
     parent: Vec<u32>,
     end: Vec<u32>,
     representative: Vec<u32>,
 }
 
-impl Flat {
-    /// Puts the nodes of a draft in preorder; leaves the place of each in its `first`.
-    fn of(nodes: &mut [Node], mut children: Vec<u32>, roots: u32) -> Self {
+impl Preorder {
+    /// Puts the nodes of a builder in preorder; also returns the place of each.
+    fn of(nodes: &[Node], mut children: Vec<u32>, roots: u32) -> (Self, Vec<u32>) {
         children.sort_unstable_by_key(|&node| (nodes[node as usize].parent, node));
-        for (i, &node) in children.iter().enumerate().rev() {
-            // Where the list of its children starts.
-            let parent = nodes[node as usize].parent as usize;
-            nodes[parent].first = i as u32;
+        // Of the nodes with several children: where the list of them starts in `children`. Taken from
+        // the back, so that the first of each list is what stays.
+        let mut child_list_start = vec![0; nodes.len()];
+        for (place, &node) in children.iter().enumerate().rev() {
+            child_list_start[nodes[node as usize].parent as usize] = place as u32;
         }
-        let mut flat = Self {
+        let mut order = Self {
             parent: Vec::with_capacity(nodes.len()),
             end: Vec::with_capacity(nodes.len()),
             representative: Vec::with_capacity(nodes.len()),
         };
-        let mut stack: Vec<(u32, u32)> = (0..roots).rev().map(|root| (root, NONE)).collect();
-        while let Some((number, above)) = stack.pop() {
-            let node = &mut nodes[number as usize];
-            let place = flat.parent.len() as u32;
-            flat.parent.push(if above == NONE { place } else { above });
-            flat.end.push(node.end);
-            flat.representative.push(node.guide);
-            let list = std::mem::replace(&mut node.first, place) as usize;
-            match node.child {
-                NONE => {}
-                SEVERAL => {
-                    let siblings = children[list..]
+        let mut preorder = vec![0; nodes.len()];
+        let mut to_visit: Vec<(u32, Option<u32>)> =
+            (0..roots).rev().map(|root| (root, None)).collect();
+        while let Some((number, above)) = to_visit.pop() {
+            let node = &nodes[number as usize];
+            let place = order.parent.len() as u32;
+            preorder[number as usize] = place;
+            order.parent.push(above.unwrap_or(place));
+            order.end.push(node.end);
+            order.representative.push(node.guide);
+            match node.children.view() {
+                ChildrenView::None => {}
+                ChildrenView::One(only) => to_visit.push((only, Some(place))),
+                ChildrenView::Many => {
+                    let list = &children[child_list_start[number as usize] as usize..];
+                    let own = list
                         .iter()
                         .take_while(|&&child| nodes[child as usize].parent == number);
-                    stack.extend(siblings.map(|&child| (child, place)));
+                    to_visit.extend(own.map(|&child| (child, Some(place))));
                 }
-                only => stack.push((only, place)),
             }
         }
-        flat
+        (order, preorder)
     }
 
     /// Numbers the nodes anew: of siblings, the one with most requests below it comes first.
+    /// `requests` is how many end at each node.
     fn heaviest_first(&self, mut requests: Vec<u32>) -> Vec<u32> {
         let nodes = self.parent.len();
         let mut size = vec![1u32; nodes];
@@ -72,55 +76,60 @@ impl Flat {
             }
         }
         drop(requests);
-        let mut place = vec![0; nodes];
-        // Where the next light child of each node goes.
-        let mut next = vec![0; nodes];
-        let mut root_place = 0;
+        let mut number = vec![0; nodes];
+        // The number that the next light child of each node gets.
+        let mut next_light = vec![0; nodes];
+        let mut next_root = 0;
         for node in 0..nodes {
             let above = self.parent[node] as usize;
             if above == node {
-                place[node] = root_place;
-                root_place += size[node];
+                number[node] = next_root;
+                next_root += size[node];
             } else if heavy[above] == node as u32 {
-                place[node] = place[above] + 1;
+                number[node] = number[above] + 1;
             } else {
-                place[node] = next[above];
-                next[above] += size[node];
+                number[node] = next_light[above];
+                next_light[above] += size[node];
             }
             let heavy_size = size.get(heavy[node] as usize).unwrap_or(&0);
-            next[node] = place[node] + 1 + heavy_size;
+            next_light[node] = number[node] + 1 + heavy_size;
         }
-        place
+        number
     }
 }
 
-/// Numbers the nodes of a draft and makes the forest of it.
-pub(super) fn number<T: Id>(draft: Draft<'_, T>, mut prompt_node: Vec<u32>) -> Forest {
-    let trace = draft.trace();
-    let roots = draft.roots();
-    let (mut nodes, children, mut last) = draft.finish();
-    let flat = Flat::of(&mut nodes, children, roots);
-    let mut requests = vec![0u32; nodes.len()];
+/// Numbers the nodes of a builder and makes the forest of them.
+pub(super) fn number<T: Id>(builder: ForestBuilder<'_, T>, mut prompt_node: Vec<u32>) -> Forest {
+    let trace = builder.trace();
+    let Parts {
+        nodes,
+        roots,
+        children,
+        mut last,
+    } = builder.finish();
+    let (order, preorder) = Preorder::of(&nodes, children, roots);
+    drop(nodes);
+    let mut requests = vec![0u32; preorder.len()];
     for (last, prompt) in last.iter_mut().zip(&mut prompt_node) {
-        *last = nodes[*last as usize].first;
-        *prompt = nodes[*prompt as usize].first;
+        *last = preorder[*last as usize];
+        *prompt = preorder[*prompt as usize];
         requests[*last as usize] += 1;
     }
-    drop(nodes);
-    let place = flat.heaviest_first(requests);
+    drop(preorder);
+    let number = order.heaviest_first(requests);
     let arrange = |column: &[u32]| {
         let mut arranged = vec![0; column.len()];
-        for (&value, &place) in column.iter().zip(&place) {
-            arranged[place as usize] = value;
+        for (&value, &number) in column.iter().zip(&number) {
+            arranged[number as usize] = value;
         }
         arranged
     };
-    let (end, representative) = (arrange(&flat.end), arrange(&flat.representative));
-    let mut parent = arrange(&flat.parent);
-    drop(flat);
+    let (end, representative) = (arrange(&order.end), arrange(&order.representative));
+    let mut parent = arrange(&order.parent);
+    drop(order);
     let renumber = |column: &mut [u32]| {
         for node in column {
-            *node = place[*node as usize];
+            *node = number[*node as usize];
         }
     };
     renumber(&mut parent);
