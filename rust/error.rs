@@ -73,12 +73,6 @@ impl Error {
         Self::Bug(message.into())
     }
 
-    /// [`Error::range`] by its older name.
-    #[doc(hidden)]
-    pub fn invalid(message: impl Into<String>) -> Self {
-        Self::range(message)
-    }
-
     /// An [`Error::Shape`] unless a column called `name` has one row per request.
     ///
     /// # Errors
