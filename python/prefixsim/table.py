@@ -14,9 +14,11 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 __all__ = [
+    "HtmlLook",
     "Kind",
     "Table",
     "html",
+    "html_table",
     "plain",
     "ratio",
     "rich",
@@ -113,34 +115,55 @@ def rich(tables: Sequence[Table]) -> RenderableType:
     return Stack(*drawn)
 
 
-_STYLE = (
-    "border-collapse:collapse;margin:0.4em 0 1em;font-size:13px;"
-    "font-family:-apple-system,Segoe UI,Helvetica,Arial,sans-serif"
+@dataclass(frozen=True)
+class HtmlLook:
+    """Attributes of the elements of a table in HTML, each empty or with a space before it.
+
+    Attributes
+    ----------
+    table, caption, word, number, note : str
+        Of the table, its title, cells of words, cells of figures, and notes.
+    """
+
+    table: str = ""
+    caption: str = ""
+    word: str = ""
+    number: str = ' class="n"'
+    note: str = ' class="note"'
+
+
+_CELL = "padding:2px 10px"
+_ALONE = HtmlLook(
+    table=' style="border-collapse:collapse;margin:0.4em 0 1em;font-size:13px;'
+    'font-family:-apple-system,Segoe UI,Helvetica,Arial,sans-serif"',
+    caption=' style="text-align:left;font-weight:600;padding-bottom:0.4em;white-space:pre-line"',
+    word=f' style="text-align:left;{_CELL}"',
+    number=f' style="text-align:right;{_CELL}"',
+    note=f' style="color:#5F6B7A;text-align:left;{_CELL}"',
 )
 
 
 def html(tables: Sequence[Table]) -> str:
     """Return tables as HTML that needs nothing else."""
-    parts = []
-    for table in tables:
-        parts.append(f'<table style="{_STYLE}">')
-        if table.title:
-            caption = "text-align:left;font-weight:600;padding-bottom:0.4em;white-space:pre-line"
-            parts.append(f'<caption style="{caption}">{escape(table.title)}</caption>')
-        if any(table.header):
-            cells = "".join(
-                _cell("th", text, i < table.words) for i, text in enumerate(table.header)
-            )
-            parts.append(f"<tr>{cells}</tr>")
-        for i, row in enumerate(table.rows):
-            cells = "".join(_cell("td", text, j < table.words) for j, text in enumerate(row))
-            note = table.notes[i] if table.notes else ""
-            faint = '<td style="color:#5F6B7A;text-align:left;padding:2px 10px">'
-            parts.append(f"<tr>{cells}{faint}{escape(note)}</td></tr>")
-        parts.append("</table>")
-    return "".join(parts)
+    return "".join(html_table(table, _ALONE) for table in tables)
 
 
-def _cell(tag: str, text: str, words: bool) -> str:
-    align = "left" if words else "right"
-    return f'<{tag} style="text-align:{align};padding:2px 10px">{escape(text)}</{tag}>'
+def html_table(table: Table, look: HtmlLook) -> str:
+    """Return one table as HTML, for a page that has the styles of ``look``."""
+
+    def cells(tag: str, texts: Sequence[str], attributes: str = "") -> str:
+        looks = [look.word if i < table.words else look.number for i in range(len(texts))]
+        return "".join(
+            f"<{tag}{kind}{attributes}>{escape(text)}</{tag}>"
+            for kind, text in zip(looks, texts, strict=True)
+        )
+
+    rows = []
+    for i, row in enumerate(table.rows):
+        note = f"<td{look.note}>{escape(table.notes[i])}</td>" if table.notes else ""
+        rows.append(f"<tr>{cells('td', row)}{note}</tr>")
+    caption = f"<caption{look.caption}>{escape(table.title)}</caption>" if table.title else ""
+    extra = "<td></td>" if table.notes else ""
+    head = cells("th", table.header, ' scope="col"')
+    top = f"<thead><tr>{head}{extra}</tr></thead>" if any(table.header) else ""
+    return f"<table{look.table}>{caption}{top}<tbody>{''.join(rows)}</tbody></table>"

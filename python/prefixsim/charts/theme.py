@@ -13,9 +13,31 @@ from prefixsim._extras import require
 if TYPE_CHECKING:
     import altair as alt
 
-__all__ = ["FONT", "GREY", "HEIGHT", "INK", "PALETTE", "PERCENT", "SI", "WIDTH", "themed", "titled"]
+__all__ = [
+    "BLUE",
+    "FONT",
+    "GREEN",
+    "GREY",
+    "HEIGHT",
+    "INK",
+    "ORANGE",
+    "PALETTE",
+    "PERCENT",
+    "PINK",
+    "PURPLE",
+    "RED",
+    "SI",
+    "SKY",
+    "SLATE",
+    "WIDTH",
+    "themed",
+    "titled",
+]
 
-PALETTE = ["#0072B2", "#E69F00", "#009E73", "#7A5195", "#CC79A7", "#D55E00", "#56B4E9", "#5B5B5B"]
+BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#E69F00", "#009E73", "#7A5195"
+PINK, RED, SKY, SLATE = "#CC79A7", "#D55E00", "#56B4E9", "#5B5B5B"
+
+PALETTE = [BLUE, ORANGE, GREEN, PURPLE, PINK, RED, SKY, SLATE]
 """Colours of the series, in order."""
 
 INK, GREY, RULE = "#1F2933", "#5F6B7A", "#E4E8ED"

@@ -5,13 +5,13 @@ Everything here is an estimate from published figures; ``docs/vllm.md`` gives th
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from prefixsim.errors import InputError
 from prefixsim.hardware.kv_bytes import DTYPES, kv_bytes_per_token
+from prefixsim.hardware.model_config import ModelConfig
 from prefixsim.sizes import parse_bytes
 
 __all__ = ["GPUS", "Gpu", "Model", "kv_blocks"]
@@ -96,24 +96,9 @@ class Model:
         InputError
             If the file is missing, not JSON, or lacks a size.
         """
-        path = Path(path)
-        file = path / "config.json" if path.is_dir() else path
-        try:
-            config = json.loads(file.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            msg = f"{file}: no such file"
-            raise InputError(msg) from None
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            msg = f"{file}: not JSON: {error}"
-            raise InputError(msg) from None
-        if not isinstance(config, dict):
-            msg = f"{file}: not a model's config.json"
-            raise InputError(msg)
-        nested = config.get("text_config")
+        config = ModelConfig.read(path)
         return cls.from_config(
-            {**config, **nested} if isinstance(nested, dict) else config,
-            name=str(file),
-            kv_dtype=kv_dtype,
+            {**config.outer, **config.config}, name=config.where, kv_dtype=kv_dtype
         )
 
     @classmethod
@@ -121,7 +106,7 @@ class Model:
         cls, config: dict[str, Any], *, name: str = "config", kv_dtype: str | None = None
     ) -> Model:
         """Derive the figures from a configuration; names as in Llama, GPT-2 or OPT."""
-        sizes = _Sizes(config, name)
+        sizes = _Sizes(name, config)
         hidden = sizes("hidden_size", "n_embd", "d_model")
         layers = sizes("num_hidden_layers", "n_layer", "num_layers")
         heads = sizes("num_attention_heads", "n_head")
@@ -163,24 +148,16 @@ class Model:
         )
 
 
-@dataclass(frozen=True)
-class _Sizes:
-    config: dict[str, Any]
-    name: str
+class _Sizes(ModelConfig):
+    """Sizes by any of their names, or a default."""
 
-    def __call__(self, *keys: str, default: int | None = None, minimum: int = 1) -> int:
-        for key in keys:
-            value = self.config.get(key)
-            if value is None:
-                continue
-            if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
-                msg = f"{self.name}: {key} is {value!r}, expected an integer from {minimum}"
-                raise InputError(msg)
+    def __call__(self, *names: str, default: int | None = None, minimum: int = 1) -> int:
+        value = self.optional(*names, minimum=minimum)
+        if value is not None:
             return value
-        if default is None:
-            msg = f"{self.name}: no {keys[0]}, is this the config.json of a language model?"
-            raise InputError(msg)
-        return default
+        if default is not None:
+            return default
+        return self.number(*names, remedy="is this the config.json of a language model?")
 
 
 def _dtype_bytes(dtype: str) -> int:

@@ -19,13 +19,13 @@ it is in the window.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from prefixsim.errors import InputError
+from prefixsim.hardware.model_config import ModelConfig
 
 __all__ = ["DTYPES", "KVBytes", "kv_bytes_per_token"]
 
@@ -40,13 +40,6 @@ DTYPES = {
     "int8": 1,
 }
 """Bytes of one element of the KV cache."""
-
-_LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
-_HIDDEN = ("hidden_size", "n_embd", "d_model")
-_HEADS = ("num_attention_heads", "n_head", "n_heads")
-_KV_HEADS = ("num_key_value_heads", "num_kv_heads", "n_head_kv", "multi_query_group_num")
-_NESTED = ("text_config", "llm_config", "language_config", "thinker_config")
-_NO_TOKENS = ("linear_attention", "mamba", "recurrent", "ssm", "conv")
 
 
 @dataclass(frozen=True)
@@ -103,26 +96,27 @@ def kv_bytes_per_token(
     >>> kv_bytes_per_token(llama_3_8b).per_token
     131072
     """
-    where = "model config"
-    if not isinstance(config, Mapping):
-        where, config = _read(Path(config))
+    if isinstance(config, Mapping):
+        model = ModelConfig("model config", config)
+    else:
+        model = ModelConfig.read(config)
+    where = model.where
     if tensor_parallel < 1:
         msg = f"tensor parallel {tensor_parallel}: give 1 or more GPUs"
         raise InputError(msg)
-    found = _Config(where, config)
-    kind = dtype or found.dtype()
+    kind = dtype or model.dtype()
     if kind not in DTYPES:
         msg = f"{where}: dtype {kind!r} is unknown, choose from {', '.join(DTYPES)}"
         raise InputError(msg)
-    layers = found.layers()
-    rank = found.optional("kv_lora_rank")
+    layers = model.layers()
+    rank = model.optional("kv_lora_rank")
     if rank is not None:
-        attention, heads, width = "mla", 1, rank + found.number("qk_rope_head_dim")
+        attention, heads, width = "mla", 1, rank + model.number("qk_rope_head_dim")
         elements = layers * width
     else:
-        total, query_heads = found.kv_heads(), found.number(*_HEADS)
+        total, query_heads = model.kv_heads(), model.query_heads()
         heads = _share(where, total, tensor_parallel)
-        width = found.head_dim(query_heads)
+        width = model.head_dim(query_heads)
         attention = "mha" if total == query_heads else "mqa" if total == 1 else "gqa"
         elements = 2 * layers * heads * width
     return KVBytes(elements * DTYPES[kind], attention, layers, heads, width, kind, tensor_parallel)
@@ -133,74 +127,3 @@ def _share(where: str, heads: int, gpus: int) -> int:
         msg = f"{where}: {heads} KV heads cannot be shared evenly by {gpus} GPUs"
         raise InputError(msg)
     return max(1, heads // gpus)
-
-
-def _read(path: Path) -> tuple[str, Mapping[str, Any]]:
-    if path.is_dir():
-        path /= "config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        msg = f"{path}: no such file"
-        raise InputError(msg) from None
-    except ValueError as error:
-        msg = f"{path}: not JSON ({error})"
-        raise InputError(msg) from None
-    if not isinstance(config, dict):
-        msg = f"{path}: not a model's config.json, which is a JSON object"
-        raise InputError(msg)
-    return str(path), config
-
-
-class _Config:
-    """Lookup under the names that different models use."""
-
-    def __init__(self, where: str, config: Mapping[str, Any]) -> None:
-        self.where = where
-        self.outer = config
-        for name in _NESTED:
-            inner = config.get(name)
-            if isinstance(inner, Mapping) and not any(key in config for key in _LAYERS):
-                config = inner
-        self.config = config
-
-    def optional(self, *names: str) -> int | None:
-        for name in names:
-            value = self.config.get(name)
-            if value is None:
-                continue
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                msg = f"{self.where}: {name} is {value!r}, a positive integer is needed"
-                raise InputError(msg)
-            return value
-        return None
-
-    def number(self, *names: str) -> int:
-        value = self.optional(*names)
-        if value is None:
-            msg = f"{self.where}: has no {names[0]}, give the bytes per token instead"
-            raise InputError(msg)
-        return value
-
-    def layers(self) -> int:
-        kinds = self.config.get("layer_types")
-        if isinstance(kinds, list) and kinds:
-            return sum(str(kind) not in _NO_TOKENS for kind in kinds)
-        return self.number(*_LAYERS)
-
-    def kv_heads(self) -> int:
-        # Falcon's first models share one KV head and keep num_kv_heads only for the later ones.
-        if self.config.get("multi_query") and not self.config.get("new_decoder_architecture"):
-            return 1
-        return self.optional(*_KV_HEADS) or self.number(*_HEADS)
-
-    def head_dim(self, heads: int) -> int:
-        explicit = self.optional("head_dim", "kv_channels")
-        return explicit or self.number(*_HIDDEN) // heads
-
-    def dtype(self) -> str:
-        for config in (self.config, self.outer):
-            for name in ("dtype", "torch_dtype"):
-                if isinstance(config.get(name), str):
-                    return str(config[name]).removeprefix("torch.")
-        return "float16"

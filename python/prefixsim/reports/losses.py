@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from prefixsim.charts.theme import INK
+from prefixsim.charts import theme
 from prefixsim.explanations.classes import CLASSES, MEANINGS, label
 from prefixsim.explanations.waterfall import Waterfall
 from prefixsim.reports.figures import Figure, Run, Spec, of
@@ -14,16 +14,16 @@ from prefixsim.table import Table, written
 __all__ = ["waterfall_bars"]
 
 _COLOURS = {
-    "hit": "#0072B2",
+    "hit": theme.BLUE,
     "cold": "#B8C0CA",
-    "isolated": "#CC79A7",
-    "rounding": "#56B4E9",
-    "last_token": "#7A5195",
-    "in_flight": "#009E73",
-    "evicted": "#D55E00",
-    "policy": "#E69F00",
-    "capacity": "#D55E00",
-    "preempted": "#5B5B5B",
+    "isolated": theme.PINK,
+    "rounding": theme.SKY,
+    "last_token": theme.PURPLE,
+    "in_flight": theme.GREEN,
+    "evicted": theme.RED,
+    "policy": theme.ORANGE,
+    "capacity": theme.RED,
+    "preempted": theme.SLATE,
 }
 _NEAR_THE_EDGE = 0.88
 """Share from which on a bar's figure stands on its left."""
@@ -88,7 +88,7 @@ def _texts(y: Spec) -> list[Spec]:
     """Return layers: the share of each class behind its bar, before it at the edge."""
     layers = []
     for sign, align, end in (("<=", "left", "to"), (">", "right", "from")):
-        mark = {"type": "text", "fontSize": 12, "color": INK, "align": align,
+        mark = {"type": "text", "fontSize": 12, "color": theme.INK, "align": align,
                 "dx": 6 if align == "left" else -6}  # fmt: skip
         layers.append(
             {

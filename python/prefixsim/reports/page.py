@@ -25,7 +25,7 @@ from prefixsim.reports.capacities import block_sizes, hit_curve
 from prefixsim.reports.figures import Figure, Run, capacity_words
 from prefixsim.reports.losses import waterfall_bars
 from prefixsim.study.tables import comparison_tables, group_table
-from prefixsim.table import Table, written
+from prefixsim.table import HtmlLook, Table, html_table, written
 
 if TYPE_CHECKING:
     from prefixsim.explanations.lint import Lint
@@ -260,25 +260,7 @@ def _figure(figure: Figure) -> str:
 
 
 def _table(table: Table) -> str:
-    notes = bool(table.notes)
-    head = [
-        _cell("th", text, i < table.words, ' scope="col"') for i, text in enumerate(table.header)
-    ]
-    rows = []
-    for i, row in enumerate(table.rows):
-        cells = [_cell("td", text, j < table.words) for j, text in enumerate(row)]
-        note = f'<td class="note">{escape(table.notes[i])}</td>' if notes else ""
-        rows.append(f"<tr>{''.join(cells)}{note}</tr>")
-    caption = f"<caption>{escape(table.title)}</caption>" if table.title else ""
-    extra = "<td></td>" if notes else ""
-    top = f"<thead><tr>{''.join(head)}{extra}</tr></thead>" if any(table.header) else ""
-    body = f"<tbody>{''.join(rows)}</tbody>"
-    return f'<div class="scroll" tabindex="0"><table>{caption}{top}{body}</table></div>'
-
-
-def _cell(tag: str, text: str, words: bool, attributes: str = "") -> str:
-    kind = "" if words else ' class="n"'
-    return f"<{tag}{kind}{attributes}>{escape(text)}</{tag}>"
+    return f'<div class="scroll" tabindex="0">{html_table(table, HtmlLook())}</div>'
 
 
 def _comparison(runs: Sequence[Run]) -> str:
