@@ -11,12 +11,13 @@ mod cbor;
 mod context;
 mod digest;
 mod pickle;
+mod proof;
 mod xxh3;
 
 pub use context::{Context, MultiModalItem, Value};
 pub use digest::{Digest, DigestAlgorithm, DigestChain};
-pub(crate) use xxh3::chain as chain_blocks;
 pub use xxh3::{Xxh3Chain, Xxh3Key};
+pub(crate) use xxh3::{chain as chain_blocks, of_ids};
 
 /// A key by which a cache finds a block. Equal keys mean equal prefixes.
 pub trait BlockKey: Copy + Eq + Send + Sync + std::fmt::Debug {

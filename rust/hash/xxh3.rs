@@ -4,12 +4,13 @@ use std::borrow::Cow;
 
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::proof::{self, Proof};
 use super::{BlockKey, Chain, Context, cbor};
 
 /// Key of one block under [`Xxh3Chain`].
 ///
-/// Two keys are equal only if three 64-bit values are: an accidental collision of one of them does
-/// not become a hit.
+/// Two keys are equal only if three 64-bit values are, and a second hash of the whole prefix under keys
+/// of this process: neither an accidental nor a constructed collision becomes a hit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Xxh3Key {
     /// `XXH3-64(parent || block)`, little-endian: identifies the whole prefix.
@@ -18,25 +19,36 @@ pub struct Xxh3Key {
     pub block: u64,
     /// `sequence` of the block before, or of the root.
     pub parent: u64,
+    /// Of the whole prefix; of the block alone until it is chained.
+    proof: Proof,
 }
 
 impl Xxh3Key {
+    /// A key to fill unused places with.
+    pub(crate) const BLANK: Self = Self {
+        sequence: 0,
+        block: 0,
+        parent: 0,
+        proof: [0; 2],
+    };
+
     /// The root of a sequence: a parent that stands for `sequence`.
     #[must_use]
     pub fn root(sequence: u64) -> Self {
         Self {
             sequence,
+            proof: proof::ids(&[sequence]),
             ..Self::default()
         }
     }
 
-    /// The key of a block with hash `block` that follows this one.
-    #[must_use]
-    pub fn child(self, block: u64) -> Self {
+    /// The key of `block`, which is not chained yet, behind this one.
+    fn child(self, block: Self) -> Self {
         Self {
-            sequence: mix(self.sequence, block),
-            block,
+            sequence: mix(self.sequence, block.block),
+            block: block.block,
             parent: self.sequence,
+            proof: proof::child(self.proof, block.proof),
         }
     }
 }
@@ -73,7 +85,11 @@ impl Chain for Xxh3Chain {
         }
         let mut bytes = Vec::new();
         cbor::array(&mut bytes, &values);
-        Xxh3Key::root(xxh3_64(&bytes))
+        Xxh3Key {
+            sequence: xxh3_64(&bytes),
+            proof: proof::bytes(&bytes),
+            ..Xxh3Key::default()
+        }
     }
 
     fn extend(
@@ -95,12 +111,13 @@ impl Chain for Xxh3Chain {
                     let mut bytes = Vec::new();
                     cbor::array(&mut bytes, &values);
                     last.sequence = mix(last.sequence, xxh3_64(&bytes));
+                    last.proof = proof::extra(last.proof, proof::bytes(&bytes));
                 }
-                *key = last.child(key.block);
+                *key = last.child(*key);
                 last = *key;
             }
         } else {
-            chain(parent.sequence, &mut keys[start..]);
+            chain(parent, &mut keys[start..]);
         }
     }
 
@@ -109,20 +126,30 @@ impl Chain for Xxh3Chain {
     }
 }
 
-/// Fills in `sequence` and `parent` of keys whose `block` is known.
-pub(crate) fn chain(root: u64, keys: &mut [Xxh3Key]) {
+/// Chains keys of single blocks behind a root.
+pub(crate) fn chain(root: Xxh3Key, keys: &mut [Xxh3Key]) {
     let mut parent = root;
     for key in keys {
-        key.parent = parent;
-        key.sequence = mix(parent, key.block);
-        parent = key.sequence;
+        *key = parent.child(*key);
+        parent = *key;
     }
 }
 
-/// Appends one key per full block, of which only `block` is filled in.
+/// The key of a block of hash ids, not chained yet.
+pub(crate) fn of_ids(ids: &[u64]) -> Xxh3Key {
+    let bytes: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
+    Xxh3Key {
+        block: xxh3_64(&bytes),
+        proof: proof::ids(ids),
+        ..Xxh3Key::default()
+    }
+}
+
+/// Appends one key per full block, not chained yet.
 pub(crate) fn block_hashes(tokens: &[u32], block_size: usize, keys: &mut Vec<Xxh3Key>) {
-    let hash_block = |block| Xxh3Key {
-        block,
+    let hash_block = |tokens: &[u32], bytes: &[u8]| Xxh3Key {
+        block: xxh3_64(bytes),
+        proof: proof::block(tokens),
         ..Xxh3Key::default()
     };
     if block_size == 16 {
@@ -130,13 +157,13 @@ pub(crate) fn block_hashes(tokens: &[u32], block_size: usize, keys: &mut Vec<Xxh
         keys.extend(tokens.chunks_exact(16).map(|block| {
             let mut bytes = [0; 64];
             to_bytes(block, &mut bytes);
-            hash_block(xxh3_64(&bytes))
+            hash_block(block, &bytes)
         }));
     } else {
         let mut bytes = vec![0; block_size * 4];
         keys.extend(tokens.chunks_exact(block_size).map(|block| {
             to_bytes(block, &mut bytes);
-            hash_block(xxh3_64(&bytes))
+            hash_block(block, &bytes)
         }));
     }
 }
@@ -176,6 +203,44 @@ mod tests {
         both.extend(key.block.to_le_bytes());
         assert_eq!(key.sequence, xxh3_64(&both));
         assert_eq!(keys(&tokens, 4, &plain).len(), 4);
+    }
+
+    /// XXH3 multiplies 64-bit words of the input, each under a word of a fixed secret: where one is the
+    /// secret, the product is 0 whatever the other.
+    fn colliding(x: u32, y: u32) -> Vec<u32> {
+        let mut tokens = vec![0x396c_feb8, 0xbe4b_a423, x, y];
+        tokens.resize(16, 7);
+        tokens
+    }
+
+    #[test]
+    fn blocks_made_to_collide_are_not_the_same() {
+        let plain = Context::default();
+        let [a, b] = [colliding(1, 2), colliding(3, 4)].map(|tokens| keys(&tokens, 16, &plain)[0]);
+        assert_eq!(
+            (a.block, a.sequence, a.parent),
+            (b.block, b.sequence, b.parent)
+        );
+        assert_ne!(a, b);
+        // What follows is not the same either, whatever it is.
+        let tail: Vec<u32> = (0..16).collect();
+        let [c, d] = [(1, 2), (3, 4)]
+            .map(|(x, y)| keys(&[colliding(x, y), tail.clone()].concat(), 16, &plain)[1]);
+        assert_eq!(
+            (c.block, c.sequence, c.parent),
+            (d.block, d.sequence, d.parent)
+        );
+        assert_ne!(c, d);
+    }
+
+    #[test]
+    fn salts_and_ids_are_proven_too() {
+        let [a, b] = ["a", "b"].map(|salt| Xxh3Chain.root(&Context::with_salt(salt)));
+        assert_ne!(a.proof, b.proof);
+        let low = 0xbe4b_a423_396c_feb8;
+        let [a, b] = [1, 2].map(|id| of_ids(&[low, id, 7, 7, 7, 7, 7, 7]));
+        assert_eq!(a.block, b.block);
+        assert_ne!(a, b);
     }
 
     #[test]

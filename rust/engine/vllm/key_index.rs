@@ -131,11 +131,7 @@ pub trait Blank {
 }
 
 impl Blank for crate::hash::Xxh3Key {
-    const BLANK: Self = Self {
-        sequence: 0,
-        block: 0,
-        parent: 0,
-    };
+    const BLANK: Self = Self::BLANK;
 }
 
 impl Blank for crate::hash::Digest {

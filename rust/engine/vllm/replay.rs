@@ -5,12 +5,10 @@
 
 use std::collections::VecDeque;
 
-use xxhash_rust::xxh3::xxh3_64;
-
 use super::block_manager::UNBOUNDED;
 use super::{Lease, Manager, ManagerConfig, TableIndex};
 use crate::error::{Error, Result};
-use crate::hash::{Chain, Context, Xxh3Chain, Xxh3Key, chain_blocks};
+use crate::hash::{Chain, Context, Xxh3Chain, Xxh3Key, chain_blocks, of_ids};
 use crate::index::{to_u32, to_usize};
 use crate::serving::{Demand, KvCache, Progress};
 use crate::stats::Residency;
@@ -183,7 +181,7 @@ impl Prompts<'_> {
             Ids::Hashes(hashes, unit) => {
                 let full = (self.prompt_len[request] / block_size) as usize;
                 hashed_blocks(&hashes[range], unit, block_size, full, keys);
-                chain_blocks(root.sequence, keys);
+                chain_blocks(root, keys);
             }
         }
     }
@@ -191,27 +189,13 @@ impl Prompts<'_> {
 
 /// Appends the block hashes of `full` blocks made of hash ids of `unit` tokens.
 fn hashed_blocks(ids: &[u64], unit: u32, block_size: u32, full: usize, keys: &mut Vec<Xxh3Key>) {
-    let key = |block| Xxh3Key {
-        block,
-        ..Xxh3Key::default()
-    };
     if block_size >= unit {
         let per_block = (block_size / unit) as usize;
-        let mut bytes = vec![0; per_block * 8];
-        keys.extend(ids.chunks_exact(per_block).take(full).map(|block| {
-            for (target, id) in bytes.chunks_exact_mut(8).zip(block) {
-                target.copy_from_slice(&id.to_le_bytes());
-            }
-            key(xxh3_64(&bytes))
-        }));
+        keys.extend(ids.chunks_exact(per_block).take(full).map(of_ids));
     } else {
-        let per_id = u64::from(unit / block_size);
-        keys.extend((0..full as u64).map(|block| {
-            let mut bytes = [0; 16];
-            bytes[..8].copy_from_slice(&ids[to_usize(block / per_id)].to_le_bytes());
-            bytes[8..].copy_from_slice(&(block % per_id).to_le_bytes());
-            key(xxh3_64(&bytes))
-        }));
+        let per_id = (unit / block_size) as usize;
+        let part = |block| of_ids(&[ids[block / per_id], (block % per_id) as u64]);
+        keys.extend((0..full).map(part));
     }
 }
 
