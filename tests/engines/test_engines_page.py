@@ -27,7 +27,7 @@ def test_the_example_of_an_own_engine_runs() -> None:
     try:
         with contextlib.redirect_stdout(shown):
             exec(compile(example, str(PAGE), "exec"), {"__name__": __name__})
-        assert shown.getvalue() == "48\n"
+        assert shown.getvalue() == "32\n"
     finally:
         engines.unregister("lossy")
     with pytest.raises(InputError, match="unknown engine 'lossy'"):
