@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from decimal import Decimal
 
 from prefixsim.errors import InputError
 
@@ -18,6 +17,7 @@ _THOUSANDS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _BINARY = {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 _UNBOUNDED = ("inf", "infinite", "infinity", "unbounded")
 _LARGEST = 2**63 - 1
+_MOST_DIGITS = 60
 
 
 def parse_count(text: str | int) -> int | None:
@@ -143,7 +143,8 @@ def _amount(
     match = re.fullmatch(rf"([0-9][0-9_]*(?:\.[0-9]+)?|\.[0-9]+)\s*([a-zA-Z]*?){ending}", written)
     if match is None or match[2].lower() not in factors:
         return 0
-    value = Decimal(match[1].replace("_", "")) * factors[match[2].lower()]
-    if value > _LARGEST or (whole and value != int(value)):
+    digits, _, decimals = match[1].replace("_", "").partition(".")
+    if len(digits + decimals) > _MOST_DIGITS:
         return 0
-    return int(value)
+    value, rest = divmod(int(digits + decimals) * factors[match[2].lower()], 10 ** len(decimals))
+    return 0 if value > _LARGEST or (whole and rest) else value

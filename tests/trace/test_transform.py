@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from prefixsim import InputError, Trace
 from prefixsim.formats import read_trace
-from prefixsim.trace import Codes, transform
+from prefixsim.trace import Codes, joining, transform
 
 prompts = st.lists(st.lists(st.integers(0, 2), max_size=7), min_size=1, max_size=12)
 
@@ -109,7 +109,7 @@ def test_rate() -> None:
 def test_merging_by_time_keeps_every_column() -> None:
     one = Trace.from_prompts([[1], [2, 2]], timestamp=[0, 5], session=["s", "t"], salt=["x", None])
     two = Trace.from_prompts([[3], []], timestamp=[1, 5], session=["s", "u"], name="two")
-    merged = transform.merge([one, two])
+    merged = joining.merge([one, two])
     assert merged.timestamp.tolist() == [0, 1, 5, 5]
     assert merged.prompts is not None
     assert [merged.prompts[i].tolist() for i in range(4)] == [[1], [3], [2, 2], []]
@@ -119,7 +119,7 @@ def test_merging_by_time_keeps_every_column() -> None:
     assert [merged.salt[i] for i in range(4)] == ["x", "", "", ""]
     lengths = two.replace(prompts=None)
     with pytest.raises(InputError, match="two: holds lengths, memory holds tokens"):
-        transform.concat([one, lengths])
+        joining.concat([one, lengths])
 
 
 def test_salt_isolates_and_nests() -> None:

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from prefixsim import Trace
 from prefixsim.cli import main
 from prefixsim.formats import read_trace
+from prefixsim.trace.joining import merge
 from prefixsim.trace.salts import salt_name
-from prefixsim.trace.transform import add_salt, merge
+from prefixsim.trace.transform import add_salt
 
 KEYS = st.lists(
     st.none()

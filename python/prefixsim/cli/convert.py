@@ -93,6 +93,7 @@ def convert_command(options: Convert) -> None:
     from prefixsim.formats import open_writer, trace_name
     from prefixsim.formats._inputs import named_files
     from prefixsim.trace import transform
+    from prefixsim.trace.joining import merge
     from prefixsim.trace.salts import distinct_names
 
     files = options.files
@@ -115,7 +116,7 @@ def convert_command(options: Convert) -> None:
             trace = transform.add_salt(trace, salt)
         traces.append(trace)
     with working("merging"):
-        trace = transform.merge(traces)
+        trace = merge(traces)
         for step in select:
             trace = step(trace)
     if options.model is not None:

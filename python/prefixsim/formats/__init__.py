@@ -19,7 +19,7 @@ from prefixsim.errors import InputError
 from prefixsim.formats._inputs import input_files
 from prefixsim.formats._registry import Format, ReadOptions, Source, TraceWriter, csv_header
 from prefixsim.trace import Trace
-from prefixsim.trace.transform import merge
+from prefixsim.trace.joining import merge
 
 __all__ = [
     "Format",

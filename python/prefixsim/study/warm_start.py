@@ -13,7 +13,7 @@ from prefixsim.errors import InputError
 from prefixsim.formats.kv_events import read_recording
 from prefixsim.formats.recording import Recording
 from prefixsim.trace import Codes, Ragged, Trace
-from prefixsim.trace.transform import concat
+from prefixsim.trace.joining import concat
 
 __all__ = ["WarmStart", "prepend_cached", "warm_start"]
 

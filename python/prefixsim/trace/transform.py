@@ -1,28 +1,23 @@
-"""Traces from traces: join, slice, rescale, sample, isolate, anonymize."""
+"""Traces from traces: slice, rescale, sample, isolate, anonymize."""
 
 from __future__ import annotations
-
-from collections import Counter
-from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from prefixsim._core import keyed_hashes, tree_keys
 from prefixsim.errors import InputError
-from prefixsim.trace import LATEST_S, Codes, Ragged, Strings, Trace, offsets_of
+from prefixsim.trace import LATEST_S, Codes, Ragged, Trace
 from prefixsim.trace.anonymous import check_key, new_key
+from prefixsim.trace.joining import without
 from prefixsim.trace.salts import salt_name
 
 __all__ = [
     "add_salt",
     "anonymize",
     "chain_ids",
-    "concat",
     "first_sessions",
     "largest_tree",
-    "merge",
     "sample_trees",
     "scale_rate",
     "shift_times",
@@ -31,105 +26,6 @@ __all__ = [
 ]
 
 _LARGEST_BLOCK = 2**32 - 1
-
-
-def concat(traces: Sequence[Trace]) -> Trace:
-    """Join traces one after the other, without looking at their times.
-
-    Raises
-    ------
-    InputError
-        If they do not all describe their prompts in the same way.
-    """
-    first = traces[0]
-    if len(traces) == 1:
-        return first
-    for other in traces[1:]:
-        if _content(other) != _content(first):
-            msg = (
-                f"{other.name}: holds {_content(other)}, {first.name} holds {_content(first)}: "
-                "traces of one kind can be joined"
-            )
-            raise InputError(msg)
-    changes: dict[str, Any] = {
-        name: np.concatenate([getattr(t, name) for t in traces])
-        for name in ("timestamp", "prompt_len", "output_len")
-    }
-    changes["prompts"] = _join_ragged([t.prompts for t in traces])
-    changes["outputs"] = _join_ragged([t.outputs for t in traces])
-    for name in ("texts", "output_texts", "request_id"):
-        changes[name] = _join_strings([getattr(t, name) for t in traces])
-    for name in ("session", "salt", "category"):
-        changes[name] = _join_codes([getattr(t, name) for t in traces], traces)
-    turns = [t.turn for t in traces]
-    known = [t for t in turns if t is not None]
-    changes["turn"] = np.concatenate(known) if len(known) == len(turns) else None
-    meta: dict[str, Any] = {"joined": [t.name for t in traces]}
-    meta |= {k: v for k, v in first.meta.items() if k in ("epoch_s", "texts")}
-    skipped = Counter[str]()
-    for trace in traces:
-        skipped.update(trace.meta.get("rows_skipped", {}))
-    if skipped:
-        meta["rows_skipped"] = dict(skipped)
-    return first.replace(**changes, meta=meta)
-
-
-def _content(trace: Trace) -> str:
-    unit = f" of {trace.id_block_size} tokens" if trace.kind == "hashes" else ""
-    return f"{trace.meta.get('texts', trace.kind)}{unit}"
-
-
-def _join_ragged(columns: list[Ragged | None]) -> Ragged | None:
-    known = [c for c in columns if c is not None]
-    if len(known) < len(columns):
-        return None
-    lengths = np.concatenate([c.lengths for c in known])
-    offsets = offsets_of(lengths)
-    parts = [c.values[int(c.offsets[0]) : int(c.offsets[-1])] for c in known]
-    values: Any = np.concatenate(parts)
-    return Ragged(offsets, values)
-
-
-def _join_strings(columns: list[Sequence[str] | None]) -> Strings | None:
-    known = [c for c in columns if c is not None]
-    if len(known) < len(columns):
-        return None
-    return Strings.from_list([text for column in known for text in column])
-
-
-def _join_codes(columns: list[Codes | None], traces: Sequence[Trace]) -> Codes | None:
-    if all(c is None for c in columns):
-        return None
-    index: dict[str, int] = {}
-    parts = []
-    for column, trace in zip(columns, traces, strict=True):
-        names = [""] if column is None else column.names
-        to = np.array([index.setdefault(name, len(index)) for name in names], dtype=np.uint32)
-        parts.append(to[np.zeros(len(trace), np.uint32) if column is None else column.codes])
-    return Codes(np.concatenate(parts), list(index))
-
-
-def merge(traces: Sequence[Trace]) -> Trace:
-    """Join traces by time; equal times keep the order of the traces.
-
-    Times that count from the first request of each trace are brought to one start, if all traces
-    know the epoch time of theirs.
-    """
-    starts = [t.meta.get("epoch_s") for t in traces]
-    known = [s for s in starts if isinstance(s, int | float)]
-    if len(traces) > 1 and len(known) == len(traces):
-        first = min(known)
-        traces = [
-            t.replace(timestamp=t.timestamp + (s - first), meta={**t.meta, "epoch_s": first})
-            for t, s in zip(traces, known, strict=True)
-        ]
-    elif len(traces) > 1:
-        traces = [t.replace(meta=_without(t.meta, "epoch_s")) for t in traces]
-    return concat(traces).sorted()
-
-
-def _without(meta: dict[str, Any], name: str) -> dict[str, Any]:
-    return {k: v for k, v in meta.items() if k != name}
 
 
 def slice_time(trace: Trace, start: float | None, stop: float | None) -> Trace:
@@ -222,7 +118,7 @@ def _tree_keys(trace: Trace, head: int, seed: int) -> npt.NDArray[np.uint64]:
 def shift_times(trace: Trace) -> Trace:
     """Count times from the first request, and forget when that was."""
     start = trace.timestamp[0] if len(trace) else 0.0
-    return trace.replace(timestamp=trace.timestamp - start, meta=_without(trace.meta, "epoch_s"))
+    return trace.replace(timestamp=trace.timestamp - start, meta=without(trace.meta, "epoch_s"))
 
 
 def add_salt(trace: Trace, salt: str) -> Trace:

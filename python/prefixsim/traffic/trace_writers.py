@@ -8,7 +8,7 @@ import numpy as np
 
 from prefixsim.text.tokenize import Tokens
 from prefixsim.trace import Codes, Ragged, Trace
-from prefixsim.trace.transform import concat
+from prefixsim.trace.joining import concat
 from prefixsim.traffic.counts import KindCounts
 
 __all__ = ["Memory", "Sink", "Turn", "Writer"]

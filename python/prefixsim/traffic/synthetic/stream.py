@@ -13,7 +13,7 @@ import numpy.typing as npt
 from prefixsim._core import __version__, expand_ids, expand_tokens
 from prefixsim.errors import InputError
 from prefixsim.trace import Codes, Ragged, Trace, offsets_of
-from prefixsim.trace.transform import concat
+from prefixsim.trace.joining import concat
 from prefixsim.traffic.arrivals import Arrivals
 from prefixsim.traffic.synthetic.sessions import Rows, SessionSource
 from prefixsim.traffic.synthetic.shapes import Shape, ShapeName, new_tokens, shape_named
