@@ -63,11 +63,18 @@ def sweep_chart(
     tips.append(alt.Tooltip(f"{y}:Q", title=shown[y], format=".2%" if percent else ",.4~g"))
     data = alt.Chart(alt.InlineData(values=good))
     if len(rest) == 1 and _numbers(good, rest[0]):
-        chart = data.mark_rect().encode(
-            x=alt.X(f"{x}:O", title=shown[x]),
-            y=alt.Y(f"{rest[0]}:O", title=shown[rest[0]], sort="descending"),
-            color=alt.Color(f"{y}:Q", title=shown[y], legend=alt.Legend(**percent)),
+        axis = alt.Axis(grid=False, labelAngle=0)
+        base = data.encode(
+            x=alt.X(f"{x}:O", title=shown[x], axis=axis),
+            y=alt.Y(f"{rest[0]}:O", title=shown[rest[0]], sort="descending", axis=axis),
             tooltip=tips,
+        )
+        color = alt.Color(f"{y}:Q", title=shown[y], legend=alt.Legend(**percent))
+        middle = (min(row[y] for row in good) + max(row[y] for row in good)) / 2
+        ink = alt.condition(f"datum['{y}'] > {middle}", alt.value("white"), alt.value("black"))
+        figure = alt.Text(f"{y}:Q", format=".1%" if percent else ",.3~g")
+        chart = base.mark_rect().encode(color=color) + base.mark_text().encode(
+            text=figure, color=ink
         )
     else:
         for row in good:
