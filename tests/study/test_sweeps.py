@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 import prefixsim
@@ -99,7 +101,11 @@ def test_charts_of_sweeps(trace: Trace) -> None:
 
 
 def test_threads_do_not_change_a_sweep(trace: Trace, monkeypatch: pytest.MonkeyPatch) -> None:
-    axes = {"engine": ["block-manager", "vllm"], "block_size": [4, 8], "capacity": [60, None]}
+    axes: dict[str, Any] = {
+        "engine": ["block-manager", "vllm"],
+        "block_size": [4, 8],
+        "capacity": [60, None],
+    }
     several = prefixsim.sweep(trace, **axes).to_pylist()
     monkeypatch.setattr("os.cpu_count", lambda: 1)
     assert prefixsim.sweep(trace, **axes).to_pylist() == several
