@@ -113,6 +113,12 @@ def test_a_registered_engine_runs_in_every_command(
     kinds = [(run["settings"]["engine"], run["settings"].get("mode_of_toy")) for run in runs]
     assert kinds.count(("ideal", None)) == 2  # with caching and without
     assert {("toy", "plain"), ("toy", "fancy")} <= set(kinds)
+    assert main(["compare", str(chats), "--engine", "toy,vllm,ideal"]) == 0
+    rows = capsys.readouterr().out.splitlines()
+    assert [row.split()[0] for row in rows[2:8]].index("vllm") == 0  # it alone has a TTFT
+    assert any(row.strip().startswith("scheduling: vllm: ") for row in rows)
+    assert main(["compare", str(chats), "--engine", "toy,ideal"]) == 0
+    capsys.readouterr()
     page = tmp_path / "page.html"
     assert main(["report", str(chats), *options, "--share-kept", "0.5,1", "-o", str(page)]) == 0
     assert "toy" in page.read_text()

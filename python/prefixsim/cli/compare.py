@@ -13,7 +13,8 @@ from prefixsim.settings import argument, setting
 
 __all__ = ["COMMAND", "CompareOptions", "compare_command"]
 
-_RANKED_BY = "ttft_s.median"
+_TIMED = "ttft_s.median"
+_UNTIMED = "token_hit_rate"
 # Results name this setting as the command line does.
 _SHOWN = {"enable_caching": "prefix_caching"}
 
@@ -23,11 +24,12 @@ class CompareOptions(Reading, AsJson):
     """Options of ``prefixsim compare``."""
 
     trace: Path = argument(REQUIRED, help="A trace file.", metavar="TRACE")
-    rank_by: str = setting(
-        _RANKED_BY,
+    rank_by: str | None = setting(
+        None,
         help="The figure that comes first when best, such as ttft_s.p99 or token_hit_rate; '' "
         "leaves the order.",
         metavar="FIGURE",
+        shown_default=f"{_TIMED}, without time {_UNTIMED}",
     )
 
 
@@ -54,7 +56,11 @@ def compare_command(options: CompareOptions, choice: EngineChoice) -> None:
     words = ", ".join(f"{_SHOWN.get(name, name)} {value}" for name, value in fixed.items())
     engines = " and ".join(engine.name for engine in found.engines)
     title = f"{trace.name}: {len(runs)} runs of {engines}{f' ({words})' if words else ''}"
-    print_tables([comparison(names, runs, options.rank_by or None, title)])
+    timed_runs = any("ttft_s" in summary for _, summary in runs)
+    rank_by = options.rank_by
+    if rank_by is None:
+        rank_by = _TIMED if timed_runs else _UNTIMED
+    print_tables([comparison(names, runs, rank_by or None, title)])
     for line in differences(found.engines):
         sys.stdout.write(f"  {line}\n")
 

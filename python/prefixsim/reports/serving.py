@@ -116,14 +116,18 @@ def comparison(
         high = path.endswith(("_rate", "_per_s")) or path.startswith("blocks_reused")
         sign = (-1 if high else 1) * (-1 if sort.startswith("-") else 1)
 
+        root = path.split(".")[0]
+        somewhere = any(root in summary for _, summary in ordered)
+
         def key(run: tuple[Mapping[str, Any], Mapping[str, Any]]) -> tuple[bool, float]:
-            value = figure(run[1], path)
+            # A figure that only some engines have, such as a time, puts the others last.
+            value = None if somewhere and root not in run[1] else figure(run[1], path)
             return (value is None, 0.0 if value is None else sign * value)
 
         ordered.sort(key=key)
     rows = [
         [
-            *(str(settings[name]) for name in names),
+            *(str(settings.get(name, "-")) for name in names),
             *(
                 written(figure(summary, f.key) if f.key.split(".")[0] in summary else None, f.kind)
                 for f in COMPARED
