@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 from prefixsim.errors import MissingExtraError
 
-__all__ = ["require"]
+__all__ = ["missing", "require"]
 
 
 def require(module: str, *, extra: str | None) -> Any:
@@ -32,6 +33,14 @@ def require(module: str, *, extra: str | None) -> Any:
         package = module.partition(".")[0]
         if error.name is None or error.name.partition(".")[0] != package:
             raise  # it is there, and something that it needs is not
-        command = f'"prefixsim[{extra}]"' if extra else package
-        msg = f"{package} is not installed: pip install {command}"
-        raise MissingExtraError(msg, name=package) from None
+        raise MissingExtraError(_advice(package, extra), name=package) from None
+
+
+def missing(module: str, *, extra: str) -> str | None:
+    """Return the line that :func:`require` would raise; ``None`` where the module is there."""
+    return None if find_spec(module) else _advice(module, extra)
+
+
+def _advice(package: str, extra: str | None) -> str:
+    command = f'"prefixsim[{extra}]"' if extra else package
+    return f"{package} is not installed: pip install {command}"

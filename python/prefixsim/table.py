@@ -6,12 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
 from math import isnan
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from prefixsim._printable import printable
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
 
 __all__ = [
     "HtmlLook",
@@ -21,7 +18,6 @@ __all__ = [
     "html_table",
     "plain",
     "ratio",
-    "rich",
     "written",
 ]
 
@@ -82,37 +78,6 @@ def _plain(table: Table) -> str:
         if joined:
             text.append(joined)
     return "\n".join(text)
-
-
-def rich(tables: Sequence[Table]) -> RenderableType:
-    """Return tables for a terminal."""
-    from rich import box
-    from rich.console import Group as Stack
-    from rich.table import Table as RichTable
-    from rich.text import Text
-
-    drawn: list[RenderableType] = []
-    for table in tables:
-        if table.title:
-            drawn.append(Text(f"\n{printable(table.title, lines=True)}", style="bold"))
-        out = RichTable(
-            box=box.SIMPLE_HEAD,
-            show_header=any(table.header),
-            pad_edge=False,
-        )
-        for i, name in enumerate(table.header):
-            out.add_column(
-                Text(printable(name)),
-                justify="right" if i >= table.words else "left",
-                no_wrap=i == 0,
-            )
-        if table.notes:
-            out.add_column("", style="dim", no_wrap=True)
-        for i, row in enumerate(table.rows):
-            cells = [Text(printable(cell)) for cell in row]
-            out.add_row(*cells, *([Text(table.notes[i])] if table.notes else []))
-        drawn.append(out)
-    return Stack(*drawn)
 
 
 @dataclass(frozen=True)

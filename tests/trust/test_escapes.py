@@ -61,13 +61,12 @@ def test_names_of_files_in_messages(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "\\x1b]2Jx.jsonl: no such file" in error
 
 
-def test_rich_tables_show_escapes(capsys: pytest.CaptureFixture[str]) -> None:
-    from rich.console import Console
+@pytest.mark.parametrize("width", [30, 60, 200])
+def test_tables_on_a_terminal_show_escapes(width: int) -> None:
+    from prefixsim._screen import fitted
+    from prefixsim.table import Table
 
-    from prefixsim.table import Table, rich
-
-    Console(no_color=True).print(rich([Table(NASTY, ["", NASTY], [[NASTY, "[red]1"]])]))
-    out = capsys.readouterr().out
+    out = fitted([Table(NASTY, ["", NASTY], [[NASTY, "[red]1"]], notes=[NASTY])], width)
     assert obeyed(out) == set()
     assert "[red]1" in out
 

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from prefixsim._extras import missing
 from prefixsim._printable import printable
+from prefixsim._screen import fitted, styled_output
+from prefixsim.cli._progress import Line, bar
 from prefixsim.errors import InputError
+from prefixsim.table import plain
 
 if TYPE_CHECKING:
     from prefixsim.table import Table
     from prefixsim.trace import Trace
 
 __all__ = [
+    "charts_wanted",
     "check_choice",
     "counting",
     "print_tables",
@@ -29,52 +35,38 @@ __all__ = [
 @contextmanager
 def reading(path: Path) -> Iterator[Callable[[int], None] | None]:
     """Show a bar while a file is read; gives the callback that takes the bytes read."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TransferSpeedColumn,
-    )
+    with Line() as line:
+        if not line.seen:
+            yield None
+            return
+        # Readers count decompressed bytes, so the end is known only for plain files.
+        packed = path.suffix in (".gz", ".zst")
+        total = 0 if packed or not path.is_file() else path.stat().st_size
+        done = 0
 
-    # Readers count decompressed bytes, so the end is known only for plain files.
-    packed = path.suffix in (".gz", ".zst")
-    total = None if packed or not path.is_file() else path.stat().st_size
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(f"reading {_marked(path.name)}", total=total)
-        yield lambda size: progress.advance(task, size)
+        def advance(size: int) -> None:
+            nonlocal done
+            done += size
+            share = done / total if total else 0.0
+            drawn = f"{bar(share)}  " if total else ""
+            line.show(f"reading {path.name}  {drawn}{done / 1e6:,.1f} MB  {line.left(share)}")
+
+        yield advance
 
 
 @contextmanager
 def counting(what: str) -> Iterator[Callable[[int, int], None] | None]:
     """Show a bar; gives the callback that takes what is done, and all there is."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    with Line() as line:
+        if not line.seen:
+            yield None
+            return
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed:,.0f} of {task.total:,.0f}"),
-        TimeRemainingColumn(elapsed_when_finished=True),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(what, total=1)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+        def advance(done: int, total: int) -> None:
+            share = done / total if total else 1.0
+            line.show(f"{what}  {bar(share)}  {done:,} of {total:,}  {line.left(share)}")
+
+        yield advance
 
 
 def tokenized(trace: Trace, model: str | None, cache_dir: Path | None) -> Trace:
@@ -91,32 +83,30 @@ def tokenized(trace: Trace, model: str | None, cache_dir: Path | None) -> Trace:
 @contextmanager
 def working(what: str) -> Iterator[Callable[[str], None]]:
     """Show what is going on; gives the function that changes it."""
-    if not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    from rich.console import Console
-
-    with Console(stderr=True).status(_marked(what)) as status:
-        yield lambda now: status.update(_marked(now))
-
-
-def _marked(text: str) -> str:
-    """Return text as rich takes it where it looks for markup."""
-    from rich.markup import escape
-
-    return escape(printable(text))
+    with Line() as line:
+        line.show(what, now=True)
+        yield lambda now: line.show(now, now=True)
 
 
 def print_tables(tables: Sequence[Table]) -> None:
-    """Print tables: drawn on a terminal, aligned plain text elsewhere."""
-    from prefixsim import table as draw
+    """Print tables: fitted to a terminal, aligned plain text elsewhere."""
+    if sys.stdout.isatty():
+        width = shutil.get_terminal_size().columns
+        sys.stdout.write(f"\n{fitted(tables, width, styled=styled_output())}")
+    else:
+        sys.stdout.write(plain(tables))
 
-    if not sys.stdout.isatty():
-        sys.stdout.write(draw.plain(tables))
-        return
-    from rich.console import Console
 
-    Console().print(draw.rich(tables))
+def charts_wanted(skip: bool) -> bool:
+    """Whether charts are to be drawn; says so where they are, and cannot be."""
+    if skip:
+        return False
+    for package in ("altair", "vl_convert"):
+        advice = missing(package, extra="report")
+        if advice is not None:
+            sys.stderr.write(f"prefixsim: no charts: {advice}\n")
+            return False
+    return True
 
 
 def check_choice(option: str, value: str, choices: Sequence[str]) -> None:

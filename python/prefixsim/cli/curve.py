@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from prefixsim._screen import paint, styled_output
 from prefixsim.cli import COMMANDS
 from prefixsim.cli._bundles import Output, Reading
 from prefixsim.cli._options import REQUIRED, Command
@@ -177,17 +179,15 @@ def _blocks(size: Size, curve: Curve, per_token: float | None) -> int:
 
 def _draw(curves: Curves) -> None:
     """Draw each curve in characters, over a logarithmic capacity in blocks."""
-    from rich.console import Console
-    from rich.text import Text
-
     from prefixsim.charts.curve import label
     from prefixsim.reports.draw import curve as drawn
 
-    console = Console()
-    width = max(20, min(96, console.width - 10))
+    width = max(20, min(96, shutil.get_terminal_size().columns - 10))
+    styled = styled_output()
     for found in curves:
         points = found.sampled(2 * width if found.policy == "lru" else _DRAWN_REPLAYS)
-        console.print(Text(f"\n{label(found)}: token hit rate", "bold"))
+        title = paint(f"{label(found)}: token hit rate", "bold", styled=styled)
+        sys.stdout.write(f"\n{title}\n")
         lines = drawn(
             [p.capacity_blocks for p in points],
             [p.token_hit_rate for p in points],
@@ -195,8 +195,8 @@ def _draw(curves: Curves) -> None:
             x_label="capacity (blocks)",
         )
         for line in lines:
-            text = Text(line[:7], "dim")
-            console.print(text.append(line[7:], "blue"))
+            edge = paint(line[:7], "faint", styled=styled)
+            sys.stdout.write(f"{edge}{paint(line[7:], 'blue', styled=styled)}\n")
 
 
 def _check_outputs(options: CurveOptions) -> None:

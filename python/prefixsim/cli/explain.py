@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from prefixsim._screen import paint, styled_output
 from prefixsim.cli import COMMANDS
 from prefixsim.cli._bundles import AsJson, Measuring, Reading
 from prefixsim.cli._options import REQUIRED, Command, EngineChoice
@@ -22,13 +24,13 @@ __all__ = ["COMMAND", "ExplainOptions", "explain_command"]
 
 COLOURS = {
     "hit": "blue",
-    "cold": "bright_black",
+    "cold": "grey",
     "isolated": "magenta",
     "rounding": "yellow",
     "last_token": "cyan",
     "in_flight": "green",
     "evicted": "red",
-    "preempted": "bright_red",
+    "preempted": "bright red",
 }
 LETTERS = {
     "hit": "H",
@@ -104,24 +106,19 @@ def _print_waterfall(fall: Waterfall, count: int) -> None:
 
 def _draw(fall: Waterfall) -> None:
     """Bars that go on where the one above ends: from the hits to the whole prompt."""
-    from rich.console import Console
-    from rich.text import Text
-
     from prefixsim.explanations.classes import label
     from prefixsim.reports.draw import bar
 
-    console = Console()
-    width = max(10, min(72, console.width - 24))
+    width = max(10, min(72, shutil.get_terminal_size().columns - 24))
     whole, done = max(1, fall.prompt_tokens), 0
-    console.print()
+    styled = styled_output()
+    sys.stdout.write("\n")
     for name, tokens in fall.totals.items():
         if tokens:
             before = done * width // whole
-            text = Text(f"{label(name):>10} ")
-            text.append(" " * before)
-            text.append(bar(tokens / whole, width)[: width - before].rstrip() or "▏", COLOURS[name])
-            text.append(f" {tokens / whole:.1%}")
-            console.print(text)
+            drawn = bar(tokens / whole, width)[: width - before].rstrip() or "▏"
+            drawn = paint(drawn, COLOURS[name], styled=styled)
+            sys.stdout.write(f"{label(name):>10} {' ' * before}{drawn} {tokens / whole:.1%}\n")
             done += tokens
 
 
@@ -135,18 +132,14 @@ def _print_request(explained: RequestExplanation) -> None:
     lines = line_of(blocks, LETTERS)
     shown = set(blocks)
     legend = "  ".join(f"{LETTERS[n]} {label(n)}" for n in LETTERS if n in shown)
-    if sys.stdout.isatty():
-        from rich.console import Console
-        from rich.text import Text
-
-        colour = {LETTERS[name]: COLOURS[name] for name in LETTERS}
-        for line in lines:
-            text = Text("  ")
-            for letter, alike in groupby(line):
-                text.append("".join(alike), f"bold {colour[letter]}")
-            Console().print(text)
-    else:
-        sys.stdout.write("".join(f"  {line}\n" for line in lines))
+    styled = styled_output()
+    colour = {LETTERS[name]: COLOURS[name] for name in LETTERS}
+    for line in lines:
+        parts = [
+            paint("".join(alike), "bold", colour[letter], styled=styled)
+            for letter, alike in groupby(line)
+        ]
+        sys.stdout.write(f"  {''.join(parts)}\n")
     sys.stdout.write(f"  ({legend})\n\n")
     sys.stdout.flush()
     print_tables(request_tables(explained))

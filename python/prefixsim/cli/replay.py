@@ -17,10 +17,11 @@ from prefixsim.settings import argument, setting
 if TYPE_CHECKING:
     from prefixsim.forest import Forest
     from prefixsim.reports.files import TableFormat
+    from prefixsim.study.block_hashing import BlockCount
     from prefixsim.study.metrics import GroupLabel
     from prefixsim.study.result import Result
 
-__all__ = ["COMMAND", "Replay", "replay_command"]
+__all__ = ["COMMAND", "Replay", "replay_all", "replay_command"]
 
 GROUPS_SHOWN = 20
 
@@ -113,8 +114,13 @@ def _engine_for(choice: EngineChoice) -> Any:
 
 def replay_command(options: Replay, choice: EngineChoice) -> None:
     """Replay traces, and print or write what came out."""
+    replay_all(options, choice)
+
+
+def replay_all(options: Replay, choice: EngineChoice) -> list[Result]:
+    """Do what the command does, and return the results."""
     from prefixsim._files import atomic_write
-    from prefixsim.cli._terminal import working
+    from prefixsim.cli._terminal import charts_wanted, working
 
     files = [*options.traces, *options.trace_file]
     if not files:
@@ -134,11 +140,12 @@ def replay_command(options: Replay, choice: EngineChoice) -> None:
     if options.output_dir is not None:
         from prefixsim.reports.files import save_results
 
+        charts = charts_wanted(options.skip_visualization)
         with working("writing") as step:
             save_results(
                 results,
                 options.output_dir,
-                charts=not options.skip_visualization,
+                charts=charts,
                 table=cast("TableFormat", options.table),
                 step=lambda what: step(f"writing {what}"),
             )
@@ -148,6 +155,7 @@ def replay_command(options: Replay, choice: EngineChoice) -> None:
         _print(results, options.by)
         if options.hashing != "chained":
             _print_hashed(results)
+    return results
 
 
 def _replayed(path: Path, options: Replay, choice: EngineChoice, engine: Any) -> Result:
@@ -200,24 +208,10 @@ def _print(results: list[Result], by: str | None) -> None:
     print_tables(tables)
 
 
-def _hashed(result: Result) -> dict[str, Any]:
-    """Return what hashing blocks with and without their prefix counts."""
-    from prefixsim.study.block_hashing import Hashing, count_blocks
+def _counted(result: Result) -> tuple[BlockCount, ...]:
+    from prefixsim.study.block_hashing import block_counts
 
-    size, partial = result.metrics.block_size, bool(result.config["partial_blocks"])
-    ways: tuple[Hashing, ...] = ("chained", "unchained")
-    counts = {
-        way: count_blocks(result.trace, block_size=size, hashing=way, partial_blocks=partial)
-        for way in ways
-    }
-    return {
-        way: {
-            "total_blocks": count.total_blocks,
-            "blocks_reused": count.blocks_reused,
-            "block_reuse_rate": count.block_reuse_rate,
-        }
-        for way, count in counts.items()
-    }
+    return block_counts(result.trace, result.metrics.block_size)
 
 
 def _as_json(results: list[Result], hashing: str) -> str:
@@ -226,22 +220,19 @@ def _as_json(results: list[Result], hashing: str) -> str:
 
     if hashing == "chained":
         return results_json(results)
-    told = [{**result.to_dict(), "block_hashing": _hashed(result)} for result in results]
+    told = [
+        {**result.to_dict(), "block_hashing": [count.to_dict() for count in _counted(result)]}
+        for result in results
+    ]
     return _json.dumps(told[0] if len(told) == 1 else told)
 
 
 def _print_hashed(results: list[Result]) -> None:
     from prefixsim.cli._terminal import print_tables
-    from prefixsim.table import Table, written
+    from prefixsim.study.block_hashing import count_table
 
-    rows = []
-    for result in results:
-        for way, count in _hashed(result).items():
-            cells = [f"{count[name]:,}" for name in ("total_blocks", "blocks_reused")]
-            rate = written(count["block_reuse_rate"], "rate")
-            rows.append([f"{result.trace.name}, {way}", *cells, rate])
-    heads = ["blocks, hashed", "total blocks", "blocks reused", "block reuse rate"]
-    print_tables([Table("blocks of an infinite cache", heads, rows)])
+    sys.stdout.write("\n")
+    print_tables([count_table(result.trace.name, _counted(result)) for result in results])
 
 
 COMMAND = Command("replay", COMMANDS["replay"], Replay, replay_command, engines="one")

@@ -14,6 +14,7 @@ from prefixsim._printable import printable
 from prefixsim.cli import COMMANDS
 from prefixsim.cli._bundles import AsJson, Tokenizing
 from prefixsim.cli._options import Command
+from prefixsim.cli._progress import Line, bar
 from prefixsim.settings import setting
 
 if TYPE_CHECKING:
@@ -76,6 +77,9 @@ class TraceOptions(Tokenizing, AsJson):
     time_per_token: float = setting(
         0.02, help="Time per output token.", unit="s", metavar="SECONDS"
     )
+    turns: Literal["every", "first"] = setting(
+        "every", help="User turns of a conversation that the single-turn trace has"
+    )
     sequential: bool = setting(False, help="Conversations one after the other, no overlap.")
     skip_bad_rows: bool = setting(False, help="Leave out what cannot be read, and count it.")
 
@@ -83,6 +87,7 @@ class TraceOptions(Tokenizing, AsJson):
 def trace_command(options: TraceOptions) -> None:
     """Build traces, and print what they are."""
     from prefixsim._files import atomic_folder, check_writable
+    from prefixsim.cli._terminal import charts_wanted
     from prefixsim.formats.summary_file import SUMMARY_FILE
     from prefixsim.text.tokenize import DEFAULT_MODEL
     from prefixsim.traffic.build import build_traces
@@ -114,7 +119,7 @@ def trace_command(options: TraceOptions) -> None:
             block_size=options.block_size,
             progress=advance,
         )
-        charts = [] if options.skip_visualization else draw(built, stage)
+        charts = draw(built, stage) if charts_wanted(options.skip_visualization) else []
     built = built.moved(options.output_dir)
     charts = [options.output_dir / chart.name for chart in charts]
     if options.as_json:
@@ -128,34 +133,18 @@ def progress_bar(
     what: str, total: int | None
 ) -> Iterator[Callable[[int, tuple[int, int] | None], None] | None]:
     """Show progress on a terminal; in a pipe give ``None``."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-    )
-
-    columns = (
-        TextColumn("{task.completed:,} {task.description}"),
-        BarColumn(),
-        TextColumn("{task.fields[percent]}"),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=None, percent="")
+    with Line() as line:
+        if not line.seen:
+            yield None
+            return
 
         def advance(done: int, read: tuple[int, int] | None) -> None:
             shares = [done / total] if total else []
             if read and read[1]:
                 shares.append(read[0] / read[1])
             share = max(shares, default=0.0)
-            expected = done / share if share else None
-            percent = f"{share:.0%}" if share else ""
-            bar.update(task, completed=done, total=expected, percent=percent)
+            drawn = f"  {bar(share)}  {share:.0%}" if share else ""
+            line.show(f"{done:,} {what}{drawn}  {line.left(share)}")
 
         yield advance
 

@@ -10,15 +10,16 @@ blocks that no server shares, so that figures of other simulators can be compare
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from prefixsim.errors import InputError
+from prefixsim.table import Table, written
 from prefixsim.trace import Trace
 
-__all__ = ["BlockCount", "Hashing", "count_blocks"]
+__all__ = ["BlockCount", "Hashing", "block_counts", "count_blocks", "count_table"]
 
 Hashing = Literal["chained", "unchained"]
 
@@ -54,6 +55,18 @@ class BlockCount:
     def block_reuse_rate(self) -> float:
         """Blocks reused of all blocks; 0 if there are none."""
         return self.blocks_reused / self.total_blocks if self.total_blocks else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings and totals under their machine-readable names."""
+        return {
+            "hashing": self.hashing,
+            "partial_blocks": self.partial_blocks,
+            "block_size": self.block_size,
+            "total_blocks": self.total_blocks,
+            "unique_blocks": self.unique_blocks,
+            "blocks_reused": self.blocks_reused,
+            "block_reuse_rate": self.block_reuse_rate,
+        }
 
 
 def count_blocks(
@@ -120,6 +133,34 @@ def count_blocks(
         blocks=blocks.astype(np.uint32),
         found=found.astype(np.uint32),
     )
+
+
+def block_counts(trace: Trace, block_size: int) -> tuple[BlockCount, ...]:
+    """Count the blocks of a trace all four ways, the servers' way first."""
+    return tuple(
+        count_blocks(trace, block_size=block_size, hashing=hashing, partial_blocks=partial)
+        for hashing in get_args(Hashing)
+        for partial in (False, True)
+    )
+
+
+def count_table(name: str, counts: tuple[BlockCount, ...]) -> Table:
+    """Return counts of one trace as a table."""
+    hashes = {"chained": "with their prefix", "unchained": "without their prefix"}
+    rows = [
+        (
+            hashes[count.hashing],
+            "full and partial" if count.partial_blocks else "full",
+            written(count.total_blocks, "count"),
+            written(count.unique_blocks, "count"),
+            written(count.blocks_reused, "count"),
+            written(count.block_reuse_rate, "rate"),
+        )
+        for count in counts
+    ]
+    header = ("hashes", "blocks", "total", "unique", "reused", "block reuse rate")
+    title = f"{name}: blocks in an infinite cache, by what a hash covers"
+    return Table(title, header, rows, words=2)
 
 
 def _content_ids(trace: Trace, lengths: _Ids, blocks: _Ids, block_size: int) -> _Ids:
