@@ -77,9 +77,6 @@ class TraceOptions(Tokenizing, AsJson):
     time_per_token: float = setting(
         0.02, help="Time per output token.", unit="s", metavar="SECONDS"
     )
-    turns: Literal["every", "first"] = setting(
-        "every", help="User turns of a conversation that the single-turn trace has"
-    )
     sequential: bool = setting(False, help="Conversations one after the other, no overlap.")
     skip_bad_rows: bool = setting(False, help="Leave out what cannot be read, and count it.")
 
