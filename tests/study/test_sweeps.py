@@ -124,6 +124,8 @@ def test_compare_sets_engines_side_by_side(trace: Trace) -> None:
     assert all(summary["requests"] == len(trace) for _, summary in found.runs)
     assert "ttft_s" in found.runs[0][1]
     assert "ttft_s" not in found.runs[2][1]
-    lines = differences(found.engines)
-    assert any(line.startswith("scheduling: vllm: ") and "ideal: " in line for line in lines)
+    told = differences(found.engines)
+    assert told is not None
+    assert {(row[0], row[1]) for row in told.rows} >= {("scheduling", "vllm"), ("outputs", "ideal")}
+    assert differences(found.engines[:1]) is None
     assert set(found.to_dict()) == {"trace", "digest", "runs"}

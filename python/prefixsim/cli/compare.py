@@ -60,9 +60,9 @@ def compare_command(options: CompareOptions, choice: EngineChoice) -> None:
     rank_by = options.rank_by
     if rank_by is None:
         rank_by = _TIMED if timed_runs else _UNTIMED
-    print_tables([comparison(names, runs, rank_by or None, title)])
-    for line in differences(found.engines):
-        sys.stdout.write(f"  {line}\n")
+    told = differences(found.engines)
+    tables = [comparison(names, runs, rank_by or None, title)]
+    print_tables(tables if told is None else [*tables, told])
 
 
 COMMAND = Command("compare", COMMANDS["compare"], CompareOptions, compare_command, engines="many")

@@ -24,12 +24,13 @@ from prefixsim.reports import distributions as dist
 from prefixsim.reports.capacities import block_sizes, hit_curve
 from prefixsim.reports.figures import Figure, Run, capacity_words
 from prefixsim.reports.losses import waterfall_bars
+from prefixsim.study.compare import differences
 from prefixsim.study.tables import comparison_tables, group_table
 from prefixsim.table import HtmlLook, Table, html_table, written
 
 if TYPE_CHECKING:
     from prefixsim.explanations.lint import Lint
-    from prefixsim.study.result import Result
+from prefixsim.study.result import Result
 
 __all__ = ["MOST_RUNS", "report_html", "write_report"]
 
@@ -265,6 +266,10 @@ def _table(table: Table) -> str:
 
 def _comparison(runs: Sequence[Run]) -> str:
     tables = comparison_tables([run.result for run in runs], [run.label for run in runs])
+    used = {run.result.engine.name: run.result.engine for run in runs}
+    told = differences(list(used.values()))
+    if told is not None:
+        tables.append(told)
     return _section("Side by side", "".join(map(_table, tables)), "comparison")
 
 

@@ -12,6 +12,7 @@ from prefixsim.errors import InputError, SettingError
 from prefixsim.forest import Forest
 from prefixsim.study.grid import Cell, combinations, listed, run_cells
 from prefixsim.study.replay import prepared
+from prefixsim.table import Table
 from prefixsim.trace import Trace
 
 __all__ = ["MOST_RUNS", "Comparison", "compare", "differences"]
@@ -139,13 +140,14 @@ def _tiers(tiers: Mapping[str, Any]) -> dict[str, Any]:
     return {"tier_hit_tokens": {name: int(c.sum(dtype="uint64")) for name, c in tiers.items()}}
 
 
-def differences(engines: Sequence[Engine]) -> list[str]:
-    """Say in words in what the rules of engines differ: one line for each aspect."""
-    lines = []
+def differences(engines: Sequence[Engine]) -> Table | None:
+    """Say in words in what the rules of engines differ; ``None`` if they say the same."""
+    rows = []
     aspects = dict.fromkeys(aspect for e in engines for aspect in e.capabilities.differs)
     for aspect in aspects:
-        said = {e.name: e.capabilities.differs.get(aspect, "") for e in engines}
-        if len(set(said.values())) > 1:
-            words = "; ".join(f"{name}: {text}" for name, text in said.items() if text)
-            lines.append(f"{aspect}: {words}")
-    return lines
+        words = {e.name: e.capabilities.differs.get(aspect, "") for e in engines}
+        if len(set(words.values())) > 1:
+            rows += [[aspect, name, text] for name, text in words.items() if text]
+    if not rows:
+        return None
+    return Table("where their rules differ", ["", "engine", "rule"], rows, words=3)
