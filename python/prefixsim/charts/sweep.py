@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from prefixsim._extras import require
@@ -56,39 +57,63 @@ def sweep_chart(
         raise InputError(msg)
     rest = [a for a in varied if a != x]
     shown = {a: a.replace("_", " ") for a in (x, y, *rest)}
-    percent = {"format": theme.PERCENT} if y.endswith("_rate") else {}
-    tips = [
-        alt.Tooltip(f"{a}:{'Q' if _numbers(good, a) else 'N'}", title=shown[a]) for a in (x, *rest)
-    ]
-    tips.append(alt.Tooltip(f"{y}:Q", title=shown[y], format=".2%" if percent else ",.4~g"))
-    data = alt.Chart(alt.InlineData(values=good))
-    if len(rest) == 1 and _numbers(good, rest[0]):
-        axis = alt.Axis(grid=False, labelAngle=0)
-        base = data.encode(
-            x=alt.X(f"{x}:O", title=shown[x], axis=axis),
-            y=alt.Y(f"{rest[0]}:O", title=shown[rest[0]], sort="descending", axis=axis),
-            tooltip=tips,
-        )
-        color = alt.Color(f"{y}:Q", title=shown[y], legend=alt.Legend(**percent))
-        middle = (min(row[y] for row in good) + max(row[y] for row in good)) / 2
-        ink = alt.condition(f"datum['{y}'] > {middle}", alt.value("white"), alt.value("black"))
-        figure = alt.Text(f"{y}:Q", format=".1%" if percent else ",.3~g")
-        chart = base.mark_rect().encode(color=color) + base.mark_text().encode(
-            text=figure, color=ink
-        )
-    else:
-        for row in good:
-            row["series"] = ", ".join(f"{shown[a]} {row.get(a)}" for a in rest)
-        values = [row[x] for row in good]
-        kind = "log" if min(values) > 0 and max(values) / min(values) > 20 else "linear"
-        names = list(dict.fromkeys(row["series"] for row in good))
-        colors = [theme.PALETTE[i % len(theme.PALETTE)] for i in range(len(names))]
-        legend = alt.Legend(title=None, columns=2) if len(names) > 1 else None
-        chart = data.mark_line(point=True).encode(
-            x=alt.X(f"{x}:Q", title=shown[x], scale=alt.Scale(type=kind)),
-            y=alt.Y(f"{y}:Q", title=shown[y], axis=alt.Axis(**percent)),
-            color=alt.Color("series:N", scale=alt.Scale(domain=names, range=colors), legend=legend),
-            tooltip=tips,
-        )
+    drawing = _Drawing(alt, good, shown, x, y, rest)
+    flat = len(rest) == 1 and _numbers(good, rest[0])
+    chart = drawing.heat_map() if flat else drawing.lines()
     sized = chart.properties(width=theme.WIDTH, height=theme.HEIGHT)
     return theme.themed(theme.titled(sized, shown[y].capitalize(), name))
+
+
+@dataclass
+class _Drawing:
+    """Rows, and what of them lies along which direction."""
+
+    alt: Any
+    rows: list[dict[str, Any]]
+    shown: Mapping[str, str]
+    x: str
+    y: str
+    rest: Sequence[str]
+
+    @property
+    def percent(self) -> dict[str, str]:
+        return {"format": theme.PERCENT} if self.y.endswith("_rate") else {}
+
+    def tips(self) -> list[Any]:
+        alt, y = self.alt, self.y
+        kinds = {a: "Q" if _numbers(self.rows, a) else "N" for a in (self.x, *self.rest)}
+        tips = [alt.Tooltip(f"{a}:{kind}", title=self.shown[a]) for a, kind in kinds.items()]
+        form = ".2%" if self.percent else ",.4~g"
+        return [*tips, alt.Tooltip(f"{y}:Q", title=self.shown[y], format=form)]
+
+    def heat_map(self) -> Any:
+        alt, x, y, other = self.alt, self.x, self.y, self.rest[0]
+        axis = alt.Axis(grid=False, labelAngle=0)
+        base = alt.Chart(alt.InlineData(values=self.rows)).encode(
+            x=alt.X(f"{x}:O", title=self.shown[x], axis=axis),
+            y=alt.Y(f"{other}:O", title=self.shown[other], sort="descending", axis=axis),
+            tooltip=self.tips(),
+        )
+        color = alt.Color(f"{y}:Q", title=self.shown[y], legend=alt.Legend(**self.percent))
+        middle = (min(row[y] for row in self.rows) + max(row[y] for row in self.rows)) / 2
+        ink = alt.condition(f"datum['{y}'] > {middle}", alt.value("white"), alt.value("black"))
+        figure = alt.Text(f"{y}:Q", format=".1%" if self.percent else ",.3~g")
+        cells = base.mark_rect().encode(color=color)
+        return cells + base.mark_text().encode(text=figure, color=ink)
+
+    def lines(self) -> Any:
+        alt, x, y = self.alt, self.x, self.y
+        for row in self.rows:
+            row["series"] = ", ".join(f"{self.shown[a]} {row.get(a)}" for a in self.rest)
+        values = [row[x] for row in self.rows]
+        kind = "log" if min(values) > 0 and max(values) / min(values) > 20 else "linear"
+        names = list(dict.fromkeys(row["series"] for row in self.rows))
+        colors = [theme.PALETTE[i % len(theme.PALETTE)] for i in range(len(names))]
+        legend = alt.Legend(title=None, columns=2) if len(names) > 1 else None
+        chart = alt.Chart(alt.InlineData(values=self.rows)).mark_line(point=True)
+        return chart.encode(
+            x=alt.X(f"{x}:Q", title=self.shown[x], scale=alt.Scale(type=kind)),
+            y=alt.Y(f"{y}:Q", title=self.shown[y], axis=alt.Axis(**self.percent)),
+            color=alt.Color("series:N", scale=alt.Scale(domain=names, range=colors), legend=legend),
+            tooltip=self.tips(),
+        )

@@ -12,6 +12,7 @@ from prefixsim._screen import paint, styled_output
 from prefixsim.cli import COMMANDS
 from prefixsim.cli._bundles import Output, Reading
 from prefixsim.cli._options import REQUIRED, Command
+from prefixsim.engines.contract import CacheBytes
 from prefixsim.errors import InputError
 from prefixsim.settings import argument, setting
 from prefixsim.sizes import Size, parse_size
@@ -65,7 +66,7 @@ def _read_axis(text: Any) -> str:
 
 
 @dataclass(frozen=True)
-class CurveOptions(Reading, Output):
+class CurveOptions(CacheBytes, Reading, Output):
     """Options of ``prefixsim curve``."""
 
     trace: Path = argument(REQUIRED, help="A trace file.", metavar="TRACE")
@@ -91,22 +92,6 @@ class CurveOptions(Reading, Output):
         read=_read_sizes,
         shown_default="round numbers",
     )
-    bytes_per_token: float | None = setting(
-        None, help="KV cache bytes of a token; adds sizes in GB.", least=1e-9, metavar="N"
-    )
-    model_config: Path | None = setting(
-        None, help="The model's config.json, to compute the bytes per token from.", metavar="FILE"
-    )
-    kv_cache_dtype: str | None = setting(
-        None,
-        help="Data type of the KV cache, like 'fp8'.",
-        flag=("--kv-cache-dtype", "--dtype"),
-        metavar="NAME",
-        shown_default="the model's",
-    )
-    tensor_parallel: int = setting(
-        1, help="GPUs that share the KV heads; sizes are per GPU.", least=1, metavar="GPUS"
-    )
     last_token_rule: bool = setting(
         True,
         help="Compute at least the last token of every prompt, or let whole prompts hit.",
@@ -124,18 +109,13 @@ class CurveOptions(Reading, Output):
 def curve_command(options: CurveOptions) -> None:
     """Compute curves, and print or write them."""
     from prefixsim.cli._terminal import print_tables, working
-    from prefixsim.engines.cache_size import block_size_for, token_bytes
+    from prefixsim.engines.cache_size import block_size_for
     from prefixsim.forest import load_or_compile
     from prefixsim.study.curves import Curves, Policy, curve
 
     _check_outputs(options)
     wanted = options.capacity
-    per_token = token_bytes(
-        options.bytes_per_token,
-        options.model_config,
-        options.kv_cache_dtype,
-        options.tensor_parallel,
-    )
+    per_token = options.token_bytes
     if per_token is None and any(size.in_bytes for size in wanted or ()):
         text = next(size.text for size in wanted or () if size.in_bytes)
         msg = f"--capacity {text}: needs --bytes-per-token or --model-config"

@@ -27,7 +27,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from prefixsim.engines.cache_size import read_cache_size
+from prefixsim.engines.cache_size import read_cache_size, token_bytes
 from prefixsim.settings import options_of, setting
 from prefixsim.sizes import Size
 
@@ -35,7 +35,17 @@ if TYPE_CHECKING:
     from prefixsim.engines.outcome import Outcome
     from prefixsim.forest import Forest
 
-__all__ = ["MOST", "Capabilities", "Engine", "EngineSettings", "Record", "Run", "Totals"]
+__all__ = [
+    "MOST",
+    "CacheBlocks",
+    "CacheBytes",
+    "Capabilities",
+    "Engine",
+    "EngineSettings",
+    "Record",
+    "Run",
+    "Totals",
+]
 
 MOST = 2**32 - 2
 """The core counts blocks and tokens of one request in 32 bits."""
@@ -55,8 +65,8 @@ _MEMORY = ("bytes_per_token", "model_config", "kv_cache_dtype", "tensor_parallel
 
 
 @dataclass(frozen=True)
-class EngineSettings:
-    """Settings that every engine has.
+class CacheBlocks:
+    """Cache
 
     Attributes
     ----------
@@ -64,17 +74,7 @@ class EngineSettings:
         Tokens per block.
     num_blocks : int, Size or None
         Size of the cache as the engine counts it; ``None``: unbounded.
-    bytes_per_token, model_config, kv_cache_dtype, tensor_parallel
-        What a size in bytes is divided by.
-    enable_caching : bool
-        Off: nothing is ever found in the cache.
-    cache_outputs : bool or None
-        Generated tokens stay in the cache like those of prompts.
-    measured_from : int
-        The first request that counters are over; those before warm the cache up.
-    record : tuple of str
-        Which of the engine's records to keep.
-    """
+    """  # noqa: D400 - the title of a panel of the help
 
     block_size: int | None = setting(
         None,
@@ -96,8 +96,24 @@ class EngineSettings:
         none="inf",
         shown_default="inf",
     )
+
+
+@dataclass(frozen=True)
+class CacheBytes:
+    """Bytes of a cache
+
+    Attributes
+    ----------
+    bytes_per_token, model_config, kv_cache_dtype, tensor_parallel
+        What a size in bytes is divided by.
+    """  # noqa: D400 - the title of a panel of the help
+
     bytes_per_token: float | None = setting(
-        None, help="KV cache bytes of a token.", unit="bytes", least=1e-9, metavar="N"
+        None,
+        help="KV cache bytes of a token, for sizes in bytes.",
+        unit="bytes",
+        least=1e-9,
+        metavar="N",
     )
     model_config: Path | None = setting(
         None, help="The model's Hugging Face config.json, for sizes in bytes.", metavar="FILE"
@@ -112,6 +128,37 @@ class EngineSettings:
     tensor_parallel: int = setting(
         1, help="GPUs that share the KV heads; sizes in bytes are per GPU.", unit="GPUs", least=1
     )
+
+    @property
+    def token_bytes(self) -> float | None:
+        """KV bytes of a token, as given or computed from the model; ``None`` if nobody says.
+
+        Raises
+        ------
+        SettingError
+            If both are given, or the model's configuration is not usable.
+        """
+        return token_bytes(
+            self.bytes_per_token, self.model_config, self.kv_cache_dtype, self.tensor_parallel
+        )
+
+
+@dataclass(frozen=True)
+class EngineSettings(CacheBytes, CacheBlocks):
+    """Settings that every engine has.
+
+    Attributes
+    ----------
+    enable_caching : bool
+        Off: nothing is ever found in the cache.
+    cache_outputs : bool or None
+        Generated tokens stay in the cache like those of prompts.
+    measured_from : int
+        The first request that counters are over; those before warm the cache up.
+    record : tuple of str
+        Which of the engine's records to keep.
+    """
+
     enable_caching: bool = setting(
         True,
         help="Look prompts up at all.",
