@@ -48,12 +48,13 @@ def cases(family: str, pattern: str) -> list[ParameterSet]:
     return [pytest.param(path, id=path.name.split(".")[0]) for path in paths]
 
 
-def records(family: str, name: str) -> list[ParameterSet]:
-    """One parameter, a record, for each of the ``results`` of one file of a family."""
+def records(family: str, name: str, *, key: str = "results") -> list[ParameterSet]:
+    """One parameter, a record, for each of one file's list ``key``; named if the record is."""
     path = golden_root() / family / name
     if not path.is_file():
         return [_absent(f"no recording {path}")]
-    return [pytest.param(record, id=str(i)) for i, record in enumerate(read_json(path)["results"])]
+    found = read_json(path)[key]
+    return [pytest.param(record, id=record.get("name", str(i))) for i, record in enumerate(found)]
 
 
 def _absent(reason: str) -> ParameterSet:
