@@ -11,7 +11,8 @@ use std::sync::LazyLock;
 
 const PRIME: u64 = (1 << 61) - 1;
 /// Words that have a factor of their own; longer blocks take further rounds.
-const ROUND: usize = 256;
+const ROUND: usize = GROUPS * GROUP;
+const GROUPS: usize = 16;
 /// Words whose products are summed before the sum is reduced: it stays below 2^126.
 const GROUP: usize = 16;
 
@@ -20,7 +21,7 @@ pub(super) type Proof = [u64; 2];
 
 /// The keys of one polynomial.
 struct Lane {
-    factors: [u64; ROUND],
+    factors: [[u64; GROUP]; GROUPS],
     round: u64,
     block: u64,
     extra: u64,
@@ -39,7 +40,7 @@ impl Lane {
             random.hash_one(drawn) % (PRIME - 1) + 1
         };
         Self {
-            factors: std::array::from_fn(|_| key()),
+            factors: std::array::from_fn(|_| std::array::from_fn(|_| key())),
             round: key(),
             block: key(),
             extra: key(),
@@ -52,13 +53,15 @@ impl Lane {
     fn words(&self, words: &[u32]) -> u64 {
         if let Ok(words) = <&[u32; GROUP]>::try_from(words) {
             // The common size: no loop is left.
-            return products(words, &self.factors);
+            return products(words, &self.factors[0]);
         }
         words.chunks(ROUND).fold(0, |before, words| {
-            let groups = words.chunks(GROUP).zip(self.factors.chunks(GROUP));
-            let sum: u128 = groups
-                .map(|(words, factors)| u128::from(products(words, factors)))
-                .sum();
+            let mut sum = 0;
+            for (words, factors) in words.chunks(GROUP).zip(&self.factors) {
+                let mut group = [0; GROUP];
+                group[..words.len()].copy_from_slice(words);
+                sum += u128::from(products(&group, factors));
+            }
             reduce(u128::from(before) * u128::from(self.round) + sum)
         })
     }
@@ -73,12 +76,11 @@ impl Lane {
 /// (w0 + f0)(w1 + f1) + (w2 + f2)(w3 + f3) + ...: two lists of words agree in it for at most one value
 /// of the factor that stands beside the first word they differ in.
 #[inline]
-fn products(words: &[u32], factors: &[u64]) -> u64 {
+fn products(words: &[u32; GROUP], factors: &[u64; GROUP]) -> u64 {
     let mut sum = 0_u128;
-    for (words, factors) in words.chunks(2).zip(factors.chunks(2)) {
-        let second = words.get(1).copied().unwrap_or(0);
-        let left = u64::from(words[0]) + factors[0];
-        let right = u64::from(second) + factors[1];
+    for i in (0..GROUP).step_by(2) {
+        let left = u64::from(words[i]) + factors[i];
+        let right = u64::from(words[i + 1]) + factors[i + 1];
         sum += u128::from(left) * u128::from(right);
     }
     reduce(sum)
