@@ -41,26 +41,35 @@ impl<'py> FromPyObject<'_, 'py> for ExtraValue {
     type Error = PyErr;
 
     fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
-        let value = if object.is_none() {
-            Value::None
-        } else if let Ok(text) = object.cast::<PyString>() {
-            Value::Str(text.to_str()?.to_owned())
-        } else if let Ok(bytes) = object.cast::<PyBytes>() {
-            Value::Bytes(bytes.as_bytes().to_vec())
-        } else if object.is_instance_of::<PyInt>() {
-            let int = object
-                .extract()
-                .map_err(|_| bad_extra("an int beyond 64 bits"))?;
-            Value::Int(int)
-        } else if object.is_instance_of::<PyTuple>() || object.is_instance_of::<PyList>() {
-            let convert = |item: PyResult<Bound<'py, PyAny>>| Ok(item?.extract::<Self>()?.0);
-            Value::Tuple(object.try_iter()?.map(convert).collect::<PyResult<_>>()?)
-        } else {
-            let kind = object.get_type().name()?;
-            return Err(bad_extra(&format!("a value of type {kind}")));
-        };
-        Ok(Self(value))
+        extra_value(object, DEEPEST_EXTRA).map(Self)
     }
+}
+
+/// Tuples within tuples that an extra key may have: a list can hold itself.
+const DEEPEST_EXTRA: usize = 32;
+
+fn extra_value(object: Borrowed<'_, '_, PyAny>, deeper: usize) -> PyResult<Value> {
+    Ok(if object.is_none() {
+        Value::None
+    } else if let Ok(text) = object.cast::<PyString>() {
+        Value::Str(text.to_str()?.to_owned())
+    } else if let Ok(bytes) = object.cast::<PyBytes>() {
+        Value::Bytes(bytes.as_bytes().to_vec())
+    } else if object.is_instance_of::<PyInt>() {
+        let int = object
+            .extract()
+            .map_err(|_| bad_extra("an int beyond 64 bits"))?;
+        Value::Int(int)
+    } else if object.is_instance_of::<PyTuple>() || object.is_instance_of::<PyList>() {
+        let Some(deeper) = deeper.checked_sub(1) else {
+            return Err(bad_extra("tuples nested more than 32 deep"));
+        };
+        let convert = |item: PyResult<Bound<'_, PyAny>>| extra_value(item?.as_borrowed(), deeper);
+        Value::Tuple(object.try_iter()?.map(convert).collect::<PyResult<_>>()?)
+    } else {
+        let kind = object.get_type().name()?;
+        return Err(bad_extra(&format!("a value of type {kind}")));
+    })
 }
 
 fn bad_extra(what: &str) -> PyErr {

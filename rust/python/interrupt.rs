@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use pyo3::prelude::*;
 
+use super::pool::pooled;
 use crate::error::{Error, Result};
 use crate::stop::Stop;
 
@@ -30,7 +31,7 @@ pub fn interruptible<T: Send>(
             let (done, finished) = channel::<()>();
             let stop = &stop;
             let worker = scope.spawn(move || {
-                let outcome = work(stop);
+                let outcome = pooled(|| work(stop));
                 drop(done);
                 outcome
             });
@@ -56,7 +57,7 @@ pub fn interruptible<T: Send>(
 /// # Errors
 /// What `work` returns; `RuntimeError` if it panicked.
 pub fn detached<T: Send>(py: Python<'_>, work: impl FnOnce() -> Result<T> + Send) -> PyResult<T> {
-    let outcome = py.detach(|| catch_unwind(AssertUnwindSafe(work)));
+    let outcome = py.detach(|| catch_unwind(AssertUnwindSafe(|| pooled(work))));
     Ok(outcome.unwrap_or_else(|_| panicked())?)
 }
 

@@ -19,6 +19,7 @@ mod generate;
 mod hash;
 mod ids;
 mod interrupt;
+mod pool;
 mod profile;
 mod radix_cache;
 mod read;

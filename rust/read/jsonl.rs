@@ -58,6 +58,9 @@ pub struct JsonlReader {
     parsed: Parsed,
 }
 
+/// Bytes of the longest line: prompts of millions of tokens are a tenth of it.
+const LONGEST_LINE: usize = 256 << 20;
+
 /// What a stretch of lines came to.
 #[derive(Debug)]
 pub struct Parsed {
@@ -136,7 +139,7 @@ impl JsonlReader {
         };
         let Some(first) = block.iter().position(|&byte| byte == b'\n') else {
             self.rest.extend_from_slice(block);
-            return Ok(());
+            return self.check_length();
         };
         let last = block
             .iter()
@@ -153,7 +156,19 @@ impl JsonlReader {
             self.parse(&block[start..=last])?;
         }
         self.rest.extend_from_slice(&block[last + 1..]);
-        Ok(())
+        self.check_length()
+    }
+
+    /// Refuses a line whose end does not come: it would take all memory there is.
+    fn check_length(&self) -> Result<()> {
+        if self.rest.len() <= LONGEST_LINE {
+            return Ok(());
+        }
+        Err(Error::Row {
+            line: self.parsed.lines + 1,
+            field: None,
+            problem: format!("is longer than {} MiB", LONGEST_LINE >> 20),
+        })
     }
 
     /// Parses the last line, which need not end in a newline.

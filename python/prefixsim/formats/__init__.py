@@ -60,6 +60,8 @@ _ONE_OBJECT = (
     "a trace has one JSON object a line (chat data becomes a trace with 'prefixsim trace')"
 )
 _LONGEST_FIRST_LINE = 64 << 20
+_BLANK = b" \t\r\n"
+_BLANK_BYTES = 1 << 16
 
 
 def format_names() -> list[str]:
@@ -131,12 +133,15 @@ def _start(path: Path) -> tuple[bytes, bytes]:
     try:
         with open_bytes(path) as file:
             head = file.read(_HEAD_BYTES)
-            line = b"" if _is_binary(head) else head
-            while line and b"\n" not in line.strip() and len(line) < _LONGEST_FIRST_LINE:
-                more = file.readline(_LONGEST_FIRST_LINE)
+            line = b"" if _is_binary(head) else head.lstrip(_BLANK)
+            looked_at = len(head) if head and not _is_binary(head) else _LONGEST_FIRST_LINE
+            while b"\n" not in line and looked_at < _LONGEST_FIRST_LINE:
+                # Blank lines, which may be millions, are passed over by the block.
+                more = file.readline(_LONGEST_FIRST_LINE) if line else file.read(_BLANK_BYTES)
                 if not more:
                     break
-                line += more
+                looked_at += len(more)
+                line = (line + more).lstrip(_BLANK)
     except (EOFError, OSError, zlib.error) as error:
         if isinstance(error, OSError) and error.filename is not None:
             raise

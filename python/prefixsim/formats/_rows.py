@@ -22,6 +22,7 @@ from prefixsim.trace import LATEST_S, Codes, Ragged, Strings, Trace
 __all__ = ["BadFieldError", "Checked", "Field", "JsonRows", "Rows", "reading"]
 
 _BLOCK_BYTES = 8 << 20
+_LONGEST_LINE = 256 << 20
 _ADVICE = "fix the line or pass --skip-bad-rows"
 
 Kind = Literal["f64", "u32", "u32_list", "u64_list", "text", "label"]
@@ -266,7 +267,11 @@ class JsonRows(Checked):
 def _numbered_lines(path: Path, options: ReadOptions) -> Iterator[tuple[int, bytes]]:
     """Yield the lines that are not blank, with their 1-based numbers."""
     with reading(path) as file:
-        for number, raw in enumerate(file, 1):
+        lines = iter(lambda: file.readline(_LONGEST_LINE + 1), b"")
+        for number, raw in enumerate(lines, 1):
+            if len(raw) > _LONGEST_LINE:
+                msg = f"{path}:{number}: is longer than {_LONGEST_LINE >> 20} MiB"
+                raise InputError(msg)
             line = raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw
             if options.progress is not None:
                 options.progress(len(raw))

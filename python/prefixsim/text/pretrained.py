@@ -23,6 +23,11 @@ _DEMO_FOLDER = Path(__file__).parent / "demo_tokenizer"
 _HUB_TIMEOUT_S = 5.0
 _ADVICE = f"give a local folder with a tokenizer, or --model {DEMO_MODEL} for the embedded one"
 
+if hasattr(os, "register_at_fork"):  # the threads of the tokenizers do not survive a fork
+    os.register_at_fork(
+        after_in_child=lambda: os.environ.__setitem__("TOKENIZERS_PARALLELISM", "false")
+    )
+
 
 def load_tokenizer(model: str) -> Any:
     """Return the ``transformers`` tokenizer that ``model`` names.

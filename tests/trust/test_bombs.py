@@ -1,0 +1,96 @@
+"""Small files that claim much memory or time, and values that would take more than there is."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zstandard
+
+from prefixsim import BlockManager, Trace, compile, hash_blocks  # noqa: A004
+from prefixsim.errors import InputError
+from prefixsim.formats import read_trace
+from prefixsim.trace import transform
+
+
+def packed(path: Path, block: bytes, times: int) -> Path:
+    with path.open("wb") as raw, zstandard.ZstdCompressor(level=3).stream_writer(raw) as out:
+        for _ in range(times):
+            out.write(block)
+    return path
+
+
+@pytest.mark.parametrize("form", [None, "jsonl", "mooncake"])
+def test_a_bomb_of_line_ends(form: str | None, tmp_path: Path) -> None:
+    path = packed(tmp_path / "bomb.jsonl.zst", b"\n" * (1 << 20), 128)
+    assert path.stat().st_size < 20_000
+    code = (
+        "import sys; from prefixsim.formats import read_trace\n"
+        "from prefixsim.errors import InputError\n"
+        "try: read_trace(sys.argv[1], format=eval(sys.argv[2]))\n"
+        "except InputError as error: print(error)\n"
+    )
+    before = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path), repr(form)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert "is empty" in done.stdout
+    assert time.monotonic() - before < 30
+    used = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    assert used < 1 << 20  # KiB: a GiB for everything any test of this file started
+
+
+@pytest.mark.parametrize("form", ["jsonl", "openai"])
+def test_a_line_without_end(form: str, tmp_path: Path) -> None:
+    path = packed(tmp_path / "line.jsonl.zst", b" " * (1 << 20), 260)
+    with pytest.raises(InputError, match="1: is longer than 256 MiB"):
+        read_trace(path, format=form)
+
+
+def test_extra_keys_that_hold_themselves() -> None:
+    keys: list[Any] = []
+    keys.append(keys)
+    with pytest.raises(ValueError, match="nested more than 32 deep"):
+        hash_blocks(range(16), extra_keys=[keys])
+    with pytest.raises(ValueError, match="nested more than 32 deep"):
+        BlockManager(10, 16).lookup(list(range(17)), extra_keys=[keys])
+    deep: Any = "end"
+    for _ in range(32):
+        deep = (deep,)
+    assert hash_blocks(range(16), extra_keys=[deep])
+
+
+def _compile_and_hash(out: Any) -> None:
+    trace = Trace.from_prompts([[i % 5] * 40 for i in range(20_000)])
+    nodes = compile(trace).nodes
+    hidden = transform.anonymize(trace).prompts
+    assert hidden is not None
+    out.put((nodes, len(hidden.values)))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_computations_after_a_fork() -> None:
+    context = multiprocessing.get_context("fork")
+    results = context.Queue()
+    _compile_and_hash(results)  # the parent's threads are there
+    right = results.get(timeout=10)
+    child = context.Process(target=_compile_and_hash, args=(results,))
+    child.start()
+    try:
+        assert results.get(timeout=30) == right
+        child.join(10)
+        assert child.exitcode == 0
+    finally:
+        child.kill()
