@@ -3,6 +3,8 @@
 //! Ten thousand sessions of ten turns share four system prompts; each turn repeats the whole
 //! conversation before it. The curve at every cache size comes from one pass.
 
+#![allow(clippy::cast_possible_truncation, clippy::cast_precision_loss)] // Numbers are small.
+
 use std::sync::Arc;
 use std::time::Instant;
 

@@ -8,6 +8,7 @@
 use rayon::prelude::*;
 
 use crate::error::{Error, Result};
+use crate::index::to_usize;
 use crate::room::reserved;
 use crate::stop::Stop;
 use crate::trace::Id;
@@ -77,11 +78,11 @@ pub fn expand<T: Id>(
         .try_fold(0_u64, |sum, &length| sum.checked_add(length))
         .unwrap_or(u64::MAX);
     let mut values = reserved(total)?;
-    values.resize(total as usize, T::default());
+    values.resize(to_usize(total), T::default());
     let mut rest = values.as_mut_slice();
     let mut groups = Vec::with_capacity(starts.len().div_ceil(GROUP));
     for (starts, lengths) in starts.chunks(GROUP).zip(lengths.chunks(GROUP)) {
-        let size = lengths.iter().sum::<u64>() as usize;
+        let size = to_usize(lengths.iter().sum());
         let (group, after) = rest.split_at_mut(size);
         rest = after;
         groups.push((starts, lengths, group));
@@ -91,7 +92,7 @@ pub fn expand<T: Id>(
         .try_for_each(|(starts, lengths, mut group)| {
             stop.check()?;
             for (&start, &length) in starts.iter().zip(lengths) {
-                let (range, after) = group.split_at_mut(length as usize);
+                let (range, after) = group.split_at_mut(to_usize(length));
                 group = after;
                 for (value, position) in range.iter_mut().zip(0u64..) {
                     *value = T::from_low_bits(content.at(start.wrapping_add(position)));

@@ -89,6 +89,14 @@ pub(crate) fn to_usize(number: u64) -> usize {
     }
 }
 
+/// A count as a factor of rates and times. Counts of tokens, blocks and nanoseconds stay below 2^53,
+/// up to which this is exact.
+#[inline]
+#[allow(clippy::cast_precision_loss)] // As said.
+pub(crate) const fn to_f64(count: u64) -> f64 {
+    count as f64
+}
+
 /// A vector that only indices of kind `I` fit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IndexVec<I, T> {

@@ -1,5 +1,7 @@
 //! Statistics of weighted values, and how long evicted blocks had been cached.
 
+use crate::index::to_f64;
+
 /// Values, each as often as its weight says.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Weighted {
@@ -73,11 +75,11 @@ pub fn weighted_summary(values: &[(f64, u64)]) -> Option<Summary> {
             max
         };
         total += weight;
-        sum += value * weight as f64;
+        sum += value * to_f64(weight);
     }
-    let places = [0.5, 0.9, 0.99].map(|share| share * (total - 1) as f64);
-    // Never negative: shares of a count.
-    #[allow(clippy::cast_sign_loss)]
+    let places = [0.5, 0.9, 0.99].map(|share| share * to_f64(total - 1));
+    // Shares of a count: not negative, and no larger.
+    #[allow(clippy::cast_sign_loss, clippy::cast_possible_truncation)]
     let below = places.map(|place| place.floor() as u64);
     let mut ranks: Vec<u64> = below
         .iter()
@@ -98,7 +100,7 @@ pub fn weighted_summary(values: &[(f64, u64)]) -> Option<Summary> {
         }
     };
     Some(Summary {
-        mean: sum / total as f64,
+        mean: sum / to_f64(total),
         median: percentile(0),
         min,
         max,

@@ -1,5 +1,7 @@
 //! The forest and its replays against a model that keeps every block, without Python.
 
+#![allow(clippy::cast_possible_truncation)] // Numbers are small.
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 

@@ -1,5 +1,7 @@
 //! Every policy keeps its side of the contract, step by step.
 
+#![allow(clippy::cast_possible_truncation, clippy::cast_precision_loss)] // Numbers are small.
+
 use std::collections::HashSet;
 use std::sync::Arc;
 

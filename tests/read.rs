@@ -1,5 +1,7 @@
 //! The JSON Lines reader: any cut into blocks reads the same, no input panics.
 
+#![allow(clippy::cast_possible_truncation)] // Numbers are small.
+
 use prefixsim::read::{Column, Field, JsonlReader, Kind, Parsed};
 use proptest::prelude::*;
 

@@ -1,5 +1,7 @@
 //! Servers on one clock: what the traits of `serving` promise, shown with vLLM's server.
 
+#![allow(clippy::cast_possible_truncation)] // Numbers are small.
+
 use prefixsim::Stop;
 use prefixsim::engine::vllm::replay::{Ids, Prompts};
 use prefixsim::engine::vllm::{

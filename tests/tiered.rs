@@ -1,5 +1,7 @@
 //! The two-tier cache, checked after every operation and against what it must equal.
 
+#![allow(clippy::cast_possible_truncation)] // Numbers are small.
+
 use prefixsim::Stop;
 use prefixsim::engine::tiered::{Fill, Tiered};
 use prefixsim::engine::vllm::replay::{Ids, Prompts};

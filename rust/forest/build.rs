@@ -21,6 +21,7 @@ use super::builder::{ForestBuilder, Position};
 use super::number::number;
 use crate::error::{Error, Result};
 use crate::forest::NONE;
+use crate::index::to_u32;
 use crate::stop::Stop;
 use crate::trace::{Id, Trace};
 
@@ -58,7 +59,7 @@ impl Forest {
             batch.clear();
             batch.extend((start..requests.min(start + BATCH)).map(|request| {
                 let earlier = session.as_ref().map_or(NONE, |(codes, _)| {
-                    std::mem::replace(&mut latest[codes[request] as usize], request as u32)
+                    std::mem::replace(&mut latest[codes[request] as usize], to_u32(request))
                 });
                 let usable = earlier != NONE && root(earlier as usize) == root(request);
                 Entrant {
@@ -88,7 +89,7 @@ impl Forest {
 /// The codes of a column, and a bound above all of them that is no larger than the number of rows:
 /// where the caller's codes go beyond it, they are numbered anew in the same order.
 fn dense(column: &[u32]) -> (Cow<'_, [u32]>, u32) {
-    let rows = column.len() as u32;
+    let rows = to_u32(column.len());
     match column.iter().max() {
         None => (column.into(), 1),
         Some(&last) if last < rows => (column.into(), last + 1),
@@ -98,9 +99,9 @@ fn dense(column: &[u32]) -> (Cow<'_, [u32]>, u32) {
             known.dedup();
             let codes = column
                 .iter()
-                .map(|code| known.partition_point(|other| other < code) as u32)
+                .map(|code| to_u32(known.partition_point(|other| other < code)))
                 .collect();
-            (Cow::Owned(codes), known.len() as u32)
+            (Cow::Owned(codes), to_u32(known.len()))
         }
     }
 }
@@ -112,7 +113,7 @@ impl Entrant {
         if self.earlier != NONE {
             let earlier = self.earlier as usize;
             let ids = builder.trace().common(request, earlier, 0);
-            let position = builder.position_on(self.earlier, ids as u32, root);
+            let position = builder.position_on(self.earlier, to_u32(ids), root);
             if ids == builder.trace().len(earlier) {
                 self.position = position;
                 return;

@@ -20,6 +20,7 @@ use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
 use super::NONE;
+use crate::index::to_u32;
 use crate::trace::{Id, Trace};
 
 /// What hangs on a node, in four bytes.
@@ -183,7 +184,7 @@ impl<'a, T: Id> ForestBuilder<'a, T> {
         {
             let guide = self.nodes[child as usize].guide as usize;
             let from = position.depth as usize + 1;
-            position.depth = self.trace.common(request, guide, from) as u32;
+            position.depth = to_u32(self.trace.common(request, guide, from));
             position.node = self.holder_between(child, self.last[guide], position.depth);
             if hops < GUIDED {
                 position.guided[hops] = child;
@@ -211,9 +212,9 @@ impl<'a, T: Id> ForestBuilder<'a, T> {
             let first = self.trace.id(request, depth).fold();
             node = self.push(Node {
                 parent: node,
-                start: depth as u32,
-                end: length as u32,
-                guide: request as u32,
+                start: to_u32(depth),
+                end: to_u32(length),
+                guide: to_u32(request),
                 first,
                 children: Children::NONE,
             });
@@ -222,7 +223,7 @@ impl<'a, T: Id> ForestBuilder<'a, T> {
         self.last.push(node);
         let prompt = self.trace.prompt(request).len();
         if prompt < length {
-            return self.split_at(node, root, prompt as u32);
+            return self.split_at(node, root, to_u32(prompt));
         }
         node
     }
@@ -243,7 +244,7 @@ impl<'a, T: Id> ForestBuilder<'a, T> {
         for &node in position.guided.iter().take_while(|&&node| node != 0) {
             let node = &mut self.nodes[node as usize];
             if node.end <= position.depth {
-                node.guide = request as u32;
+                node.guide = to_u32(request);
             }
         }
     }
@@ -308,7 +309,7 @@ impl<'a, T: Id> ForestBuilder<'a, T> {
 
     fn push(&mut self, node: Node) -> u32 {
         self.nodes.push(node);
-        (self.nodes.len() - 1) as u32
+        to_u32(self.nodes.len() - 1)
     }
 
     /// Makes a new node known to its parent.

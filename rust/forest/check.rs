@@ -8,6 +8,7 @@ use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 
 use super::{Forest, NONE};
+use crate::index::{to_u32, to_usize};
 use crate::trace::{Id, Trace};
 
 /// Nodes, and requests, whose ids are compared. A forest that is wrong for a share `s` of either is
@@ -96,7 +97,7 @@ pub(super) fn columns(forest: Columns<'_>) -> Checked {
 
 /// For each node, the first node behind all those below it.
 fn subtree_ends(parent: &[u32]) -> Vec<u32> {
-    let mut behind: Vec<u32> = (1..=parent.len() as u32).collect();
+    let mut behind: Vec<u32> = (1..=to_u32(parent.len())).collect();
     for node in (0..parent.len()).rev() {
         let above = parent[node] as usize;
         behind[above] = behind[above].max(behind[node]);
@@ -176,7 +177,7 @@ fn compare_ids<T: Id>(forest: &Forest, trace: &Trace<'_, T>) -> Checked {
             continue;
         }
         let at = random.below(length);
-        let node = forest.node_at(forest.last_node()[request], at as u32 + 1) as usize;
+        let node = forest.node_at(forest.last_node()[request], to_u32(at) + 1) as usize;
         if trace.id(request, at) != spelled(node, at) {
             return Err(format!("request {request} has another id at {at}"));
         }
@@ -249,6 +250,6 @@ impl Random {
     /// A number below `bound`, which is not 0.
     fn below(&mut self, bound: usize) -> usize {
         self.drawn += 1;
-        (self.keys.hash_one(self.drawn) % bound as u64) as usize
+        to_usize(self.keys.hash_one(self.drawn) % bound as u64)
     }
 }

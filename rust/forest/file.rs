@@ -12,6 +12,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::{Forest, check};
 use crate::error::{Error, Result};
+use crate::index::to_usize;
 use crate::trace::{Id, Trace};
 
 const MAGIC: &[u8; 16] = b"prefixsim forest";
@@ -150,7 +151,7 @@ impl Forest {
         }
         let mut rest = &bytes[HEAD..];
         let mut column = |values: u64| {
-            let (part, after) = rest.split_at(4 * values as usize);
+            let (part, after) = rest.split_at(4 * to_usize(values));
             rest = after;
             part.as_chunks()
                 .0

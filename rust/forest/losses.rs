@@ -2,6 +2,7 @@
 
 use super::{Forest, HeavyPath};
 use crate::error::{Error, Result};
+use crate::index::to_u32;
 
 /// Segments of the forest and the tokens that prompts lose there, the most first.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -56,7 +57,8 @@ impl Forest {
             let above = self.parent[node] as usize;
             if above != node {
                 cover[above] += cover[node];
-                let length = self.depth_in_tokens(node as u32) - self.top_in_tokens(node as u32);
+                let ids = self.end[node] - self.end[above];
+                let length = u64::from(ids) * u64::from(self.tokens_per_id);
                 tokens[node] += cover[node] * length.cast_signed();
             }
         }
@@ -66,8 +68,8 @@ impl Forest {
     /// Notes a stretch: `cover` at both ends, and in `tokens` what the end segments have too much.
     fn mark(&self, last: u32, from: u64, to: u64, cover: &mut [i64], tokens: &mut [i64]) {
         let tokens_per_id = u64::from(self.tokens_per_id);
-        let bottom = self.node_at(last, to.div_ceil(tokens_per_id) as u32);
-        let top = self.node_at(last, (from / tokens_per_id) as u32 + 1);
+        let bottom = self.node_at(last, to_u32(to.div_ceil(tokens_per_id)));
+        let top = self.node_at(last, to_u32(from / tokens_per_id) + 1);
         cover[bottom as usize] += 1;
         cover[self.parent[top as usize] as usize] -= 1;
         tokens[bottom as usize] -= (self.depth_in_tokens(bottom) - to).cast_signed();
@@ -75,7 +77,7 @@ impl Forest {
     }
 
     fn most_lost(&self, cover: &[i64], tokens: &[i64], count: usize) -> SegmentLosses {
-        let mut nodes: Vec<u32> = (0..self.nodes() as u32)
+        let mut nodes: Vec<u32> = (0..to_u32(self.nodes()))
             .filter(|&n| tokens[n as usize] > 0)
             .collect();
         let order = |n: u32| (std::cmp::Reverse(tokens[n as usize]), n);
@@ -91,10 +93,7 @@ impl Forest {
                 .iter()
                 .map(|&n| tokens[n as usize].cast_unsigned())
                 .collect(),
-            requests: nodes
-                .iter()
-                .map(|&n| cover[n as usize].cast_unsigned() as u32)
-                .collect(),
+            requests: nodes.iter().map(|&n| to_u32(cover[n as usize])).collect(),
             example: nodes
                 .iter()
                 .map(|&n| self.representative[n as usize])
@@ -124,6 +123,6 @@ impl Forest {
         let first = self.path_of.partition_point(|&p| p < path);
         let nodes = self.path_of[first..].partition_point(|&p| p == path);
         let above = self.end[first..first + nodes].partition_point(|&end| end < depth);
-        (first + above) as u32
+        to_u32(first + above)
     }
 }

@@ -9,6 +9,7 @@
 
 use super::builder::{ChildrenView, ForestBuilder, Node, Parts};
 use super::{Forest, NONE};
+use crate::index::to_u32;
 use crate::trace::Id;
 
 /// Nodes in some preorder.
@@ -26,7 +27,7 @@ impl Preorder {
         // the back, so that the first of each list is what stays.
         let mut child_list_start = vec![0; nodes.len()];
         for (place, &node) in children.iter().enumerate().rev() {
-            child_list_start[nodes[node as usize].parent as usize] = place as u32;
+            child_list_start[nodes[node as usize].parent as usize] = to_u32(place);
         }
         let mut order = Self {
             parent: Vec::with_capacity(nodes.len()),
@@ -38,7 +39,7 @@ impl Preorder {
             (0..roots).rev().map(|root| (root, None)).collect();
         while let Some((number, above)) = to_visit.pop() {
             let node = &nodes[number as usize];
-            let place = order.parent.len() as u32;
+            let place = to_u32(order.parent.len());
             preorder[number as usize] = place;
             order.parent.push(above.unwrap_or(place));
             order.end.push(node.end);
@@ -71,7 +72,7 @@ impl Preorder {
                 requests[above] += requests[node];
                 let rival = heavy[above];
                 if rival == NONE || requests[rival as usize] < requests[node] {
-                    heavy[above] = node as u32;
+                    heavy[above] = to_u32(node);
                 }
             }
         }
@@ -85,7 +86,7 @@ impl Preorder {
             if above == node {
                 number[node] = next_root;
                 next_root += size[node];
-            } else if heavy[above] == node as u32 {
+            } else if heavy[above] as usize == node {
                 number[node] = number[above] + 1;
             } else {
                 number[node] = next_light[above];

@@ -1,6 +1,7 @@
 //! The prefixes that requests share most.
 
 use super::{Forest, NONE};
+use crate::index::to_u32;
 
 /// Shared prefixes, the ones that save most first.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -27,7 +28,7 @@ impl Forest {
                 continued[above] = true;
             }
         }
-        let mut shared: Vec<u32> = (0..self.nodes() as u32)
+        let mut shared: Vec<u32> = (0..to_u32(self.nodes()))
             .filter(|&n| {
                 let at = n as usize;
                 requests[at] > 1 && self.end[at] > 0 && !continued[at]
@@ -60,7 +61,7 @@ impl Forest {
         let mut first = vec![NONE; self.nodes()];
         for (request, &node) in self.prompt_node.iter().enumerate().rev() {
             requests[node as usize] += 1;
-            first[node as usize] = request as u32;
+            first[node as usize] = to_u32(request);
         }
         for node in (0..self.nodes()).rev() {
             let above = self.parent[node] as usize;

@@ -6,7 +6,14 @@ use rayon::prelude::*;
 
 use super::{Forest, HeavyPath};
 use crate::error::{Error, Result};
+use crate::index::to_usize;
 use crate::stop::Stop;
+
+/// The request of a number that is a session code in its upper and a request in its lower half.
+#[inline]
+fn request_of(turn: u64) -> usize {
+    to_usize(turn & u64::from(u32::MAX))
+}
 
 impl Forest {
     /// For each request, how many leading ids of its prompt an earlier request of the same
@@ -38,7 +45,7 @@ impl Forest {
             .collect::<Result<Vec<_>>>()?;
         let mut depth = vec![0; session.len()];
         for (&request, own) in order.iter().zip(found.into_iter().flatten()) {
-            depth[request as u32 as usize] = own;
+            depth[request_of(request)] = own;
         }
         Ok(depth)
     }
@@ -47,13 +54,13 @@ impl Forest {
     fn session_depths(&self, turns: &[u64]) -> Vec<u32> {
         let last = self.last_node();
         if let [first, second] = *turns {
-            let (second, first) = (second as u32 as usize, first as u32 as usize);
+            let (second, first) = (request_of(second), request_of(first));
             let (node, seen) = (self.prompt_node[second], last[first]);
             return vec![0, self.common_depth(node, seen)];
         }
         let mut seen: BTreeSet<u32> = BTreeSet::new();
         let depth = |&request: &u64| {
-            let request = request as u32 as usize;
+            let request = request_of(request);
             let node = self.prompt_node[request];
             let before = seen.range(..=node).next_back();
             let behind = seen.range(node..).next();

@@ -58,10 +58,12 @@ fn value(out: &mut Vec<u8>, item: &Value) {
 /// A major type and its argument, in the shortest form.
 fn head(out: &mut Vec<u8>, major: u8, argument: u64) {
     let major = major << 5;
-    if argument < 24 {
-        out.push(major | argument as u8);
-    } else if let Ok(byte) = u8::try_from(argument) {
-        out.extend([major | BYTE, byte]);
+    if let Ok(byte) = u8::try_from(argument) {
+        if byte < 24 {
+            out.push(major | byte);
+        } else {
+            out.extend([major | BYTE, byte]);
+        }
     } else if let Ok(short) = u16::try_from(argument) {
         out.push(major | SHORT);
         out.extend(short.to_be_bytes());

@@ -3,6 +3,7 @@
 //! Written to the opcodes of `Lib/pickletools.py` and checked against `pickle.dumps` by the tests.
 
 use super::Value;
+use crate::index::to_u32;
 
 const FRAME: u8 = 0x95;
 const FRAME_TARGET: usize = 64 * 1024;
@@ -95,9 +96,10 @@ impl<'o> Pickler<'o> {
         } else {
             // LONG1: the fewest bytes that hold the two's complement.
             let magnitude = if int < 0 { !int } else { int };
-            let length = (64 - magnitude.leading_zeros() as usize) / 8 + 1;
-            self.out.extend([0x8a, length as u8]);
-            self.out.extend(&int.to_le_bytes()[..length]);
+            let length = (64 - magnitude.leading_zeros()) / 8 + 1;
+            self.out.push(0x8a);
+            self.out.extend(length.to_le_bytes().first());
+            self.out.extend(&int.to_le_bytes()[..length as usize]);
         }
     }
 
@@ -107,7 +109,7 @@ impl<'o> Pickler<'o> {
             self.out.extend([b'C', length]);
         } else {
             self.out.push(b'B');
-            self.out.extend((bytes.len() as u32).to_le_bytes());
+            self.out.extend(to_u32(bytes.len()).to_le_bytes());
         }
         self.out.extend_from_slice(bytes);
         self.memoize();
@@ -136,7 +138,7 @@ impl<'o> Pickler<'o> {
                 self.out.extend([0x8c, length]);
             } else {
                 self.out.push(b'X');
-                self.out.extend((text.len() as u32).to_le_bytes());
+                self.out.extend(to_u32(text.len()).to_le_bytes());
             }
             self.out.extend_from_slice(text.as_bytes());
             let at = self.memoize();

@@ -9,6 +9,8 @@ use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::sync::LazyLock;
 
+use crate::index::to_u32;
+
 const PRIME: u64 = (1 << 61) - 1;
 /// Words that have a factor of their own; longer blocks take further rounds.
 const ROUND: usize = GROUPS * GROUP;
@@ -107,6 +109,7 @@ pub(super) fn block(tokens: &[u32]) -> Proof {
 }
 
 /// Of the hash ids of one block.
+#[allow(clippy::cast_possible_truncation)] // Both halves.
 pub(super) fn ids(ids: &[u64]) -> Proof {
     let words: Vec<u32> = ids
         .iter()
@@ -117,7 +120,7 @@ pub(super) fn ids(ids: &[u64]) -> Proof {
 
 /// Of bytes of any length.
 pub(super) fn bytes(bytes: &[u8]) -> Proof {
-    let words: Vec<u32> = std::iter::once(bytes.len() as u32)
+    let words: Vec<u32> = std::iter::once(to_u32(bytes.len()))
         .chain(bytes.iter().map(|&byte| u32::from(byte)))
         .collect();
     block(&words)

@@ -21,12 +21,14 @@ mod ids;
 mod interrupt;
 mod pool;
 mod profile;
+#[allow(clippy::cast_possible_truncation)] // Offsets were checked against the values.
 mod radix_cache;
 mod read;
 mod replay;
 mod request_id;
 mod sglang;
 mod tokens;
+#[allow(clippy::cast_possible_truncation)] // A share of a number of slots is no larger.
 mod vllm;
 mod vllm_results;
 

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::index::{to_u32, to_usize};
+
 /// What a field holds and the column it becomes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -70,7 +72,7 @@ impl Labels {
             return code;
         }
         let name: Arc<str> = value.into();
-        let code = self.names.len() as u32;
+        let code = to_u32(self.names.len());
         self.names.push(Arc::clone(&name));
         self.index.insert(name, code);
         code
@@ -134,7 +136,7 @@ impl Column {
             Self::Text(strings) => {
                 strings.ends.truncate(rows);
                 let end = strings.ends.last().copied().unwrap_or(0);
-                strings.bytes.truncate(end as usize);
+                strings.bytes.truncate(to_usize(end));
                 strings.ends.resize(rows, end);
             }
             Self::Label(labels) => {
@@ -179,7 +181,7 @@ impl Column {
 fn close_lists<T>(lists: &mut Lists<T>, rows: usize) {
     lists.ends.truncate(rows);
     let end = lists.ends.last().copied().unwrap_or(0);
-    lists.values.truncate(end as usize);
+    lists.values.truncate(to_usize(end));
     lists.ends.resize(rows, end);
 }
 

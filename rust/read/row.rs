@@ -8,6 +8,7 @@ use serde::de::{
 
 use super::column::{Column, Lists};
 use super::jsonl::Field;
+use crate::index::to_u32;
 
 /// Where a row goes, and which of its fields were seen.
 pub(super) struct RowSeed<'a> {
@@ -98,8 +99,8 @@ impl<'de> DeserializeSeed<'de> for ValueSeed<'_> {
                 Ok(())
             }
             Column::U32(values) => {
-                values
-                    .push(deserializer.deserialize_u64(WholeVisitor(u64::from(u32::MAX)))? as u32);
+                let whole = WholeVisitor(u64::from(u32::MAX));
+                values.push(to_u32(deserializer.deserialize_u64(whole)?));
                 Ok(())
             }
             Column::U32List(lists) => deserializer.deserialize_seq(U32ListVisitor(lists)),
@@ -109,6 +110,9 @@ impl<'de> DeserializeSeed<'de> for ValueSeed<'_> {
         }
     }
 }
+
+/// 2^53, up to which `f64` has every whole number.
+const MOST_EXACT: f64 = 9_007_199_254_740_992.0;
 
 struct NumberVisitor;
 
@@ -123,10 +127,12 @@ impl Visitor<'_> for NumberVisitor {
         Ok(value)
     }
 
+    #[allow(clippy::cast_precision_loss)] // The nearest number, as for 1e30.
     fn visit_u64<E>(self, value: u64) -> Result<f64, E> {
         Ok(value as f64)
     }
 
+    #[allow(clippy::cast_precision_loss)] // As above.
     fn visit_i64<E>(self, value: i64) -> Result<f64, E> {
         Ok(value as f64)
     }
@@ -160,9 +166,9 @@ impl Visitor<'_> for WholeVisitor {
         )))
     }
 
-    #[allow(clippy::cast_sign_loss)] // Checked just above the cast.
+    #[allow(clippy::cast_sign_loss, clippy::cast_possible_truncation)] // Checked just above the cast.
     fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<u64, E> {
-        if value.fract() != 0.0 || value < 0.0 || value > (1_u64 << 53) as f64 {
+        if value.fract() != 0.0 || !(0.0..=MOST_EXACT).contains(&value) {
             return Err(E::custom(format_args!(
                 "{value} is not a whole number from 0 to {}",
                 self.0
@@ -195,7 +201,7 @@ impl<'de> Visitor<'de> for U32ListVisitor<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
         while let Some(value) = seq.next_element_seed(Element::<{ u32::MAX as u64 }>)? {
-            self.0.values.push(value as u32);
+            self.0.values.push(to_u32(value));
         }
         self.0.ends.push(self.0.values.len() as u64);
         Ok(())

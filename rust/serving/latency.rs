@@ -1,6 +1,7 @@
 //! What a step costs.
 
 use crate::error::{Error, Result};
+use crate::index::to_f64;
 
 /// What a step computes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -53,11 +54,11 @@ pub struct Linear {
 impl Linear {
     fn of(&self, work: &StepWork) -> f64 {
         self.base
-            + self.prefill_tokens * work.prefill_tokens as f64
-            + self.prefill_pairs * work.prefill_pairs as f64
-            + self.prefill_context * work.prefill_context as f64
-            + self.decodes * work.decodes as f64
-            + self.decode_context * work.decode_context as f64
+            + self.prefill_tokens * to_f64(work.prefill_tokens)
+            + self.prefill_pairs * to_f64(work.prefill_pairs)
+            + self.prefill_context * to_f64(work.prefill_context)
+            + self.decodes * to_f64(work.decodes)
+            + self.decode_context * to_f64(work.decode_context)
     }
 
     fn coefficients(&self) -> [f64; 6] {

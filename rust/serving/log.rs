@@ -1,6 +1,7 @@
 //! What a simulation records, in columns.
 
 use super::{CacheEvent, Hit};
+use crate::index::to_f64;
 
 /// One row per request of the trace, whichever instance serves it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -244,8 +245,8 @@ impl Totals {
     /// Counts `steps` steps that take `duration` nanoseconds together, with `used` slots in use.
     pub fn use_slots(&mut self, used: u32, steps: u64, duration: u64) {
         self.peak_used = self.peak_used.max(used);
-        self.used_steps += f64::from(used) * steps as f64;
-        self.used_ns += f64::from(used) * duration as f64;
+        self.used_steps += f64::from(used) * to_f64(steps);
+        self.used_ns += f64::from(used) * to_f64(duration);
         self.busy_ns += duration;
     }
 }

@@ -11,8 +11,6 @@
 //! * [`RequestLog`], [`StepLog`], [`EventLog`], [`InstanceLog`]: what is recorded.
 //! * [`Ages`]: how long evicted blocks had been cached.
 
-#![warn(clippy::cast_possible_truncation)]
-
 mod ages;
 mod arrivals;
 mod clock;

@@ -4,8 +4,6 @@
 //! store, because a block that comes from below takes a slot like one that is computed. Moving blocks
 //! takes no time here. What is found on the device comes first, what continues it in the store second.
 
-#![warn(clippy::cast_possible_truncation)]
-
 mod store;
 
 use std::hash::Hash;
