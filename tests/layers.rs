@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 /// Layers from the ground up; modules of one layer do not know each other.
 const LAYERS: &[&[&str]] = &[
     &["error"],
-    &["bits", "index", "room", "stats", "stop"],
-    &["intervals", "trace", "hash"],
+    &["bits", "index", "room", "stop"],
+    &["intervals", "trace", "hash", "stats"],
     &["generate", "read", "transform", "write"],
     &["forest"],
     &["profile"],
