@@ -580,6 +580,7 @@ class SglangWorkload:
         version: str,
         page_size: int,
         capacity_tokens: int | None,
+        enable_caching: bool,
         policy: str,
         protected_threshold: int,
         threshold: int,

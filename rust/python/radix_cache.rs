@@ -135,6 +135,7 @@ impl PyRadixCache {
             page_size,
             capacity_tokens: capacity_argument(capacity_tokens)?,
             policy: self::policy(policy, protected_threshold, threshold, next_prompt_estimate)?,
+            disabled: false,
         };
         let mut cache = OnlineCache::new(&config)?;
         if record_evictions {

@@ -120,8 +120,8 @@ impl SglangWorkload {
 
     /// Run the engine; see `prefixsim.engines.sglang` for the settings.
     #[pyo3(signature = (
-        *, version, page_size, capacity_tokens, policy, protected_threshold, threshold,
-        next_prompt_estimate, schedule_policy, overlap, chunked_prefill_size, max_prefill_tokens,
+        *, version, page_size, capacity_tokens, enable_caching, policy, protected_threshold,
+        threshold, next_prompt_estimate, schedule_policy, overlap, chunked_prefill_size, max_prefill_tokens,
         max_running_requests, req_pool_size, schedule_conservativeness, max_new_slack,
         preemption_threshold, arrivals, in_flight, with_output, latency, record_steps=false,
         record_evictions=false, record_tree=false, validate=false
@@ -133,6 +133,7 @@ impl SglangWorkload {
         version: &str,
         page_size: i64,
         capacity_tokens: Option<i64>,
+        enable_caching: bool,
         policy: &str,
         protected_threshold: u32,
         threshold: i64,
@@ -162,6 +163,7 @@ impl SglangWorkload {
                 page_size: positive("page_size", page_size)?,
                 capacity_tokens: capacity_argument(capacity_tokens)?,
                 policy: self::policy(policy, protected_threshold, threshold, next_prompt_estimate)?,
+                disabled: !enable_caching,
             },
             scheduler: SchedulerConfig {
                 schedule_policy: SchedulePolicy::from_name(schedule_policy)?,

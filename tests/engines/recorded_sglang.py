@@ -17,6 +17,7 @@ KINDS = {0: "-", 1: "e", 2: "d"}
 
 #: Settings of a recorded run that the record does not state.
 BASE: dict[str, Any] = {
+    "enable_caching": True,
     "protected_threshold": 2,
     "threshold": 0,
     "next_prompt_estimate": 0,

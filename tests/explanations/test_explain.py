@@ -331,4 +331,4 @@ def test_the_vllm_engine_on_the_command_line(
     assert main(["report", str(path), *both]) == 0
     assert '<section id="comparison">' in page.read_text()
     assert main(["explain", str(path), "--engine", "lru", "--latency", "10ms"]) == 2
-    assert "'vllm' has" in capsys.readouterr().err
+    assert "'vllm' and 'sglang' have" in capsys.readouterr().err

@@ -114,8 +114,12 @@ def token_bytes(
     return float(found.per_token)
 
 
-def block_size_for(trace: Trace, block_size: int | None) -> int:
+def block_size_for(
+    trace: Trace, block_size: int | None, *, default: int = DEFAULT_BLOCK_SIZE
+) -> int:
     """Return the block size to use, checked against the ids of the trace.
+
+    Where none is given it is ``default`` for token ids, else the tokens each hash id stands for.
 
     Raises
     ------
@@ -127,7 +131,7 @@ def block_size_for(trace: Trace, block_size: int | None) -> int:
         msg = f"{trace.name}: has only lengths, a replay needs token ids, hash ids or text"
         raise InputError(msg)
     if block_size is None:
-        return DEFAULT_BLOCK_SIZE if trace.kind == "tokens" else unit
+        return default if trace.kind == "tokens" else unit
     if not 1 <= block_size <= 2**32 - 2:
         bound = "at least 1" if block_size < 1 else f"at most {2**32 - 2:,}"
         msg = f"block_size is {block_size}, it must be {bound}"

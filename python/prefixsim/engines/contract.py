@@ -27,7 +27,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from prefixsim.engines.cache_size import read_cache_size, token_bytes
+from prefixsim.engines.cache_size import DEFAULT_BLOCK_SIZE, read_cache_size, token_bytes
 from prefixsim.settings import options_of, setting
 from prefixsim.sizes import Size
 
@@ -231,8 +231,12 @@ class Capabilities:
         Requests overlap and wait; outcomes have ``ttft_s`` and the like.
     null_blocks : int
         Blocks of ``num_blocks`` that never hold anything.
+    default_block_size : int
+        Tokens of a block for traces of token ids, if nobody says.
     caches_outputs : bool
         Whether generated tokens stay in the cache if nobody says.
+    caches_last_output : bool
+        Whether an output's last token may be cached too, which the forest does not know of.
     policies : tuple of str
         Orders of eviction that the setting ``policy`` takes.
     default_for : tuple of str
@@ -250,7 +254,9 @@ class Capabilities:
 
     has_time: bool = False
     null_blocks: int = 0
+    default_block_size: int = DEFAULT_BLOCK_SIZE
     caches_outputs: bool = False
+    caches_last_output: bool = False
     policies: tuple[str, ...] = ()
     default_for: tuple[str, ...] = ()
     on_segments: bool = False

@@ -156,6 +156,11 @@ def class_edges(result: Result) -> tuple[U32, Forest]:
         ceiling = np.minimum(reusable, most * np.uint32(size))
     outcome = result.outcome
     hit = outcome.hit_tokens
+    if result.engine.capabilities.caches_last_output:
+        # The forest leaves the last token of outputs out; what was hit was there.
+        reusable, ceiling, own, anyone = (
+            np.maximum(known, hit) for known in (reusable, ceiling, own, anyone)
+        )
     available = np.minimum(ceiling, _available(result, ceiling)).astype(np.uint32)
     available = np.maximum(available, hit)
     again = np.minimum(outcome.columns.get(PREEMPTED, np.uint32(0)), hit).astype(np.uint32)

@@ -163,7 +163,8 @@ def settled(
         If the engine has no such option, or the trace cannot be replayed with it.
     """
     found = options if isinstance(options, EngineSettings) else settings_for(engine, options)
-    size = block_size_for(trace, found.block_size)
+    usual = engine.capabilities.default_block_size
+    size = block_size_for(trace, found.block_size, default=usual)
     memory = getattr(found, "kv_memory", None)
     if memory is not None:
         if found.num_blocks is not None:

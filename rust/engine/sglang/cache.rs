@@ -18,6 +18,8 @@ pub struct CacheConfig {
     pub capacity_tokens: Option<u64>,
     /// Order of eviction.
     pub policy: Policy,
+    /// `disable_radix_cache`: nothing is kept or found.
+    pub disabled: bool,
 }
 
 impl CacheConfig {
@@ -108,6 +110,8 @@ pub struct RadixCache<S> {
     capacity: u64,
     /// Tokens in pages that nobody owns.
     free: u64,
+    /// Whether nothing is kept.
+    disabled: bool,
     /// What evictions are recorded under.
     pub(super) now: u64,
     log: Option<EvictionLog>,
@@ -128,6 +132,7 @@ impl<S: Sequences> RadixCache<S> {
             tree: RadixTree::new(config.version, config.policy, config.page_size, sequences),
             capacity,
             free: capacity,
+            disabled: config.disabled,
             now: 0,
             log: None,
             totals: EvictionTotals::default(),
@@ -154,6 +159,12 @@ impl<S: Sequences> RadixCache<S> {
     /// The tree, for calls that leave the pool as it is: matching, locking.
     pub fn tree_mut(&mut self) -> &mut RadixTree<S> {
         &mut self.tree
+    }
+
+    /// Whether nothing is kept or found.
+    #[must_use]
+    pub fn is_disabled(&self) -> bool {
+        self.disabled
     }
 
     /// Tokens of the pool.
@@ -291,6 +302,9 @@ impl<S: Sequences> RadixCache<S> {
     /// Publishes the first `upto` tokens, which have KV, while the request goes on. `chunked`: they
     /// are not the whole prompt.
     pub fn checkpoint(&mut self, lease: &mut Lease, upto: u32, chunked: bool) {
+        if self.disabled {
+            return;
+        }
         let len = self.tree.floor(upto);
         let version = self.tree.version();
         let mut end = self.publish(lease, len, chunked);
@@ -329,7 +343,7 @@ impl<S: Sequences> RadixCache<S> {
 
     /// Ends a request: its first `upto` tokens stay in the tree, its other pages become free.
     pub fn finish(&mut self, lease: &mut Lease, upto: u32) {
-        if self.tree.version().is_0523() {
+        if self.disabled || self.tree.version().is_0523() {
             self.checkpoint(lease, upto, false);
         } else {
             let len = self.tree.floor(upto);

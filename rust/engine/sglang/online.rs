@@ -81,6 +81,7 @@ pub struct NodeView<'c> {
 ///     page_size: 1,
 ///     capacity_tokens: Some(100),
 ///     policy: Policy::Lru,
+///     disabled: false,
 /// };
 /// let mut cache = OnlineCache::new(&config)?;
 /// let prompt = Prompt { tokens: &[1, 2, 3, 4, 5], ..Prompt::default() };

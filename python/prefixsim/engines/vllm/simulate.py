@@ -21,10 +21,10 @@ from prefixsim._arrow_files import write_table
 from prefixsim._files import atomic_path
 from prefixsim.engines.cache_size import block_size_for
 from prefixsim.engines.outcome import Outcome
+from prefixsim.engines.served import request_times, time_figures
 from prefixsim.engines.vllm.settings import VllmSettings
 from prefixsim.errors import InputError
 from prefixsim.settings import build
-from prefixsim.stats import distribution
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -100,23 +100,8 @@ class Simulation:
 
     @cached_property
     def times(self) -> dict[str, npt.NDArray[np.float64]]:
-        """Seconds per request: ``queue_s``, ``ttft_s``, ``tpot_s``, ``e2e_s``.
-
-        Queueing ends when the first step of a request begins; a token is there when the step that
-        sampled it ends. ``tpot_s`` is the time per token after the first, and not a number for
-        requests that sample one.
-        """
-        r = self.raw["requests"]
-        arrival, first = r["arrival_ns"], r["first_token_ns"]
-        sampled = self.sampled - 1
-        with np.errstate(divide="ignore", invalid="ignore"):
-            tpot = (r["finish_ns"] - first) / 1e9 / sampled
-        return {
-            "queue_s": (r["admit_ns"] - arrival) / 1e9,
-            "ttft_s": (first - arrival) / 1e9,
-            "tpot_s": np.where(sampled > 0, tpot, np.nan),
-            "e2e_s": (r["finish_ns"] - arrival) / 1e9,
-        }
+        """Seconds per request, see :func:`~prefixsim.engines.served.request_times`."""
+        return request_times(self.raw["requests"], self.sampled)
 
     @cached_property
     def sampled(self) -> npt.NDArray[np.int64]:
@@ -146,20 +131,14 @@ class Simulation:
             return found
         steps, busy = totals["steps"], totals["busy_ns"]
         mean = totals["used_ns"] / busy if busy else totals["used_steps"] / max(steps, 1)
-        start = int(self.raw["requests"]["arrival_ns"].min()) if len(self.trace) else 0
-        span = (totals["final_clock_ns"] - start) / 1e9
-        found |= {
-            "steps": steps,
-            "duration_s": span,
-            "busy_s": busy / 1e9,
-            "output_tokens_per_s": found["output_tokens"] / span if span else None,
+        figures = time_figures(self.raw["requests"], totals, found["output_tokens"], self.times)
+        return {
+            **found,
+            **figures,
             "mean_blocks": mean,
             "peak_cache_usage": totals["peak_used"] / usable if usable else None,
             "mean_cache_usage": mean / usable if usable else None,
         }
-        for name, values in self.times.items():
-            found[name] = distribution(values[np.isfinite(values)])
-        return found
 
     @property
     def preempted_tokens(self) -> npt.NDArray[np.uint32]:

@@ -232,6 +232,11 @@ impl<'w> Scheduler<'w> {
     ) -> Result<Self> {
         let version = cache.tree().version();
         config.validate(version)?;
+        let mut config = config;
+        if cache.is_disabled() && config.schedule_policy != SchedulePolicy::Lof {
+            // There is no cache to look at.
+            config.schedule_policy = SchedulePolicy::Fcfs;
+        }
         // Priorities reach the tree where they mean something.
         let tree_priorities =
             cache.tree().policy() == Policy::Priority || config.preemption_threshold.is_some();
