@@ -195,7 +195,12 @@ impl<S: Sequences> RadixCache<S> {
     #[must_use]
     pub fn ceil(&self, tokens: u32) -> u64 {
         let page = u64::from(self.tree.page());
-        u64::from(tokens).div_ceil(page) * page
+        let floor = u64::from(self.tree.floor(tokens));
+        if floor == u64::from(tokens) {
+            floor
+        } else {
+            floor + page
+        }
     }
 
     /// Evicts at least so many tokens if there are as many to evict; returns how many went.
@@ -264,6 +269,24 @@ impl<S: Sequences> RadixCache<S> {
         self.free -= need;
         lease.allocated = upto;
         true
+    }
+
+    /// Takes a page if one more token needs one. Returns whether there was room.
+    pub(super) fn take_one(&mut self, lease: &mut Lease) -> bool {
+        if self.tree.in_page(lease.allocated) == 0 {
+            let page = u64::from(self.tree.page());
+            if page > self.free {
+                return false;
+            }
+            self.free -= page;
+        }
+        lease.allocated += 1;
+        true
+    }
+
+    /// Sets the free tokens after requests have grown by steps that are counted elsewhere.
+    pub(super) fn set_free(&mut self, tokens: u64) {
+        self.free = tokens;
     }
 
     /// Makes room for `demand` tokens (and a page, if pages have several tokens), and takes pages so that

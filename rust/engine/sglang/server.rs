@@ -91,15 +91,39 @@ impl<'w> Server<'w> {
         }
     }
 
-    fn record(&mut self, done: &Scheduled, duration: u64) {
+    /// Does quiet steps, as far as they begin before `to`; returns whether there were any.
+    fn pass(&mut self, to: u64, log: &mut RequestLog) -> Result<bool> {
+        let Some(mut quiet) = self.scheduler.quiet() else {
+            return Ok(false);
+        };
+        while self.clock.now() < to
+            && let Some((work, free)) = quiet.step()
+        {
+            let duration = self.latency.of(&work)?;
+            self.step += 1;
+            self.count(free, duration, duration);
+            self.clock.pass(duration)?;
+        }
+        self.scheduler.pass(&quiet, log);
+        Ok(true)
+    }
+
+    /// Counts a step's use of memory and time.
+    fn count(&mut self, free: u64, duration: u64, busy: u64) {
         let cache = self.scheduler.cache();
-        let (free, evictable) = (cache.free(), cache.tree().evictable());
-        let held = cache.capacity() - free - evictable;
+        let held = cache.capacity() - free - cache.tree().evictable();
         let totals = self.scheduler.totals_mut();
-        totals.busy_ns += if done.requests > 0 { duration } else { 0 };
+        totals.busy_ns += busy;
         totals.peak_held = totals.peak_held.max(held);
         totals.held_steps += held as f64;
         totals.held_ns += held as f64 * duration as f64;
+    }
+
+    fn record(&mut self, done: &Scheduled, duration: u64) {
+        let cache = self.scheduler.cache();
+        let (free, evictable) = (cache.free(), cache.tree().evictable());
+        let busy = if done.requests > 0 { duration } else { 0 };
+        self.count(free, duration, busy);
         if self.recording.steps {
             let steps = &mut self.steps;
             steps.clock_ns.push(self.clock.now());
@@ -132,6 +156,10 @@ impl Instance for Server<'_> {
     }
 
     fn advance(&mut self, to: u64, log: &mut RequestLog) -> Result<()> {
+        let single = self.recording.steps || self.recording.validate;
+        if !single && self.pass(to, log)? {
+            return Ok(());
+        }
         self.step += 1;
         let begin = self.clock.now();
         let done = self.scheduler.schedule(self.step, begin, log)?;

@@ -98,6 +98,13 @@ impl<S: Sequences> RadixTree<S> {
         self.trie.page()
     }
 
+    /// Tokens in the last page of the first `tokens` tokens; 0 if it is full.
+    #[inline]
+    #[must_use]
+    pub fn in_page(&self, tokens: u32) -> u32 {
+        self.trie.in_page(tokens)
+    }
+
     /// Rounded down to whole pages.
     #[must_use]
     pub fn floor(&self, tokens: u32) -> u32 {

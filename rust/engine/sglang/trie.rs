@@ -124,10 +124,22 @@ impl<S: Sequences> Trie<S> {
         self.page
     }
 
+    /// Tokens in the last page of the first `tokens` tokens; 0 if it is full.
+    #[inline]
+    #[must_use]
+    pub fn in_page(&self, tokens: u32) -> u32 {
+        // Pages are powers of two in practice, which saves a division.
+        if self.page.is_power_of_two() {
+            tokens & (self.page - 1)
+        } else {
+            tokens % self.page
+        }
+    }
+
     /// Rounded down to whole pages.
     #[must_use]
     pub fn floor(&self, tokens: u32) -> u32 {
-        tokens - tokens % self.page
+        tokens - self.in_page(tokens)
     }
 
     /// The sequences nodes refer to.

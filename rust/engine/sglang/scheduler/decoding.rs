@@ -25,7 +25,7 @@ impl Scheduler<'_> {
         self.ratio = self.first_ratio();
     }
 
-    fn decay_ratio(&mut self) {
+    pub(super) fn decay_ratio(&mut self) {
         let first = self.first_ratio();
         let least = (first * MIN_RATIO_FACTOR).min(1.0);
         self.ratio = (self.ratio - (first - least) / RATIO_STEPS).max(least);
@@ -82,13 +82,8 @@ impl Scheduler<'_> {
 
     /// Whether the requests can compute one more token each, after an eviction if need be.
     fn check(&mut self, batch: &[u32]) -> bool {
-        let page = self.cache.tree().page();
-        let at_page_end = |&&r: &&u32| {
-            self.requests[r as usize]
-                .lease
-                .allocated
-                .is_multiple_of(page)
-        };
+        let (tree, page) = (self.cache.tree(), self.cache.tree().page());
+        let at_page_end = |&&r: &&u32| tree.in_page(self.requests[r as usize].lease.allocated) == 0;
         let need = batch.iter().filter(at_page_end).count() as u64 * u64::from(page);
         self.cache.make_room(need);
         self.cache.free() >= need
@@ -157,7 +152,12 @@ impl Scheduler<'_> {
             let request = self.running.requests[place];
             let computed = self.request(request).lease.allocated;
             context += u64::from(computed);
-            self.take(request, computed + 1)?;
+            if !self
+                .cache
+                .take_one(&mut self.requests[request as usize].lease)
+            {
+                return Err(self.out_of_memory(request, computed + 1));
+            }
             log.scheduled_tokens[request as usize] += 1;
         }
         let mut work = StepWork::default();

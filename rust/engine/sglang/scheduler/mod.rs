@@ -8,6 +8,7 @@ mod budget;
 mod decoding;
 mod prefill;
 mod queue;
+mod quiet;
 mod results;
 
 use std::collections::VecDeque;

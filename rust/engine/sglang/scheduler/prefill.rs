@@ -332,10 +332,14 @@ impl Scheduler<'_> {
         {
             return Ok(());
         }
-        Err(Error::never_fits(format!(
+        Err(self.out_of_memory(request, upto))
+    }
+
+    pub(super) fn out_of_memory(&self, request: u32, upto: u32) -> Error {
+        Error::never_fits(format!(
             "request {request}: the server runs out of memory at {upto} tokens, as SGLang would: its \
              pool of {} tokens is too small",
             self.cache.capacity()
-        )))
+        ))
     }
 }
