@@ -136,9 +136,11 @@ def test_time_is_the_sum_of_steps() -> None:
 def test_servers_stand_side_by_side_in_words() -> None:
     found = compare(chats(), engine=["vllm", "sglang"], block_size=16, num_blocks=100)
     assert {settings["engine"] for settings, _ in found.runs} == {"vllm", "sglang"}
-    lines = differences(found.engines)
+    table = differences(found.engines)
+    assert table is not None
+    told = {(row[0], row[1]) for row in table.rows}
     for aspect in ("granularity", "outputs", "eviction", "scheduling"):
-        assert any(line.startswith(f"{aspect}: vllm") for line in lines)
+        assert {(aspect, "vllm"), (aspect, "sglang")} <= told
 
 
 @settings(max_examples=60)
