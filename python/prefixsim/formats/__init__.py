@@ -1,169 +1,48 @@
 """Trace formats: a registry of small readers and writers.
 
-Each module of this package holds one :class:`Format`. A format is found by looking at the first
-bytes of a file, never by its name.
+Each module of this package holds one :class:`Format`, which says how sure it is that a file is its
+own; the surest reads it. The name of a file is never looked at. :func:`register` adds a format.
 """
 
 from __future__ import annotations
 
-import json
-import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from prefixsim._files import atomic_write, open_bytes
+from prefixsim._files import atomic_write
 from prefixsim.errors import InputError
+from prefixsim.formats._format import (
+    Confidence,
+    Family,
+    Format,
+    Head,
+    ReadOptions,
+    TraceWriter,
+)
 from prefixsim.formats._inputs import input_files
-from prefixsim.formats._registry import Format, ReadOptions, Source, TraceWriter, csv_header
+from prefixsim.formats._registry import format_names, formats, load_format, register
+from prefixsim.formats._sniff import sniff_format
 from prefixsim.trace import Trace
 from prefixsim.trace.joining import merge
 
 __all__ = [
+    "Confidence",
+    "Family",
     "Format",
+    "Head",
     "ReadOptions",
-    "Source",
     "TraceWriter",
     "format_names",
     "formats",
     "open_writer",
     "read_trace",
+    "register",
     "sniff_format",
     "trace_name",
     "write_trace",
 ]
-
-# Where each format lives; a module is imported when its turn comes. The order is the order of
-# sniffing: binary formats first, then the most telling field names.
-_HOMES = {
-    "parquet": ("native_files", "PARQUET"),
-    "arrow": ("native_files", "ARROW"),
-    "kv-events": ("kv_events", "FORMAT"),
-    "azure": ("azure", "FORMAT"),
-    "burstgpt": ("burstgpt", "FORMAT"),
-    "bailian": ("bailian", "FORMAT"),
-    "mooncake": ("mooncake", "FORMAT"),
-    "lmcache": ("lmcache", "FORMAT"),
-    "openai": ("openai_log", "FORMAT"),
-    "jsonl": ("native_jsonl", "FORMAT"),
-}
-_BINARY = ("parquet", "arrow")
-_EVENTS = ("kv-events",)
-_CSV = ("azure", "burstgpt")
-_BINARY_MAGIC = (b"PAR1", b"\xff\xff\xff\xff")
-# First bytes of a msgpack array or map; no UTF-8 text that is JSON begins with them.
-_MSGPACK_STARTS = frozenset(bytes([b]) for b in (*range(0x80, 0xA0), *range(0xDC, 0xE0)))
-_HEAD_BYTES = 64
-_ONE_OBJECT = (
-    "a trace has one JSON object a line (chat data becomes a trace with 'prefixsim trace')"
-)
-_LONGEST_FIRST_LINE = 64 << 20
-_BLANK = b" \t\r\n"
-_BLANK_BYTES = 1 << 16
-
-
-def format_names() -> list[str]:
-    """Names that ``--format`` takes."""
-    return list(_HOMES)
-
-
-def _load(name: str) -> Format:
-    if name not in _HOMES:
-        msg = f"unknown trace format {name!r}, choose one of {', '.join(_HOMES)}"
-        raise InputError(msg)
-    module, attribute = _HOMES[name]
-    chosen: Format = getattr(import_module(f"prefixsim.formats.{module}"), attribute)
-    return chosen
-
-
-def formats() -> Iterator[Format]:
-    """Every format, in the order of sniffing."""
-    return (_load(name) for name in _HOMES)
-
-
-def sniff_format(path: str | Path) -> Format:
-    """Find the format of a file from its first bytes.
-
-    Raises
-    ------
-    InputError
-        If the file is missing, empty, or of no known format.
-    """
-    path = Path(path)
-    head, line = _start(path)
-    if not head.strip():
-        msg = f"{path}: is empty, expected a trace"
-        raise InputError(msg)
-    candidates = tuple(name for name in _HOMES if name not in (*_BINARY, *_CSV))
-    value: object = None
-    if head.startswith(_BINARY_MAGIC):
-        candidates = _BINARY
-    elif head.lstrip(b"\xef\xbb\xbf")[:1].isalpha() and b"," in line:
-        candidates = _CSV
-    elif head[:1] in _MSGPACK_STARTS:
-        candidates = _EVENTS
-    else:
-        value = _first_value(path, line)
-        if isinstance(value, list):
-            candidates = _EVENTS
-    row = value if isinstance(value, dict) else None
-    source = Source(path, line if candidates == _CSV else head, row, value)
-    for name in candidates:
-        if (candidate := _load(name)).sniff(source):
-            return candidate
-    if isinstance(value, list):
-        msg = f"{path}:1: not a JSON object; {_ONE_OBJECT}"
-        raise InputError(msg)
-    known = "; ".join(candidate.title for candidate in formats())
-    fields = ", ".join(list(row)[:8] if row else csv_header(line)[:8])
-    msg = (
-        f"{path}:1: fields ({fields}) fit no trace format; chat data becomes a trace with "
-        f"'prefixsim trace'; trace formats: {known}"
-    )
-    raise InputError(msg)
-
-
-def _is_binary(head: bytes) -> bool:
-    return head.startswith(_BINARY_MAGIC) or head[:1] in _MSGPACK_STARTS
-
-
-def _start(path: Path) -> tuple[bytes, bytes]:
-    try:
-        with open_bytes(path) as file:
-            head = file.read(_HEAD_BYTES)
-            line = b"" if _is_binary(head) else head.lstrip(_BLANK)
-            looked_at = len(head) if head and not _is_binary(head) else _LONGEST_FIRST_LINE
-            while b"\n" not in line and looked_at < _LONGEST_FIRST_LINE:
-                # Blank lines, which may be millions, are passed over by the block.
-                more = file.readline(_LONGEST_FIRST_LINE) if line else file.read(_BLANK_BYTES)
-                if not more:
-                    break
-                looked_at += len(more)
-                line = (line + more).lstrip(_BLANK)
-    except (EOFError, OSError, zlib.error) as error:
-        if isinstance(error, OSError) and error.filename is not None:
-            raise
-        msg = f"{path}: cannot be decompressed: {str(error).lower()}"
-        raise InputError(msg) from None
-    return head, line.removeprefix(b"\xef\xbb\xbf").strip()
-
-
-def _first_value(path: Path, line: bytes) -> dict[str, object] | list[object]:
-    line = line.split(b"\n", 1)[0]
-    try:
-        value = json.loads(line)
-    except UnicodeDecodeError:
-        msg = f"{path}:1: is not UTF-8 text, expected JSON Lines, Parquet or Arrow"
-        raise InputError(msg) from None
-    except (ValueError, RecursionError) as error:
-        msg = f"{path}:1: not valid JSON ({error}), expected one JSON object a line"
-        raise InputError(msg) from None
-    if not isinstance(value, dict | list):
-        msg = f"{path}:1: not a JSON object; {_ONE_OBJECT}"
-        raise InputError(msg)
-    return value
 
 
 def read_trace(
@@ -230,7 +109,7 @@ def _read_keeping_rejects(
 
 
 def _read_file(path: Path, name: str | None, options: ReadOptions) -> Trace:
-    chosen = sniff_format(path) if name is None else _load(name)
+    chosen = sniff_format(path) if name is None else load_format(name)
     return chosen.read(path, options).replace(name=trace_name(path), format=chosen.name)
 
 
@@ -255,7 +134,7 @@ def open_writer(path: str | Path, *, format: str | None = None) -> TraceWriter: 
     """
     path = Path(path)
     if format is not None:
-        chosen = _load(format)
+        chosen = load_format(format)
     else:
         by_ending = [f for f in formats() if f.endings and path.name.endswith(f.endings)]
         if not by_ending:

@@ -14,7 +14,7 @@ import pyarrow.csv as pacsv
 
 from prefixsim._files import open_bytes
 from prefixsim.errors import InputError
-from prefixsim.formats._registry import ReadOptions
+from prefixsim.formats._format import ReadOptions
 from prefixsim.formats._rows import reading
 from prefixsim.trace import Trace
 

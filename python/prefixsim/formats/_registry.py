@@ -1,113 +1,99 @@
-"""What a trace format is, and the list of them."""
+"""The list of trace formats, and the place to add one."""
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Iterator
+from importlib import import_module
 
-if TYPE_CHECKING:
-    from types import TracebackType
+from prefixsim.errors import InputError
+from prefixsim.formats._format import Family, Format
 
-    from prefixsim.trace import Trace
+__all__ = ["format_names", "formats", "formats_of", "load_format", "register"]
 
-__all__ = ["Format", "ReadOptions", "Source", "TraceWriter", "csv_header"]
+# Where our formats live, by family: a module is imported when its turn comes. The order within a
+# family is the order in which formats are asked.
+_HOMES = {
+    Family.BINARY: {
+        "parquet": "native_files:PARQUET",
+        "arrow": "native_files:ARROW",
+        "kv-events": "kv_events:FORMAT",
+    },
+    Family.CSV: {
+        "azure": "azure:FORMAT",
+        "burstgpt": "burstgpt:FORMAT",
+    },
+    Family.JSON: {
+        "kv-events": "kv_events:FORMAT",
+        "bailian": "bailian:FORMAT",
+        "mooncake": "mooncake:FORMAT",
+        "lmcache": "lmcache:FORMAT",
+        "openai": "openai_log:FORMAT",
+        "jsonl": "native_jsonl:FORMAT",
+    },
+}
+_BUILT_IN = {name: home for homes in _HOMES.values() for name, home in homes.items()}
+_registered: dict[str, Format] = {}
 
 
-@dataclass(frozen=True)
-class ReadOptions:
-    """How to treat what is wrong in a file.
+def register(new: Format) -> Format:
+    """Add a format: from now on every function and command reads it like our own.
 
-    Attributes
+    It is asked before ours whether a file is its own.
+
+    Parameters
     ----------
-    sort : bool
-        Sort rows by timestamp instead of refusing a file that is not sorted.
-    skip_bad_rows : bool
-        Leave bad rows out and count them by reason in ``Trace.meta["rows_skipped"]``.
-    rejects : Path or None
-        With ``skip_bad_rows``: where the rows that were left out are written, as they were.
-    progress : callable or None
-        Called with the number of bytes read since the last call.
+    new : Format
+
+    Returns
+    -------
+    Format
+        The same.
+
+    Raises
+    ------
+    InputError
+        If its name is taken or no name.
     """
+    name = new.name
+    if not name or not all(part.isalnum() and part == part.lower() for part in name.split("-")):
+        msg = f"trace format {name!r}: a name is lower-case words joined by hyphens"
+        raise InputError(msg)
+    if name in _BUILT_IN or name in _registered:
+        msg = f"trace format {name!r} is there already, give it another name"
+        raise InputError(msg)
+    _registered[name] = new
+    return new
 
-    sort: bool = False
-    skip_bad_rows: bool = False
-    rejects: Path | None = None
-    progress: Callable[[int], None] | None = None
+
+def format_names() -> list[str]:
+    """Return the names that ``--format`` takes."""
+    return [*_BUILT_IN, *_registered]
 
 
-@dataclass(frozen=True)
-class Source:
-    """The start of a file, for sniffing.
+def load_format(name: str) -> Format:
+    """Return a format.
 
-    Attributes
-    ----------
-    path : Path
-    head : bytes
-        The first bytes, decompressed.
-    row : dict or None
-        The first line, if it is a JSON object.
-    value : object
-        The first line, if it is a JSON object or array.
+    Raises
+    ------
+    InputError
+        If there is none of this name.
     """
-
-    path: Path
-    head: bytes
-    row: dict[str, Any] | None
-    value: Any = None
-
-
-class TraceWriter(Protocol):
-    """Writes a trace batch by batch; the file appears when the ``with`` block ends well."""
-
-    def write(self, batch: Trace) -> None:
-        """Append the requests of ``batch``, which has the columns of the first batch."""
-        ...
-
-    def __enter__(self) -> TraceWriter: ...
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None: ...
+    if name in _registered:
+        return _registered[name]
+    if name not in _BUILT_IN:
+        msg = f"unknown trace format {name!r}, choose one of {', '.join(format_names())}"
+        raise InputError(msg)
+    module, attribute = _BUILT_IN[name].split(":")
+    chosen: Format = getattr(import_module(f"prefixsim.formats.{module}"), attribute)
+    return chosen
 
 
-@dataclass(frozen=True)
-class Format:
-    """One trace format.
-
-    Attributes
-    ----------
-    name : str
-        As given to ``--format``.
-    title : str
-        One line for tables and messages.
-    sniff : callable
-        Whether a source looks like this format.
-    read : callable
-        Reads a file into a trace.
-    open_writer : callable or None
-        Opens a file for writing, where the format can be written.
-    endings : tuple of str
-        File name endings that mean this format when writing.
-    """
-
-    name: str
-    title: str
-    sniff: Callable[[Source], bool]
-    read: Callable[[Path, ReadOptions], Trace]
-    open_writer: Callable[[Path], TraceWriter] | None = None
-    endings: tuple[str, ...] = ()
+def formats() -> Iterator[Format]:
+    """Return every format: ours, then those that were registered."""
+    return map(load_format, format_names())
 
 
-def csv_header(head: bytes) -> list[str]:
-    """Column names in the first bytes of a file."""
-    line = head.removeprefix(b"\xef\xbb\xbf").split(b"\n", 1)[0].decode("utf-8", "replace")
-    try:
-        return next(csv.reader([line.strip().replace("\r", " ")]), [])
-    except csv.Error:  # a cell longer than any header
-        return []
+def formats_of(family: Family) -> Iterator[Format]:
+    """Yield the formats of a family in the order in which they are asked, registered ones first."""
+    yield from (each for each in _registered.values() if family in each.family)
+    yield from map(load_format, _HOMES[family])

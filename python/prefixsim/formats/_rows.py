@@ -16,10 +16,10 @@ import numpy.typing as npt
 from prefixsim._core import JsonlReader
 from prefixsim._files import atomic_path, open_bytes
 from prefixsim.errors import InputError
-from prefixsim.formats._registry import ReadOptions
+from prefixsim.formats._format import ReadOptions
 from prefixsim.trace import LATEST_S, Codes, Ragged, Strings, Trace
 
-__all__ = ["BadFieldError", "Checked", "Field", "JsonRows", "Rows", "reading"]
+__all__ = ["BadFieldError", "CheckedRows", "Field", "JsonRows", "Rows", "reading"]
 
 _BLOCK_BYTES = 8 << 20
 _LONGEST_LINE = 256 << 20
@@ -50,8 +50,13 @@ class BadFieldError(Exception):
         super().__init__(f"{field}: {problem}" if field else problem)
 
 
-class Checked:
+class CheckedRows:
     """Rows of a file, some of which may turn out to be bad.
+
+    A reader builds its columns, calls :meth:`refuse` once for each thing that can be wrong with
+    a row, and returns :meth:`finish` of the trace, which drops what was refused. A reader that
+    makes requests of several rows calls :meth:`raise_unreadable` after reading, and
+    :meth:`follow` before its first :meth:`refuse`.
 
     Attributes
     ----------
@@ -66,7 +71,7 @@ class Checked:
         self.path = path
         self.lines: npt.NDArray[np.uint64] = np.empty(0, np.uint64)
         self._options = options
-        # The first line that does not parse; a line before it may yet fail a check.
+        # Error of the first line that does not parse; a line before it may yet fail a check.
         self._unreadable: InputError | None = None
         self._rejects: list[tuple[int, str, bytes | None]] = []
         self._dropped = np.zeros(0, dtype=bool)
@@ -169,7 +174,7 @@ class Checked:
                 out.write(raw.rstrip(b"\r\n") + self.row_end if self.row_end else raw)
 
 
-class Rows(Checked):
+class Rows(CheckedRows):
     """The rows of a JSON Lines file with flat objects, as columns.
 
     Parameters
@@ -226,7 +231,7 @@ class Rows(Checked):
         return Codes(*self._columns[name])
 
 
-class JsonRows(Checked):
+class JsonRows(CheckedRows):
     """The rows of a JSON Lines file with objects of any shape, parsed one by one.
 
     Parameters

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from prefixsim.formats._csv import read_lengths, uint32
-from prefixsim.formats._registry import Format, ReadOptions, csv_header
+from prefixsim.formats._format import Confidence, Family, Format, Head, ReadOptions
 from prefixsim.trace import Trace
 
 __all__ = ["FORMAT"]
@@ -21,6 +21,10 @@ _COLUMNS = {
     "ContextTokens": pa.uint32(),
     "GeneratedTokens": pa.uint32(),
 }
+
+
+def _matches(head: Head) -> Confidence:
+    return Confidence.CERTAIN if _COLUMNS.keys() <= set(head.columns) else Confidence.NO
 
 
 def _build(table: pa.Table) -> Trace:
@@ -41,6 +45,7 @@ def _read(path: Path, options: ReadOptions) -> Trace:
 FORMAT = Format(
     name="azure",
     title="Azure LLM inference CSV: TIMESTAMP, ContextTokens, GeneratedTokens (lengths only)",
-    sniff=lambda source: _COLUMNS.keys() <= set(csv_header(source.head)),
+    family=Family.CSV,
+    matches=_matches,
     read=_read,
 )

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from prefixsim.formats._registry import Format, ReadOptions, Source
+from prefixsim.formats._format import Confidence, Family, Format, Head, ReadOptions
 from prefixsim.formats._rows import Field, Rows
 from prefixsim.formats.mooncake import check_hash_ids
 from prefixsim.trace import Codes, Trace
@@ -32,8 +32,9 @@ _FIELDS = (
 _NO_PARENT = ("", "-1")
 
 
-def _sniff(source: Source) -> bool:
-    return {"chat_id", "timestamp", "hash_ids"} <= (source.row or {}).keys()
+def _matches(head: Head) -> Confidence:
+    own = {"chat_id", "timestamp", "hash_ids"} <= head.row.keys()
+    return Confidence.CERTAIN if own else Confidence.NO
 
 
 def _roots(chat: Codes, parent: Codes) -> tuple[Codes, npt.NDArray[np.uint32]]:
@@ -77,6 +78,7 @@ def _read(path: Path, options: ReadOptions) -> Trace:
 FORMAT = Format(
     name="bailian",
     title="Qwen-Bailian JSONL: chat_id, parent_chat_id, timestamp (s), hash_ids per 16 tokens",
-    sniff=_sniff,
+    family=Family.JSON,
+    matches=_matches,
     read=_read,
 )

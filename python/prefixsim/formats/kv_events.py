@@ -17,8 +17,8 @@ from typing import Any, cast
 import numpy as np
 
 from prefixsim.errors import InputError
-from prefixsim.formats._registry import Format, ReadOptions, Source
-from prefixsim.formats._rows import BadFieldError, Checked, JsonRows, reading
+from prefixsim.formats._format import Confidence, Family, Format, Head, ReadOptions
+from prefixsim.formats._rows import BadFieldError, CheckedRows, JsonRows, reading
 from prefixsim.formats.recording import EventType, KvEvent, Recording
 from prefixsim.trace import Trace
 from prefixsim.trace.salts import salt_name
@@ -194,7 +194,7 @@ def _salt(lora_name: Any, lora_id: Any, keys: Any) -> str:
     return name if "/" in name else name + "/"  # an adapter is no salt of the same name
 
 
-class MsgpackRows(Checked):
+class MsgpackRows(CheckedRows):
     """The messages of a msgpack stream; the line of a message is its 1-based number.
 
     Parameters
@@ -315,13 +315,15 @@ def _read(path: Path, options: ReadOptions) -> Trace:
     return trace.replace(meta={**trace.meta, "rows_skipped": skipped}) if skipped else trace
 
 
-def _sniff(source: Source) -> bool:
-    return is_msgpack(source.head) or is_message(source.row) or is_message(source.value)
+def _matches(head: Head) -> Confidence:
+    own = is_msgpack(head.start) or is_message(head.value)
+    return Confidence.CERTAIN if own else Confidence.NO
 
 
 FORMAT = Format(
     name="kv-events",
     title="vLLM KV events, msgpack or JSONL: BlockStored, BlockRemoved, AllBlocksCleared",
-    sniff=_sniff,
+    family=Family.BINARY | Family.JSON,
+    matches=_matches,
     read=_read,
 )

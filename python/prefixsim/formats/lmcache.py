@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from prefixsim.formats._format import Confidence, Family, Format, Head, ReadOptions
 from prefixsim.formats._jsonl_writer import JsonlWriter
-from prefixsim.formats._registry import Format, ReadOptions, Source
 from prefixsim.formats._rows import Field, Rows
 from prefixsim.trace import Trace
 
@@ -26,8 +26,9 @@ _FIELDS = (
 )
 
 
-def _sniff(source: Source) -> bool:
-    return {"timestamp", "input", "output"} <= (source.row or {}).keys()
+def _matches(head: Head) -> Confidence:
+    fits = {"timestamp", "input", "output"} <= head.row.keys()
+    return Confidence.POSSIBLE if fits else Confidence.NO
 
 
 def _read(path: Path, options: ReadOptions) -> Trace:
@@ -67,7 +68,8 @@ def _check_writable(trace: Trace) -> str | None:
 FORMAT = Format(
     name="lmcache",
     title="LMCache agent JSONL: timestamp (µs), session_id, input and output text",
-    sniff=_sniff,
+    family=Family.JSON,
+    matches=_matches,
     read=_read,
     open_writer=lambda path: JsonlWriter(path, _row, lambda _: {}, check=_check_writable),
 )

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from prefixsim.formats._format import Confidence, Family, Format, Head, ReadOptions
 from prefixsim.formats._jsonl_writer import JsonlWriter
-from prefixsim.formats._registry import Format, ReadOptions, Source
 from prefixsim.formats._rows import Field, Rows
 from prefixsim.trace import Ragged, Trace
 
@@ -27,9 +27,9 @@ _FIELDS = (
 )
 
 
-def _sniff(source: Source) -> bool:
-    row = source.row or {}
-    return {"timestamp", "input_length", "hash_ids"} <= row.keys() and "chat_id" not in row
+def _matches(head: Head) -> Confidence:
+    own = {"timestamp", "input_length", "hash_ids"} <= head.row.keys()
+    return Confidence.CERTAIN if own else Confidence.NO
 
 
 def check_hash_ids(
@@ -86,7 +86,8 @@ def _check_writable(trace: Trace) -> str | None:
 FORMAT = Format(
     name="mooncake",
     title="Mooncake JSONL: timestamp (ms), input_length, output_length, hash_ids per 512 tokens",
-    sniff=_sniff,
+    family=Family.JSON,
+    matches=_matches,
     read=_read,
     open_writer=_open_writer,
 )

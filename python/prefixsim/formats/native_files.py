@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from prefixsim._files import atomic_path
 from prefixsim.errors import InputError
-from prefixsim.formats._registry import Format, ReadOptions, Source
+from prefixsim.formats._format import Confidence, Family, Format, Head, ReadOptions
 from prefixsim.trace import Trace
 from prefixsim.trace.arrow import from_batches, to_arrow
 
@@ -201,18 +201,15 @@ def _in_order(trace: Trace, path: Path, options: ReadOptions) -> Trace:
     return trace.sorted()
 
 
-def _sniff_parquet(source: Source) -> bool:
-    return source.head.startswith(b"PAR1")
-
-
-def _sniff_arrow(source: Source) -> bool:
-    return source.head.startswith(b"\xff\xff\xff\xff")
+def _begins(head: Head, magic: bytes) -> Confidence:
+    return Confidence.CERTAIN if head.start.startswith(magic) else Confidence.NO
 
 
 PARQUET = Format(
     name="parquet",
     title="prefixsim Parquet: the native columns, compressed",
-    sniff=_sniff_parquet,
+    family=Family.BINARY,
+    matches=lambda head: _begins(head, b"PAR1"),
     read=_read_parquet,
     open_writer=lambda path: _TableWriter(path, "parquet"),
     endings=(".parquet",),
@@ -221,7 +218,8 @@ PARQUET = Format(
 ARROW = Format(
     name="arrow",
     title="prefixsim Arrow IPC stream: the native columns, memory-mapped",
-    sniff=_sniff_arrow,
+    family=Family.BINARY,
+    matches=lambda head: _begins(head, b"\xff\xff\xff\xff"),
     read=_read_arrow,
     open_writer=lambda path: _TableWriter(path, "arrow"),
     endings=(".arrow",),

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from prefixsim.formats._format import Confidence, Family, Format, Head, ReadOptions
 from prefixsim.formats._jsonl_writer import JsonlWriter
-from prefixsim.formats._registry import Format, ReadOptions, Source
 from prefixsim.formats._rows import Field, Rows
 from prefixsim.formats.mooncake import check_hash_ids
 from prefixsim.formats.openai_log import MESSAGES
@@ -36,11 +36,10 @@ _FIELDS = (
 _CONTENT = ("token_ids", "hash_ids", "text")
 
 
-def _sniff(source: Source) -> bool:
-    row = source.row or {}
-    return "timestamp" in row and (
-        "prompt_len" in row or any(name in row for name in ("token_ids", "text"))
-    )
+def _matches(head: Head) -> Confidence:
+    row = head.row
+    fits = "timestamp" in row and any(n in row for n in ("prompt_len", "token_ids", "text"))
+    return Confidence.POSSIBLE if fits else Confidence.NO
 
 
 def _read(path: Path, options: ReadOptions) -> Trace:
@@ -146,7 +145,8 @@ def _lists(trace: Trace) -> dict[str, str]:
 FORMAT = Format(
     name="jsonl",
     title="prefixsim JSONL: timestamp (s) and token_ids, hash_ids or text per request",
-    sniff=_sniff,
+    family=Family.JSON,
+    matches=_matches,
     read=_read,
     open_writer=lambda path: JsonlWriter(path, _row, _lists),
     endings=(".jsonl", ".jsonl.gz", ".jsonl.zst"),

@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from prefixsim.formats._format import Confidence, Family, Format, Head, ReadOptions
 from prefixsim.formats._jsonl_writer import JsonlWriter
-from prefixsim.formats._registry import Format, ReadOptions, Source
 from prefixsim.formats._rows import BadFieldError, JsonRows
 from prefixsim.trace import Codes, Strings, Trace
 from prefixsim.trace.salts import salt_name
@@ -69,14 +69,15 @@ def _parts(row: Any) -> list[dict[str, Any]]:
     return parts
 
 
-def _sniff(source: Source) -> bool:
+def _matches(head: Head) -> Confidence:
     try:
-        parts = _parts(source.row or {})
+        parts = _parts(head.row)
     except (BadFieldError, RecursionError):
-        return False
-    return any(isinstance(part.get("messages"), list) for part in parts) and any(
+        return Confidence.NO
+    fits = any(isinstance(part.get("messages"), list) for part in parts) and any(
         name in part for part in [*parts, _response(parts)] for name in _TIMES
     )
+    return Confidence.POSSIBLE if fits else Confidence.NO
 
 
 def _response(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -316,7 +317,8 @@ def _check_writable(trace: Trace) -> str | None:
 FORMAT = Format(
     name="openai",
     title="OpenAI request log JSONL: messages, tools, created or timestamp, user, cache_salt",
-    sniff=_sniff,
+    family=Family.JSON,
+    matches=_matches,
     read=_read,
     open_writer=lambda path: JsonlWriter(path, _row, lambda _: {}, check=_check_writable),
 )
