@@ -48,18 +48,25 @@ class Reading(Tokenizing):
     Attributes
     ----------
     format : str or None
+    time_unit : str or None
     sort, skip_bad_rows : bool
     """  # noqa: D400 - the title of a panel of the help
 
     format: str | None = setting(
         None, help="Format of the traces.", metavar="NAME", shown_default="found"
     )
+    time_unit: str | None = setting(
+        None,
+        help="Unit of the timestamps: s, ms, us or ns.",
+        metavar="UNIT",
+        shown_default="the format's",
+    )
     sort: bool = setting(False, help="Sort rows by timestamp instead of refusing them.")
     skip_bad_rows: bool = setting(False, help="Leave bad rows out and count them.")
 
     def read(self, path: str | Path, **options: Any) -> Trace:
         """Read a trace file with a bar, and say what was left out."""
-        from prefixsim.cli._terminal import reading, report_skipped
+        from prefixsim.cli._terminal import reading, report_skipped, timed
         from prefixsim.formats import read_trace
 
         with reading(Path(path)) as progress:
@@ -72,7 +79,7 @@ class Reading(Tokenizing):
                 **options,
             )
         report_skipped(Path(path), trace.meta)
-        return trace
+        return timed(trace, Path(path), self.time_unit)
 
     def read_tokens(self, path: str | Path) -> Trace:
         """Read a trace file, and tokenize it if it is one of texts."""

@@ -27,6 +27,7 @@ __all__ = [
     "print_tables",
     "reading",
     "report_skipped",
+    "timed",
     "tokenized",
     "working",
 ]
@@ -114,6 +115,18 @@ def check_choice(option: str, value: str, choices: Sequence[str]) -> None:
     if value not in choices:
         msg = f"{option} {value}: choose one of {', '.join(choices)}"
         raise InputError(msg)
+
+
+def timed(trace: Trace, path: Path, unit: str | None) -> Trace:
+    """Take the timestamps as the unit that was given; without one, say so if they are odd."""
+    from prefixsim.trace.times import doubt, in_unit
+
+    if unit is not None:
+        return in_unit(trace, unit)  # type: ignore[arg-type]
+    doubts = doubt(trace)
+    if doubts is not None:
+        sys.stderr.write(f"prefixsim: warning: {printable(f'{path}: {doubts}')}\n")
+    return trace
 
 
 def report_skipped(path: Path, meta: dict[str, object]) -> None:
