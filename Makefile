@@ -10,7 +10,7 @@ endif
 RUST_SOURCES := Cargo.toml Cargo.lock $(shell find rust -name '*.rs')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-rust test-python lint lint-workflows format bench docs crate wheel sdist check-wheel clean
+.PHONY: help demo test test-all test-rust test-python lint lint-workflows format bench docs crate wheel sdist check-wheel clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -30,6 +30,9 @@ demo: $(VENV)/.built ## the main job on embedded sample chats: traces, replay, c
 	$(BIN)/prefixsim demo --output-dir demo-output
 
 test: test-rust test-python ## every test, Rust and Python
+
+test-all: test-rust $(VENV)/.built ## every test, the long forms of those that kill commands at random
+	PREFIXSIM_KILLS=32 $(BIN)/python -m pytest -q --doctest-modules tests python/prefixsim
 
 test-rust:
 	cargo test --quiet
