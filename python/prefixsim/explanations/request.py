@@ -156,12 +156,17 @@ def find_request(trace: Trace, name: str) -> int:
     Raises
     ------
     InputError
-        If there is none.
+        If there is none, or several.
     """
     if trace.request_id is not None:
-        for row, known in enumerate(trace.request_id):
-            if known == name:
-                return row
+        rows = [row for row, known in enumerate(trace.request_id) if known == name]
+        if len(rows) > 1:
+            named = ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
+            msg = f"{trace.name}: {len(rows):,} requests have the id {name!r} (rows {named})"
+            msg += "; keep one of the rows by 'convert --requests'"
+            raise InputError(msg)
+        if rows:
+            return rows[0]
     elif name.isdecimal() and int(name) < len(trace):
         return int(name)
     what = "ids" if trace.request_id is not None else f"rows 0 to {len(trace) - 1}"
