@@ -15,12 +15,13 @@ from tests.golden import golden_root
 
 KINDS = {0: "-", 1: "e", 2: "d"}
 
+#: Parameters of eviction policies, where a record does not state them.
+_NO_PARAMETERS = {"protected_threshold": 2, "threshold": 0, "next_prompt_estimate": 0}
+
 #: Settings of a recorded run that the record does not state.
 BASE: dict[str, Any] = {
     "enable_caching": True,
-    "protected_threshold": 2,
-    "threshold": 0,
-    "next_prompt_estimate": 0,
+    **_NO_PARAMETERS,
     "schedule_policy": "fcfs",
     "overlap": False,
     "chunked_prefill_size": None,
@@ -220,9 +221,7 @@ def check_hicache(case: dict[str, Any], folder: Path | None = None) -> None:
         capacity_tokens=config["capacity_tokens"],
         host_tokens=config["host_tokens"],
         policy=config["policy"],
-        protected_threshold=2,
-        threshold=0,
-        next_prompt_estimate=0,
+        **_NO_PARAMETERS | config.get("policy_config", {}),
         write_policy=config["write_policy"],
         with_output=config["with_output"],
         validate=len(rows) <= 600,
