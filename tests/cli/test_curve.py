@@ -147,7 +147,10 @@ def test_sweep(cli: Cli, chats: Path, tmp_path: Path) -> None:
         (["--output", "x.pdf"], "x.pdf: the ending says no format"),
         (["--axis", "miles"], "--axis miles: choose one of blocks, tokens, GB"),
         (["--axis", "blocks"], "--axis blocks: belongs to a chart"),
-        (["--axis", "gb", "--output", "{tmp}/x.png"], "axis 'GB' needs the bytes of a token"),
+        (
+            ["--axis", "gb", "--output", "{tmp}/x.png"],
+            "--axis GB: needs --model-config or --bytes-per-token",
+        ),
         (["--cache-outputs"], "no output token ids"),
     ],
 )

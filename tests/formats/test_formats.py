@@ -388,7 +388,8 @@ def test_rejects_of_several_files_are_joined(
     [
         (b"", "is empty"),
         (b"\n\n", "is empty"),
-        (b"\xff\xfe\x00", "t:1: is not UTF-8 text"),
+        (b"\xff\xfe\x00", "t: is UTF-16 text, save it as UTF-8"),
+        (b"\xfc{}", "t:1: is not UTF-8 text"),
         (b"hello\n", "t:1: not valid JSON"),
         (b"[1, 2]\n", "t:1: not a JSON object"),
         (b'{"a": 1}\n', "t:1: fields (a) fit no trace format"),

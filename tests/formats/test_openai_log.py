@@ -167,7 +167,7 @@ def test_bad_rows(bad: Any, told: str, tmp_path: Path) -> None:
 
 
 def test_chat_data_without_times_is_no_trace(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="chat data becomes a trace with"):
+    with pytest.raises(InputError, match="is chat data, make a trace of it with"):
         read_trace(write(tmp_path / "chats", {"messages": HI}))
 
 

@@ -77,6 +77,9 @@ def tokenized(trace: Trace, model: str | None, cache_dir: Path | None) -> Trace:
     from prefixsim.text.text_trace import tokenize_trace
     from prefixsim.text.tokenize import DEFAULT_MODEL
 
+    if model is None and trace.meta.get("texts") == "messages":
+        msg = f"{trace.name}: holds messages, give --model, the tokenizer of their server"
+        raise InputError(msg)
     with counting("tokenizing texts") as progress:
         return tokenize_trace(trace, model or DEFAULT_MODEL, cache_dir=cache_dir, progress=progress)
 

@@ -192,6 +192,9 @@ def _check_outputs(options: CurveOptions) -> None:
     ):
         msg = f"--axis {options.axis}: belongs to a chart, give --output FILE.png as well"
         raise InputError(msg)
+    if options.axis == "GB" and options.model_config is None and options.bytes_per_token is None:
+        msg = f"--axis {options.axis}: needs --model-config or --bytes-per-token"
+        raise InputError(msg)
 
 
 def _write(curves: Curves, path: Path, axis: Axis | None, bytes_per_token: float | None) -> None:

@@ -11,13 +11,15 @@ from typing import IO
 
 from prefixsim._files import open_bytes
 from prefixsim.errors import InputError
+from prefixsim.formats._foreign import of_another_kind, of_chats, of_fields
 from prefixsim.formats._format import Confidence, Family, Format, Head
-from prefixsim.formats._registry import formats, formats_of
+from prefixsim.formats._registry import format_names, formats_of
 
 __all__ = ["sniff_format"]
 
 _BOM = b"\xef\xbb\xbf"
 _HEAD_BYTES = 64
+_CHAT_BYTES = 4096
 _LONGEST_FIRST_LINE = 64 << 20
 _BLANK = b" \t\r\n"
 _BLANK_BYTES = 1 << 16
@@ -36,12 +38,14 @@ def sniff_format(path: str | Path) -> Format:
     """
     path = Path(path)
     head = Head(_first_bytes(path))
+    _refuse_other_kinds(path, head)
     if (binary := _binary(head)) is not None:
         return binary
     head = Head(head.start, _first_line(path))
     if not head.start.strip():
         msg = f"{path}: is empty, expected a trace"
         raise InputError(msg)
+    _refuse_other_kinds(path, head)
     if head.start.lstrip(_BOM)[:1].isalpha() and b"," in head.line:
         family = Family.CSV
     else:
@@ -50,6 +54,12 @@ def sniff_format(path: str | Path) -> Format:
     if surest is None:
         raise _unknown(path, head)
     return surest
+
+
+def _refuse_other_kinds(path: Path, head: Head) -> None:
+    what = of_another_kind(path, head.start, head.line)
+    if what is not None:
+        raise InputError(what)
 
 
 def _binary(head: Head) -> Format | None:
@@ -71,13 +81,9 @@ def _surest(family: Family, head: Head) -> Format | None:
 
 def _unknown(path: Path, head: Head) -> InputError:
     if isinstance(head.value, list):
-        return InputError(f"{path}:1: not a JSON object; {_ONE_OBJECT}")
-    known = "; ".join(candidate.title for candidate in formats())
-    fields = ", ".join(list(head.row or head.columns)[:8])
-    return InputError(
-        f"{path}:1: fields ({fields}) fit no trace format; chat data becomes a trace with "
-        f"'prefixsim trace'; trace formats: {known}"
-    )
+        chats = of_chats(path, head.line[:_CHAT_BYTES])
+        return InputError(chats or f"{path}:1: not a JSON object; {_ONE_OBJECT}")
+    return InputError(of_fields(path, list(head.row or head.columns), head.row, format_names()))
 
 
 @contextmanager
@@ -121,7 +127,9 @@ def _first_value(path: Path, line: bytes) -> dict[str, object] | list[object]:
         msg = f"{path}:1: is not UTF-8 text, expected JSON Lines, Parquet or Arrow"
         raise InputError(msg) from None
     except (ValueError, RecursionError) as error:
-        msg = f"{path}:1: not valid JSON ({error}), expected one JSON object a line"
+        with _opened(path) as file:
+            chats = of_chats(path, file.read(_CHAT_BYTES))
+        msg = chats or f"{path}:1: not valid JSON ({error}), expected one JSON object a line"
         raise InputError(msg) from None
     if not isinstance(value, dict | list):
         msg = f"{path}:1: not a JSON object; {_ONE_OBJECT}"
