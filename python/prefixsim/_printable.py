@@ -1,8 +1,8 @@
-"""Text of files and traces made fit for a terminal: shown, and never obeyed."""
+"""Text of files and traces made fit to encode, and for a terminal: shown, and never obeyed."""
 
 from __future__ import annotations
 
-__all__ = ["HIDDEN", "printable"]
+__all__ = ["HIDDEN", "encodable", "printable"]
 
 HIDDEN = {
     *range(0x20),
@@ -20,6 +20,23 @@ _SHOWN = {
     code: f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" for code in sorted(HIDDEN)
 } | {ord("\n"): "\\n", ord("\r"): "\\r", ord("\t"): "\\t"}
 _SHOWN_LINES = {code: shown for code, shown in _SHOWN.items() if code != ord("\n")}
+
+
+def encodable(text: str) -> str:
+    r"""Replace lone surrogates, which cannot be encoded, by U+FFFD; pairs become one character.
+
+    Examples
+    --------
+    >>> encodable("a\ud800b") == "a\ufffdb", encodable("\ud83d\ude00") == "\U0001f600"
+    (True, True)
+    """
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
 
 
 def printable(text: str, *, lines: bool = False) -> str:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from prefixsim._printable import encodable
+
 __all__ = [
     "ROLES",
     "BadRowError",
@@ -121,14 +123,10 @@ def as_text(value: object, field: str, repairs: Counter[str]) -> str:
     if not isinstance(value, str):
         msg = f"field '{field}': expected a string, found {describe(value)}"
         raise BadRowError("wrong_schema", msg)
-    if value.isascii():
-        return value
-    try:
-        value.encode()
-    except UnicodeEncodeError:
+    text = encodable(value)
+    if text is not value:
         repairs["messages_with_lone_surrogates"] += 1
-        return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    return value
+    return text
 
 
 def role_of(value: object, field: str) -> Role:

@@ -31,6 +31,7 @@ __all__ = [
     "EngineChoice",
     "Parsed",
     "as_typed",
+    "comma_list",
     "parse",
     "parser_of",
     "usage_error",
@@ -95,6 +96,11 @@ def parse(command: Command, args: Sequence[str]) -> Parsed:
     return own, choice
 
 
+def comma_list(text: object) -> list[str]:
+    """Return the items of a list as it is typed: ``a, b,c``."""
+    return [part.strip() for part in str(text).split(",")]
+
+
 def _may_be_elsewhere(args: Sequence[str]) -> bool:
     """Whether engines of other packages may be meant: one is named that is not ours, or all are."""
     if "-h" in args or "--help" in args:
@@ -102,7 +108,7 @@ def _may_be_elsewhere(args: Sequence[str]) -> bool:
     for before, arg in zip(["", *args], args, strict=False):
         name = arg if before == "--engine" else arg.removeprefix("--engine=")
         if (before == "--engine" or name != arg) and any(
-            part.strip() not in engine_names() for part in name.split(",")
+            part not in engine_names() for part in comma_list(name)
         ):
             return True
     return False
@@ -155,7 +161,7 @@ def _choice(command: Command, values: Mapping[str, Any]) -> EngineChoice:
     many = command.engines == "many"
     names: list[str] = []
     for _, text in values.get("engine") or []:
-        names += [part.strip() for part in text.split(",")] if many else [text.strip()]
+        names += comma_list(text) if many else [text.strip()]
     given: dict[str, Any] = {}
     typed: dict[str, str] = {}
     own = {option.name for option in options_of(command.options)}
@@ -166,7 +172,7 @@ def _choice(command: Command, values: Mapping[str, Any]) -> EngineChoice:
             continue
         typed[option.name] = f"{kept[-1][0]} {kept[-1][1]}"
         if many:
-            texts = [(flag, part) for flag, text in kept for part in text.split(",")]
+            texts = [(flag, part) for flag, text in kept for part in comma_list(text)]
             given[option.name] = [_value(flag, option, part) for flag, part in texts]
         else:
             given[option.name] = _value(kept[-1][0], option, kept[-1][1])

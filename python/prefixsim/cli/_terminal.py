@@ -5,9 +5,9 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Concatenate, ParamSpec
 
 from prefixsim._extras import missing
 from prefixsim._printable import printable
@@ -24,6 +24,7 @@ __all__ = [
     "charts_wanted",
     "check_choice",
     "counting",
+    "making",
     "print_tables",
     "reading",
     "report_skipped",
@@ -32,42 +33,69 @@ __all__ = [
     "working",
 ]
 
+Given = ParamSpec("Given")
+
 
 @contextmanager
-def reading(path: Path) -> Iterator[Callable[[int], None] | None]:
+def _shown(
+    text: Callable[Concatenate[Line, Given], str],
+) -> Iterator[Callable[Given, None] | None]:
+    """Give the callback of a long task, which shows ``text`` of what it is called with.
+
+    ``None`` where nobody looks: a task without a callback need not count.
+    """
+    with Line() as line:
+
+        def show(*args: Given.args, **named: Given.kwargs) -> None:
+            line.show(text(line, *args, **named))
+
+        yield show if line.seen else None
+
+
+def reading(path: Path) -> AbstractContextManager[Callable[[int], None] | None]:
     """Show a bar while a file is read; gives the callback that takes the bytes read."""
-    with Line() as line:
-        if not line.seen:
-            yield None
-            return
-        # Readers count decompressed bytes, so the end is known only for plain files.
-        packed = path.suffix in (".gz", ".zst")
-        total = 0 if packed or not path.is_file() else path.stat().st_size
-        done = 0
+    # Readers count decompressed bytes, so the end is known only for plain files.
+    packed = path.suffix in (".gz", ".zst")
+    total = 0 if packed or not path.is_file() else path.stat().st_size
+    done = 0
 
-        def advance(size: int) -> None:
-            nonlocal done
-            done += size
-            share = done / total if total else 0.0
-            drawn = f"{bar(share)}  " if total else ""
-            line.show(f"reading {path.name}  {drawn}{done / 1e6:,.1f} MB  {line.left(share)}")
+    def text(line: Line, size: int) -> str:
+        nonlocal done
+        done += size
+        share = done / total if total else 0.0
+        drawn = f"{bar(share)}  " if total else ""
+        return f"reading {path.name}  {drawn}{done / 1e6:,.1f} MB  {line.left(share)}"
 
-        yield advance
+    return _shown(text)
 
 
-@contextmanager
-def counting(what: str) -> Iterator[Callable[[int, int], None] | None]:
+def counting(what: str) -> AbstractContextManager[Callable[[int, int], None] | None]:
     """Show a bar; gives the callback that takes what is done, and all there is."""
-    with Line() as line:
-        if not line.seen:
-            yield None
-            return
 
-        def advance(done: int, total: int) -> None:
-            share = done / total if total else 1.0
-            line.show(f"{what}  {bar(share)}  {done:,} of {total:,}  {line.left(share)}")
+    def text(line: Line, done: int, total: int) -> str:
+        share = done / total if total else 1.0
+        return f"{what}  {bar(share)}  {done:,} of {total:,}  {line.left(share)}"
 
-        yield advance
+    return _shown(text)
+
+
+def making(
+    what: str, total: int | None
+) -> AbstractContextManager[Callable[[int, tuple[int, int] | None], None] | None]:
+    """Show a bar towards a limit or the end of the input, whichever is nearer.
+
+    Gives the callback that takes what is made, and the bytes read of all there are.
+    """
+
+    def text(line: Line, done: int, read: tuple[int, int] | None) -> str:
+        shares = [done / total] if total else []
+        if read and read[1]:
+            shares.append(read[0] / read[1])
+        share = max(shares, default=0.0)
+        drawn = f"  {bar(share)}  {share:.0%}" if share else ""
+        return f"{done:,} {what}{drawn}  {line.left(share)}"
+
+    return _shown(text)
 
 
 def tokenized(trace: Trace, model: str | None, cache_dir: Path | None) -> Trace:

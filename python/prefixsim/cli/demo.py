@@ -37,9 +37,9 @@ def demo_command(options: Demo) -> None:
     Nothing is downloaded: conversations are generated, the tokenizer is part of the package.
     """
     from prefixsim._files import atomic_folder, check_writable
-    from prefixsim.cli._terminal import charts_wanted
+    from prefixsim.cli._terminal import charts_wanted, making
     from prefixsim.cli.replay import Replay, replay_all
-    from prefixsim.cli.trace import draw, progress_bar, report
+    from prefixsim.cli.trace import draw, report
     from prefixsim.formats.summary_file import SUMMARY_FILE
     from prefixsim.text.pretrained import DEMO_MODEL
     from prefixsim.traffic.build import build_traces
@@ -49,7 +49,7 @@ def demo_command(options: Demo) -> None:
     check_writable(folder, folder=True)
     with (
         atomic_folder(folder, last=SUMMARY_FILE) as stage,
-        progress_bar("conversations", options.max_conversations) as advance,
+        making("conversations", options.max_conversations) as advance,
     ):
         built = build_traces(
             model=DEMO_MODEL,

@@ -74,7 +74,7 @@ class Generate(AsJson):
 
 def generate_command(options: Generate) -> None:
     """Write a synthetic trace, batch by batch."""
-    from prefixsim.cli.trace import progress_bar
+    from prefixsim.cli._terminal import making
     from prefixsim.formats import open_writer
     from prefixsim.traffic.synthetic import generate
 
@@ -99,7 +99,7 @@ def generate_command(options: Generate) -> None:
     done = prompt = produced = ids = 0
     with (
         open_writer(output, format="mooncake" if mooncake else None) as writer,
-        progress_bar("requests", options.requests) as advance,
+        making("requests", options.requests) as advance,
     ):
         for batch in workload:
             writer.write(batch)

@@ -9,7 +9,7 @@ from typing import Any
 
 from prefixsim.cli import COMMANDS
 from prefixsim.cli._bundles import Output, Reading
-from prefixsim.cli._options import REQUIRED, Command, EngineChoice
+from prefixsim.cli._options import REQUIRED, Command, EngineChoice, comma_list
 from prefixsim.engines.cache_size import read_cache_size
 from prefixsim.settings import argument, setting
 
@@ -19,7 +19,7 @@ CHARTS = (".png", ".svg", ".html")
 
 
 def _read_capacities(text: Any) -> tuple[Any, ...]:
-    found = tuple(read_cache_size(part) for part in str(text).split(","))
+    found = tuple(read_cache_size(part) for part in comma_list(text))
     if any(isinstance(size, int) and size < 1 for size in found):
         raise ValueError("must be at least 1 block")
     return found

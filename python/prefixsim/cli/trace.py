@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,13 +12,12 @@ from prefixsim._printable import printable
 from prefixsim.cli import COMMANDS
 from prefixsim.cli._bundles import AsJson, Tokenizing
 from prefixsim.cli._options import Command
-from prefixsim.cli._progress import Line, bar
 from prefixsim.settings import setting
 
 if TYPE_CHECKING:
     from prefixsim.traffic.build import BuiltTraces
 
-__all__ = ["COMMAND", "TraceOptions", "draw", "progress_bar", "report", "trace_command"]
+__all__ = ["COMMAND", "TraceOptions", "draw", "report", "trace_command"]
 
 _TITLES = {"single_turn": "single turn", "multi_turn": "multi turn"}
 
@@ -84,7 +81,7 @@ class TraceOptions(Tokenizing, AsJson):
 def trace_command(options: TraceOptions) -> None:
     """Build traces, and print what they are."""
     from prefixsim._files import atomic_folder, check_writable
-    from prefixsim.cli._terminal import charts_wanted
+    from prefixsim.cli._terminal import charts_wanted, making
     from prefixsim.formats.summary_file import SUMMARY_FILE
     from prefixsim.text.tokenize import DEFAULT_MODEL
     from prefixsim.traffic.build import build_traces
@@ -93,7 +90,7 @@ def trace_command(options: TraceOptions) -> None:
     check_writable(options.output_dir, folder=True)
     with (
         atomic_folder(options.output_dir, last=SUMMARY_FILE) as stage,
-        progress_bar("conversations", limit) as advance,
+        making("conversations", limit) as advance,
     ):
         built = build_traces(
             options.data_path,
@@ -123,27 +120,6 @@ def trace_command(options: TraceOptions) -> None:
         sys.stdout.write(json.dumps(built.summary, indent=2) + "\n")
     else:
         report(built, [*built.files.values(), *charts])
-
-
-@contextmanager
-def progress_bar(
-    what: str, total: int | None
-) -> Iterator[Callable[[int, tuple[int, int] | None], None] | None]:
-    """Show progress on a terminal; in a pipe give ``None``."""
-    with Line() as line:
-        if not line.seen:
-            yield None
-            return
-
-        def advance(done: int, read: tuple[int, int] | None) -> None:
-            shares = [done / total] if total else []
-            if read and read[1]:
-                shares.append(read[0] / read[1])
-            share = max(shares, default=0.0)
-            drawn = f"  {bar(share)}  {share:.0%}" if share else ""
-            line.show(f"{done:,} {what}{drawn}  {line.left(share)}")
-
-        yield advance
 
 
 def draw(built: BuiltTraces, folder: Path) -> list[Path]:

@@ -93,7 +93,8 @@ class _Grams:
         return mask
 
 
-def _alike(a: Ids, b: Ids) -> int:
+def alike(a: Ids, b: Ids) -> int:
+    """Return how many ids two sequences begin with alike."""
     length = min(len(a), len(b))
     differ = np.flatnonzero(a[:length] != b[:length])
     return int(differ[0]) if len(differ) else length
@@ -123,11 +124,11 @@ def gaps_between(here: Ids, there: Ids) -> list[Gap]:
             reordered = _reordered(a, b, p, q)
             return [*gaps, reordered] if reordered is not None else gaps
         i, j = anchor
-        alike = _alike(here[i:], there[j:])
-        if alike < ENOUGH:
+        same = alike(here[i:], there[j:])
+        if same < ENOUGH:
             return gaps
-        gaps.append(Gap(p, i, q, j, alike))
-        p, q = i + alike, j + alike
+        gaps.append(Gap(p, i, q, j, same))
+        p, q = i + same, j + same
 
 
 def _may_agree(here: Ids, there: Ids) -> bool:
@@ -140,7 +141,7 @@ def _anchor(a: _Grams, b: _Grams, p: int, q: int) -> tuple[int, int] | None:
     window = a.hashes[p : p + SKIP + 1]
     for i in np.flatnonzero(np.isin(window, b.hashes[q:])):
         j = b.first_from(window[i], q)
-        if j is not None and _alike(a.ids[p + i :], b.ids[j:]) >= GRAM:
+        if j is not None and alike(a.ids[p + i :], b.ids[j:]) >= GRAM:
             return p + int(i), j
     return None
 

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from prefixsim.errors import InputError
 from prefixsim.explanations._kinds import ADVICE, Kind, kind_of, slot_of
-from prefixsim.explanations._resync import ENOUGH, Gap, gaps_between
+from prefixsim.explanations._resync import ENOUGH, Gap, alike, gaps_between
 from prefixsim.explanations.top import name_of
 from prefixsim.forest import Forest
 from prefixsim.forest import compile as compile_trace
@@ -264,7 +264,7 @@ def _pairs(forest: Forest, rows: range) -> Iterator[tuple[int, int, int, list[Ga
             if other < 0:
                 continue
             here, there = prompts[row], prompts[other]
-            at = _common(here, there)
+            at = alike(here, there)
             if min(len(here), len(there)) - at < ENOUGH:
                 if other == int(turns[row]):
                     break  # the session goes on: nothing is lost
@@ -278,12 +278,6 @@ def _pairs(forest: Forest, rows: range) -> Iterator[tuple[int, int, int, list[Ga
 
 def _reach(at: int, gaps: list[Gap]) -> int:
     return at + sum(gap.alike for gap in gaps)
-
-
-def _common(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> int:
-    length = min(len(a), len(b))
-    differ = np.flatnonzero(a[:length] != b[:length])
-    return int(differ[0]) if len(differ) else length
 
 
 def _nearest(forest: Forest) -> npt.NDArray[np.int64]:

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from prefixsim._printable import encodable
 from prefixsim.formats._format import Confidence, Family, Format, Head, ReadOptions
 from prefixsim.formats._jsonl_writer import JsonlWriter
 from prefixsim.formats._rows import BadFieldError, JsonRows
@@ -104,18 +105,7 @@ def _label(parts: Sequence[dict[str, Any]], *names: str) -> str:
         return ""
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise BadFieldError(name, "expected a string")
-    return _clean(str(value))
-
-
-def _clean(text: str) -> str:
-    """Replace lone surrogates, which cannot be encoded."""
-    if text.isascii():
-        return text
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    return text
+    return encodable(str(value))
 
 
 def _seconds(parts: Sequence[dict[str, Any]]) -> float:
@@ -187,7 +177,7 @@ def _prompt(parts: Sequence[dict[str, Any]]) -> str:
             raise BadFieldError(name, f"expected {told}")
         if value:
             prompt[name] = value
-    return _clean(json.dumps(prompt, ensure_ascii=False, separators=(",", ":")))
+    return encodable(json.dumps(prompt, ensure_ascii=False, separators=(",", ":")))
 
 
 def _count(usage: dict[str, Any], name: str) -> int:
@@ -211,7 +201,7 @@ def _answer(response: dict[str, Any]) -> str:
         raise BadFieldError("response.choices[0].message.content", "expected a string")
     calls = message.get("tool_calls")
     texts = [content or "", *map(_call, calls if isinstance(calls, list) else [])]
-    return _clean("\n".join(text for text in texts if text))
+    return encodable("\n".join(text for text in texts if text))
 
 
 def _call(call: Any) -> str:

@@ -142,7 +142,7 @@ class SessionSource:
         first = np.cumsum(turns) - turns  # row of each session's first turn
         owner = np.repeat(np.arange(len(turns)), turns)
         turn = np.arange(total) - first[owner]
-        new, output = self._said(total)
+        new, output = self._turn_lengths(total)
         turn_tokens = new + output
         history = np.cumsum(turn_tokens) - turn_tokens
         own = history - history[first][owner] + new
@@ -169,10 +169,10 @@ class SessionSource:
             return rows
         rows = rows.take(np.repeat(np.arange(total), shape.samples))
         rows.sample = np.tile(np.arange(shape.samples), total)
-        rows.output = self._said(len(rows))[1]
+        rows.output = self._turn_lengths(len(rows))[1]
         return rows
 
-    def _said(self, count: int) -> tuple[Ints, Ints]:
+    def _turn_lengths(self, count: int) -> tuple[Ints, Ints]:
         """Return the lengths of what is new in turns, and of the answers."""
         random, shape = self._random, self.shape
         measured = self._measured

@@ -1,4 +1,26 @@
-"""Workloads as a stream of trace batches."""
+"""Workloads as a stream of trace batches.
+
+A prompt is a system prompt, documents where the shape has them, and what belongs to the session:
+all turns before, then the new one. Six requests of three sessions, one id for each 200 tokens:
+
+>>> figures = {"prompt_tokens": 800, "output_tokens": 100, "turns": 2.5, "arrival_rate": 1 / 30}
+>>> workload = generate("chat", 6, seed=2, form="hashes", id_block_size=200, **figures)
+>>> for row in workload.trace():
+...     print(row.session, row.turn, row.prompt_len, row.output_len, row.prompt.tolist())
+s0 0 719 44 [0, 18, 19, 25]
+s1 0 476 69 [2, 28, 30]
+s0 1 895 111 [0, 18, 19, 20, 26]
+s2 0 352 136 [0, 36]
+s0 2 1362 116 [0, 18, 19, 20, 21, 22, 27]
+s2 1 672 49 [0, 33, 34, 37]
+
+Ids 0 to 17 are the full blocks of the system prompts: ``s0`` and ``s2`` have drawn the same one,
+id 0. From 18 on each session has its own range, with room for the longest of its sequences: 18 to
+24 for the full blocks of ``s0``, and one id for the partial block at the end of each of its turns,
+25 to 27, which no other turn shares. The second prompt of ``s0`` holds the first, its answer of 44
+tokens and the new turn; it shares the three full blocks before them. The first prompt of ``s2``
+ends inside its second block: all of it beyond the system prompt is a partial block of its own.
+"""
 
 from __future__ import annotations
 
@@ -46,6 +68,14 @@ class Workload:
         Tokens per id.
     config : dict
         Everything that decides the content, for provenance.
+
+    Examples
+    --------
+    >>> workload = generate("rag", 20, seed=1)
+    >>> workload
+    <Workload rag: 20 requests, tokens>
+    >>> len(workload.trace())
+    20
     """
 
     def __init__(
@@ -198,7 +228,7 @@ class _Layout:
         return Ragged(offsets_of(rows.output), values)
 
     def _numbered_ids(self, rows: Rows, prompt: npt.NDArray[np.int64]) -> Ragged:
-        """Ids counted from 0: of system prompts, then of sessions, each with its partial blocks."""
+        """Count ids from 0: of system prompts, then of sessions, as the module's example shows."""
         block = self._block
         system = self._source.system_lengths[rows.system] // block
         full = prompt // block - system
@@ -208,9 +238,9 @@ class _Layout:
         room = rows.longest_before // block + rows.turns_before
         room += rows.session * 2  # rounding: a session's blocks begin inside its system prompt's
         base = self._first_session_id + room
-        mine = (rows.last_own + self._source.system_lengths[rows.system]) // block - system
+        longest = (rows.last_own + self._source.system_lengths[rows.system]) // block - system
         starts = np.stack(
-            [self._system_base[rows.system], base, base + mine + 1 + rows.turn], axis=1
+            [self._system_base[rows.system], base, base + longest + 1 + rows.turn], axis=1
         )
         lengths = np.stack([system, full, partial], axis=1)
         values = expand_ids(
