@@ -32,11 +32,19 @@ def test_every_public_name_is_there_and_documented() -> None:
         prefixsim.nothing  # noqa: B018
 
 
-@pytest.mark.parametrize(
-    "name", sorted(n for n in prefixsim.__all__ if n.islower() and not n.startswith("_"))
-)
-def test_every_public_function_has_an_example(name: str) -> None:
+@pytest.mark.parametrize("name", sorted(n for n in prefixsim.__all__ if not n.startswith("_")))
+def test_every_public_name_has_an_example(name: str) -> None:
     assert ">>> " in (getattr(prefixsim, name).__doc__ or "")
+
+
+def test_notebooks_show_tables() -> None:
+    trace = prefixsim.Trace.from_prompts([range(40), range(48), range(40)], name="<chat>")
+    curves = prefixsim.curve(trace, block_size=[8, 16])
+    for shown in (trace, prefixsim.compile(trace), curves, curves[0]):
+        html = shown._repr_html_()
+        assert html.startswith("<table") and html.endswith("</table>")
+        assert "&lt;chat&gt;" in html and "<chat>" not in html
+    assert curves._repr_html_().count("ceiling 56.25 %") == 1
 
 
 def test_functions_stay_functions_whatever_is_imported() -> None:

@@ -6,7 +6,17 @@ __all__ = ["InputError", "MissingExtraError", "PrefixsimError", "SettingError"]
 
 
 class PrefixsimError(Exception):
-    """Base of every exception that prefixsim raises on purpose."""
+    """Base of every exception that prefixsim raises on purpose.
+
+    Examples
+    --------
+    >>> import prefixsim
+    >>> try:
+    ...     prefixsim.replay(prefixsim.Trace.from_prompts([[1]]), block_size=0)
+    ... except prefixsim.PrefixsimError as error:
+    ...     print(type(error).__name__)
+    SettingError
+    """
 
 
 class InputError(PrefixsimError, ValueError):
@@ -14,6 +24,14 @@ class InputError(PrefixsimError, ValueError):
 
     The message is one line, ``file:line: what is wrong, what to do`` where a file is
     concerned. The command line prints it and exits with code 2.
+
+    Examples
+    --------
+    >>> import prefixsim
+    >>> trace = prefixsim.Trace.from_prompts([range(40)])
+    >>> prefixsim.curve(trace, block_size=16, capacity=0)
+    Traceback (most recent call last):
+    prefixsim.errors.InputError: capacity is 0 blocks, it must be at least 1
     """
 
 
@@ -28,4 +46,11 @@ class MissingExtraError(PrefixsimError, ImportError):
     """An optional dependency that the call needs is not installed.
 
     The message is one line with the command that adds it.
+
+    Examples
+    --------
+    >>> from prefixsim._extras import require
+    >>> require("no_such_package", extra="report")
+    Traceback (most recent call last):
+    prefixsim.errors.MissingExtraError: ...
     """

@@ -21,6 +21,13 @@ use crate::serving::{CacheUsage, KvCache};
 ///     Prompt tokens found in the cache.
 /// slots : ndarray of uint32
 ///     Slots newly taken, in order; :meth:`BlockManager.table` has all.
+///
+/// Examples
+/// --------
+/// >>> cache = BlockManager(8, block_size=4)
+/// >>> allocation = cache.allocate("a", range(6))
+/// >>> allocation.hit_tokens, len(allocation.slots)
+/// (0, 2)
 #[pyclass(frozen, get_all, module = "prefixsim._core")]
 pub struct Allocation {
     hit_tokens: u32,

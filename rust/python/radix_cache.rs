@@ -18,6 +18,12 @@ use crate::engine::sglang::{CacheConfig, Insertion, OnlineCache, Policy, Prompt,
 ///     Leading tokens that are in the cache, or were before the insertion: whole pages.
 /// node : int
 ///     Handle of the node where the prefix ends, for :meth:`RadixCache.lock`.
+///
+/// Examples
+/// --------
+/// >>> cache = RadixCache(100)
+/// >>> cache.insert([1, 2, 3]).tokens, cache.match([1, 2, 4]).tokens
+/// (0, 2)
 #[pyclass(frozen, get_all, module = "prefixsim._core")]
 pub struct RadixMatch {
     tokens: u32,

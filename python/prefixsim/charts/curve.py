@@ -11,22 +11,16 @@ from prefixsim._extras import require
 from prefixsim.charts import theme
 from prefixsim.study.hit_curve import Axis, Curve
 
-__all__ = ["draw", "label"]
+__all__ = ["draw"]
 
 _LRU_POINTS = 240
 _REPLAYS = 48
-_NAMES = {"lru": "LRU", "clairvoyant": "clairvoyant"}
-
-
-def label(curve: Curve) -> str:
-    """Name a curve in a legend or a table's head."""
-    return f"{_NAMES[curve.policy]}, block size {curve.block_size}"
 
 
 def draw(curves: Sequence[Curve], axis: Axis, bytes_per_token: float | None) -> Any:
     """Draw token hit rates over a logarithmic capacity; see :meth:`Curves.plot`."""
     alt = require("altair", extra="report")
-    labels = [label(curve) for curve in curves]
+    labels = [curve.label for curve in curves]
     rows = [row for curve in curves for row in _rows(curve, axis, bytes_per_token)]
     color = alt.Color(
         "curve:N",
@@ -78,7 +72,7 @@ def _rows(curve: Curve, axis: Axis, bytes_per_token: float | None) -> Iterable[d
         size["GB"] = curve.block_size * bytes_per_token / 1e9
     for point in curve.sampled(_LRU_POINTS if curve.policy == "lru" else _REPLAYS):
         yield {
-            "curve": label(curve),
+            "curve": curve.label,
             "policy": curve.policy,
             "capacity": point.capacity_blocks * size[axis],
             "blocks": point.capacity_blocks,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from prefixsim._screen import paint, styled_output
 from prefixsim.cli import COMMANDS
 from prefixsim.cli._bundles import Output, Reading
-from prefixsim.cli._options import REQUIRED, Command
+from prefixsim.cli._options import REQUIRED, Command, comma_list
 from prefixsim.engines.contract import CacheBytes
 from prefixsim.errors import InputError
 from prefixsim.settings import argument, setting
@@ -19,13 +19,11 @@ from prefixsim.sizes import Size, parse_size
 
 if TYPE_CHECKING:
     from prefixsim.study.curves import Axis, Curve, Curves
-    from prefixsim.table import Table
 
 __all__ = ["COMMAND", "CurveOptions", "curve_command"]
 
 ENDINGS = (".json", ".csv", ".parquet", ".png", ".svg", ".html")
 _DRAWN_REPLAYS = 24
-SHARES = (0.5, 0.8, 0.9, 0.95, 0.99)
 _AXES = ("blocks", "tokens", "GB")
 
 
@@ -33,18 +31,16 @@ def _read_sizes(text: Any) -> tuple[Size, ...]:
     try:
         # A curve ends at no capacity: whole numbers may be of any size.
         return tuple(
-            Size(part.strip(), int(part))
-            if part.strip().isdecimal() and int(part)
-            else parse_size(part)
-            for part in str(text).split(",")
+            Size(part, int(part)) if part.isdecimal() and int(part) else parse_size(part)
+            for part in comma_list(text)
         )
     except InputError as error:
         raise ValueError(str(error)) from None
 
 
 def _read_numbers(text: Any) -> tuple[int, ...]:
-    parts = str(text).split(",")
-    if not all(part.strip().isdecimal() and int(part) >= 1 for part in parts):
+    parts = comma_list(text)
+    if not all(part.isdecimal() and int(part) >= 1 for part in parts):
         raise ValueError("whole numbers of at least 1 needed, separated by commas")
     return tuple(int(part) for part in parts)
 
@@ -52,7 +48,7 @@ def _read_numbers(text: Any) -> tuple[int, ...]:
 def _read_policies(text: Any) -> tuple[str, ...]:
     from prefixsim.study.curves import POLICIES
 
-    names = tuple(part.strip() for part in str(text).split(","))
+    names = tuple(comma_list(text))
     if not set(names) <= set(POLICIES):
         raise ValueError(f"choose one of {', '.join(POLICIES)}")
     return names
@@ -112,6 +108,7 @@ def curve_command(options: CurveOptions) -> None:
     from prefixsim.engines.cache_size import block_size_for
     from prefixsim.forest import load_or_compile
     from prefixsim.study.curves import Curves, Policy, curve
+    from prefixsim.study.hit_curve import curve_tables
 
     _check_outputs(options)
     wanted = options.capacity
@@ -135,7 +132,8 @@ def curve_command(options: CurveOptions) -> None:
                 replace(x, capacities=[_blocks(size, x, per_token) for size in wanted])
                 for x in curves
             )
-        tables = None if options.as_json else _tables(curves, per_token, wanted)
+        texts = None if wanted is None else [size.text for size in wanted]
+        tables = None if options.as_json else curve_tables(curves, per_token, texts)
     with working("writing"):
         for path in options.output:
             _write(curves, path, cast("Axis | None", options.axis), per_token)
@@ -159,14 +157,13 @@ def _blocks(size: Size, curve: Curve, per_token: float | None) -> int:
 
 def _draw(curves: Curves) -> None:
     """Draw each curve in characters, over a logarithmic capacity in blocks."""
-    from prefixsim.charts.curve import label
     from prefixsim.reports.draw import curve as drawn
 
     width = max(20, min(96, shutil.get_terminal_size().columns - 10))
     styled = styled_output()
-    for found in curves:
-        points = found.sampled(2 * width if found.policy == "lru" else _DRAWN_REPLAYS)
-        title = paint(f"{label(found)}: token hit rate", "bold", styled=styled)
+    for curve in curves:
+        points = curve.sampled(2 * width if curve.policy == "lru" else _DRAWN_REPLAYS)
+        title = paint(f"{curve.label}: token hit rate", "bold", styled=styled)
         sys.stdout.write(f"\n{title}\n")
         lines = drawn(
             [p.capacity_blocks for p in points],
@@ -211,84 +208,6 @@ def _write(curves: Curves, path: Path, axis: Axis | None, bytes_per_token: float
 
         chart = curves.plot(axis=axis, bytes_per_token=bytes_per_token)
         save(chart, path.with_suffix(""), [path.suffix[1:]])  # type: ignore[list-item]
-
-
-def _tables(
-    curves: Curves, bytes_per_token: float | None, wanted: tuple[Size, ...] | None
-) -> list[Table]:
-    from prefixsim.charts.curve import label
-    from prefixsim.table import Table
-
-    name = curves[0].forest.trace.name
-    tables = []
-    for found in curves:
-        top = found.ceiling_point
-        tables.append(
-            Table(
-                f"{name}: {label(found)}: ceiling {_rate(top.token_hit_rate)} of prompt tokens, "
-                f"{found.unique_blocks:,} unique blocks",
-                ["share of ceiling", "token hit rate", *_size_heads(bytes_per_token)],
-                [_share(found, share, bytes_per_token) for share in SHARES],
-            )
-        )
-    heads, rows = _by_capacity(curves, bytes_per_token, wanted)
-    heads += [label(found) for found in curves]
-    return [*tables, Table("token hit rate by capacity", heads, rows)]
-
-
-def _share(found: Curve, share: float, bytes_per_token: float | None) -> list[str]:
-    target = share * found.ceiling
-    blocks = found.capacity_for(target) or 0
-    return [
-        f"{share:.0%}".replace("%", " %"),
-        _rate(target),
-        *_sizes(blocks, found, bytes_per_token),
-    ]
-
-
-def _by_capacity(
-    curves: Curves, bytes_per_token: float | None, wanted: tuple[Size, ...] | None
-) -> tuple[list[str], list[list[str]]]:
-    """Return a row per capacity: as asked for, or in tokens where block sizes are compared."""
-    from prefixsim.study.curves import round_capacities
-
-    points = [found.points for found in curves]
-    rates = [[_rate(point.token_hit_rate) for point in row] for row in zip(*points, strict=False)]
-    sizes = [found.block_size for found in curves]
-    if wanted is not None:
-        texts = [[capacity.text] for capacity in wanted]
-        return ["capacity"], [a + b for a, b in zip(texts, rates, strict=True)]
-    if len(set(sizes)) == 1:
-        blocks = [_sizes(c, curves[0], bytes_per_token) for c in curves[0].capacities]
-        return _size_heads(bytes_per_token), [a + b for a, b in zip(blocks, rates, strict=True)]
-    rows = []
-    for tokens in round_capacities(max(c.unique_blocks * c.block_size for c in curves)):
-        if tokens >= max(sizes):
-            row = [_rate(found.hit_rate(tokens // found.block_size)) for found in curves]
-            rows.append([f"{tokens:,}", *_in_bytes(tokens, bytes_per_token), *row])
-    return _size_heads(bytes_per_token)[1:], rows
-
-
-def _size_heads(bytes_per_token: float | None) -> list[str]:
-    return ["blocks", "tokens", *([] if bytes_per_token is None else ["GB"])]
-
-
-def _sizes(blocks: int, found: Curve, bytes_per_token: float | None) -> list[str]:
-    tokens = blocks * found.block_size
-    return [f"{blocks:,}", f"{tokens:,}", *_in_bytes(tokens, bytes_per_token)]
-
-
-def _in_bytes(tokens: int, bytes_per_token: float | None) -> list[str]:
-    if bytes_per_token is None:
-        return []
-    size = tokens * bytes_per_token / 1e9
-    return [f"{size:,.3g}" if size < 100 else f"{size:,.0f}"]
-
-
-def _rate(rate: float) -> str:
-    from prefixsim.table import written
-
-    return written(rate, "rate")
 
 
 COMMAND = Command("curve", COMMANDS["curve"], CurveOptions, curve_command)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from prefixsim import _core
 from prefixsim._files import atomic_write
 from prefixsim.errors import InputError
+from prefixsim.table import Table, html, written
 from prefixsim.trace import Trace
 
 if TYPE_CHECKING:
@@ -54,6 +55,15 @@ class Forest:
     Attributes
     ----------
     trace : Trace
+
+    Examples
+    --------
+    >>> import prefixsim
+    >>> forest = prefixsim.compile(prefixsim.Trace.from_prompts([range(40), range(48)]))
+    >>> forest
+    <Forest of memory: 2 requests, 3 nodes>
+    >>> forest.unique_blocks(8), forest.stats.depth
+    (6, 48)
     """
 
     def __init__(self, trace: Trace, core: _core.Forest) -> None:
@@ -80,6 +90,18 @@ class Forest:
 
     def __repr__(self) -> str:
         return f"<Forest of {self.trace.name}: {len(self.trace):,} requests, {self.nodes:,} nodes>"
+
+    def _repr_html_(self) -> str:
+        stats = self.stats
+        figures = [
+            ("requests", stats.requests),
+            ("nodes", stats.nodes),
+            ("heavy paths", stats.heavy_paths),
+            ("longest sequence (tokens)", stats.depth),
+            ("most segments on a path", stats.height),
+        ]
+        rows = [[name, written(value, "count")] for name, value in figures]
+        return html([Table(f"Forest of {self.trace.name}", ["", ""], rows)])
 
     @property
     def nodes(self) -> int:

@@ -21,9 +21,12 @@ from prefixsim.study.hit_curve import (
     Curve,
     Point,
     Policy,
+    curve_tables,
     plotted,
     points_table,
+    round_capacities,
 )
+from prefixsim.table import html
 from prefixsim.trace import Trace
 from prefixsim.trace.provenance import provenance, trace_facts
 
@@ -67,6 +70,9 @@ class Curves(Sequence[Curve]):
 
     def __repr__(self) -> str:
         return f"<Curves: {', '.join(map(repr, self))}>"
+
+    def _repr_html_(self) -> str:
+        return html(curve_tables(self))
 
     def get(self, policy: Policy, block_size: int) -> Curve:
         """Return the curve of a policy at a block size."""
@@ -127,15 +133,6 @@ class Curves(Sequence[Curve]):
             See :func:`prefixsim.hardware.kv_bytes.kv_bytes_per_token`.
         """
         return plotted(self, axis, bytes_per_token)
-
-
-def round_capacities(unique_blocks: int) -> list[int]:
-    """Return 1, 2, 5, 10, 20... below the number of unique blocks, and that number."""
-    capacities, decade = [], 1
-    while decade < unique_blocks:
-        capacities += [decade * step for step in (1, 2, 5) if decade * step < unique_blocks]
-        decade *= 10
-    return [*capacities, max(1, unique_blocks)]
 
 
 @overload

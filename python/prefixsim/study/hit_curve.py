@@ -12,12 +12,24 @@ import numpy as np
 from prefixsim import _core
 from prefixsim.errors import InputError
 from prefixsim.forest import Forest
+from prefixsim.table import Table, html, written
 
 if TYPE_CHECKING:
     import altair as alt
     import pyarrow as pa
 
-__all__ = ["AXES", "POLICIES", "Axis", "Curve", "Point", "Policy", "plotted", "points_table"]
+__all__ = [
+    "AXES",
+    "POLICIES",
+    "Axis",
+    "Curve",
+    "Point",
+    "Policy",
+    "curve_tables",
+    "plotted",
+    "points_table",
+    "round_capacities",
+]
 
 Policy = Literal["lru", "clairvoyant"]
 """Which block is dropped: the least recently used, or the one used again last."""
@@ -27,6 +39,9 @@ Axis = Literal["blocks", "tokens", "GB"]
 
 AXES: tuple[Axis, ...] = ("blocks", "tokens", "GB")
 POLICIES: tuple[Policy, ...] = ("lru", "clairvoyant")
+
+_NAMES = {"lru": "LRU", "clairvoyant": "clairvoyant"}
+_SHARES = (0.5, 0.8, 0.9, 0.95, 0.99)
 
 # Rates come from divisions: a target this close to a count means that count.
 _ROUNDING = 1e-12
@@ -80,6 +95,14 @@ class Curve:
     last_token_rule: bool = True
     capacities: Sequence[int] = ()
     _known: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """Name in a legend or a table's head."""
+        return f"{_NAMES[self.policy]}, block size {self.block_size}"
+
+    def _repr_html_(self) -> str:
+        return html(curve_tables([self]))
 
     def __repr__(self) -> str:
         return (
@@ -272,3 +295,93 @@ def plotted(
         msg = "axis 'GB' needs the bytes of a token"
         raise InputError(msg)
     return cast("alt.TopLevelMixin", draw(curves, unit, bytes_per_token))
+
+
+def round_capacities(unique_blocks: int) -> list[int]:
+    """Return 1, 2, 5, 10, 20... below the number of unique blocks, and that number."""
+    capacities, decade = [], 1
+    while decade < unique_blocks:
+        capacities += [decade * step for step in (1, 2, 5) if decade * step < unique_blocks]
+        decade *= 10
+    return [*capacities, max(1, unique_blocks)]
+
+
+def curve_tables(
+    curves: Sequence[Curve],
+    bytes_per_token: float | None = None,
+    capacities: Sequence[str] | None = None,
+) -> list[Table]:
+    """Return curves as tables: what shares of each ceiling take, then hit rates by capacity.
+
+    Parameters
+    ----------
+    curves : sequence of Curve
+    bytes_per_token : float, optional
+        Adds columns in GB.
+    capacities : sequence of str, optional
+        The capacities of :attr:`Curve.points`, as they were asked for.
+    """
+    name = curves[0].forest.trace.name
+    tables = []
+    for curve in curves:
+        top = curve.ceiling_point
+        tables.append(
+            Table(
+                f"{name}: {curve.label}: ceiling {written(top.token_hit_rate, 'rate')} of prompt "
+                f"tokens, {curve.unique_blocks:,} unique blocks",
+                ["share of ceiling", "token hit rate", *_size_heads(bytes_per_token)],
+                [_share(curve, share, bytes_per_token) for share in _SHARES],
+            )
+        )
+    heads, rows = _by_capacity(curves, bytes_per_token, capacities)
+    heads += [curve.label for curve in curves]
+    return [*tables, Table("token hit rate by capacity", heads, rows)]
+
+
+def _share(curve: Curve, share: float, bytes_per_token: float | None) -> list[str]:
+    target = share * curve.ceiling
+    blocks = curve.capacity_for(target) or 0
+    return [
+        f"{share:.0%}".replace("%", " %"),
+        written(target, "rate"),
+        *_sizes(blocks, curve, bytes_per_token),
+    ]
+
+
+def _by_capacity(
+    curves: Sequence[Curve], bytes_per_token: float | None, capacities: Sequence[str] | None
+) -> tuple[list[str], list[list[str]]]:
+    """Return a row per capacity: as asked for, or in tokens where block sizes are compared."""
+    points = [curve.points for curve in curves]
+    rates = [
+        [written(point.token_hit_rate, "rate") for point in row]
+        for row in zip(*points, strict=False)
+    ]
+    sizes = [curve.block_size for curve in curves]
+    if capacities is not None:
+        return ["capacity"], [[text, *row] for text, row in zip(capacities, rates, strict=True)]
+    if len(set(sizes)) == 1:
+        blocks = [_sizes(c, curves[0], bytes_per_token) for c in curves[0].capacities]
+        return _size_heads(bytes_per_token), [a + b for a, b in zip(blocks, rates, strict=True)]
+    rows = []
+    for tokens in round_capacities(max(c.unique_blocks * c.block_size for c in curves)):
+        if tokens >= max(sizes):
+            row = [written(c.hit_rate(tokens // c.block_size), "rate") for c in curves]
+            rows.append([f"{tokens:,}", *_in_bytes(tokens, bytes_per_token), *row])
+    return _size_heads(bytes_per_token)[1:], rows
+
+
+def _size_heads(bytes_per_token: float | None) -> list[str]:
+    return ["blocks", "tokens", *([] if bytes_per_token is None else ["GB"])]
+
+
+def _sizes(blocks: int, curve: Curve, bytes_per_token: float | None) -> list[str]:
+    tokens = blocks * curve.block_size
+    return [f"{blocks:,}", f"{tokens:,}", *_in_bytes(tokens, bytes_per_token)]
+
+
+def _in_bytes(tokens: int, bytes_per_token: float | None) -> list[str]:
+    if bytes_per_token is None:
+        return []
+    size = tokens * bytes_per_token / 1e9
+    return [f"{size:,.3g}" if size < 100 else f"{size:,.0f}"]

@@ -76,6 +76,14 @@ class Result:
         The rules it was replayed with.
     settings : EngineSettings
         Its settings, as they were settled for the trace.
+
+    Examples
+    --------
+    >>> import prefixsim
+    >>> trace = prefixsim.Trace.from_prompts([range(40), range(48), range(40)])
+    >>> result = prefixsim.replay(trace, block_size=8)
+    >>> result.summary["hit_tokens"], result.description
+    (72, 'block size 8 · unbounded cache · engine ideal')
     """
 
     metrics: Metrics

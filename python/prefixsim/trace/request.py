@@ -34,6 +34,15 @@ class Request:
     session, salt, category : str or None
     turn : int or None
         0-based position in its session.
+
+    Examples
+    --------
+    >>> import prefixsim
+    >>> trace = prefixsim.Trace.from_prompts([[1, 2, 3], [1, 2]], output_len=[5, 6])
+    >>> trace[1]
+    <Request 1 at 1.000 s: 2 prompt tokens, 6 output tokens>
+    >>> trace[1].prompt.tolist()
+    [1, 2]
     """
 
     row: int

@@ -70,6 +70,15 @@ class Trace:
         Where the trace came from, for titles and messages.
     meta : dict
         Facts about how the trace was made (seed, tokenizer...), kept as provenance.
+
+    Examples
+    --------
+    >>> import prefixsim
+    >>> trace = prefixsim.Trace.from_prompts([[1, 2, 3], [1, 2]], name="mine")
+    >>> trace.kind, len(trace), trace.prompt_tokens
+    ('tokens', 2, 5)
+    >>> trace[:1].prompt_len.tolist()
+    [3]
     """
 
     timestamp: npt.NDArray[np.float64]

@@ -58,6 +58,15 @@ class BuiltTraces:
         Prompt and output lengths of each trace, with how often each occurs.
     conversations : ConversationCounts
         What the conversations held, and their numbers of turns.
+
+    Examples
+    --------
+    >>> import prefixsim
+    >>> built = prefixsim.build_traces(model="demo", max_conversations=3)
+    >>> built.summary["data"]["conversations_used"], built.files
+    (3, {})
+    >>> built.multi.kind
+    'tokens'
     """
 
     summary: dict[str, Any]
