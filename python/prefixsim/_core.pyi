@@ -145,6 +145,7 @@ __all__ = [
     "load_forest",
     "policies",
     "replay_block_manager",
+    "replay_forest_blocks",
     "sweep",
     "tree_keys",
     "weighted_summary",
@@ -321,6 +322,18 @@ def replay_block_manager(
     concurrency: int,
     output_offsets: npt.NDArray[np.uint64] | None = None,
     output_ids: npt.NDArray[np.uint32] | None = None,
+    timestamp: npt.NDArray[np.float64] | None = None,
+    measured_from: int = 0,
+) -> _BlockManagerReplay: ...
+def replay_forest_blocks(
+    forest: Forest,
+    prompt_len: npt.NDArray[np.uint32],
+    block_size: int,
+    num_blocks: int | None,
+    enable_caching: bool,
+    concurrency: int,
+    *,
+    output_offsets: npt.NDArray[np.uint64] | None = None,
     timestamp: npt.NDArray[np.float64] | None = None,
     measured_from: int = 0,
 ) -> _BlockManagerReplay: ...

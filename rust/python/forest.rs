@@ -18,6 +18,13 @@ use crate::trace::{Csr, Id, Trace};
 #[pyclass(frozen, module = "prefixsim._core")]
 pub struct Forest(Arc<Core>);
 
+impl Forest {
+    /// The forest of the core.
+    pub(super) fn core(&self) -> &Core {
+        &self.0
+    }
+}
+
 /// Compiles the columns of a trace; ids are token ids (`uint32`) or chained hash ids (`uint64`).
 #[pyfunction]
 #[pyo3(signature = (offsets, ids, prompt_len, *, tokens_per_id=1, salt=None, session=None,

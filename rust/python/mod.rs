@@ -15,6 +15,7 @@ mod arguments;
 mod block_manager;
 mod digest;
 mod forest;
+mod forest_replay;
 mod generate;
 mod hash;
 mod ids;
@@ -60,6 +61,8 @@ mod _core {
     use super::digest::digest_columns;
     #[pymodule_export]
     use super::forest::{Forest, compile_forest, forest_options, load_forest};
+    #[pymodule_export]
+    use super::forest_replay::replay_forest_blocks;
     #[pymodule_export]
     use super::generate::{expand_ids, expand_tokens};
     #[pymodule_export]

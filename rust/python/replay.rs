@@ -1,12 +1,13 @@
 //! Whole traces through the block manager.
 
-use numpy::{IntoPyArray, PyReadonlyArray1};
+use numpy::PyReadonlyArray1;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::arguments::{positive, set_residency};
+use super::arguments::positive;
 use super::block_manager::num_blocks_argument;
+use super::forest_replay::replayed;
 use super::interrupt::interruptible;
 use crate::engine::vllm::ManagerConfig;
 use crate::engine::vllm::replay::{Clock, Ids, Prompts, replay};
@@ -82,18 +83,5 @@ pub fn replay_block_manager<'py>(
     let outcome = interruptible(py, |stop| {
         replay(&prompts, &config, num_blocks, concurrency, clock, stop)
     })?;
-    let dict = PyDict::new(py);
-    let evictions: u64 = outcome
-        .evictions
-        .iter()
-        .map(|&count| u64::from(count))
-        .sum();
-    dict.set_item("hit_tokens", outcome.hit_tokens.into_pyarray(py))?;
-    dict.set_item("request_evictions", outcome.evictions.into_pyarray(py))?;
-    dict.set_item("evictions", evictions)?;
-    dict.set_item("allocated", outcome.allocated)?;
-    dict.set_item("peak_used", outcome.peak_used)?;
-    dict.set_item("cached_end", outcome.cached_end)?;
-    set_residency(&dict, outcome.residency)?;
-    Ok(dict)
+    replayed(py, outcome)
 }

@@ -13,11 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import prefixsim
 from prefixsim import _core
 from prefixsim.trace import Ragged
 from tests.golden import cases, read_json
 from tests.oracle.block_manager import BlockManager as Oracle
 from tests.oracle.block_manager import Request
+from tests.strategies import Small, small_traces
 
 
 def replay(
@@ -191,3 +193,58 @@ def test_hash_ids_need_a_fitting_block_size() -> None:
     with pytest.raises(ValueError, match="do not make a prompt of 9 tokens"):
         too_long = np.array([9], dtype=np.uint32)
         _core.replay_block_manager(*args[:3], too_long, None, 4, None, True, 1)
+
+
+@given(
+    small_traces(),
+    st.integers(1, 4),
+    st.integers(2, 14) | st.none(),
+    st.integers(1, 3),
+    st.booleans(),
+    st.booleans(),
+)
+def test_the_forest_names_blocks_as_hashes_do(  # noqa: PLR0917 - drawn, not called
+    small: Small, block_size: int, num_blocks: int | None, concurrency: int, outputs: bool, on: bool
+) -> None:
+    trace = small.trace()
+    forest = prefixsim.compile(trace, outputs=outputs)
+    assert trace.prompts is not None
+    assert trace.outputs is not None
+    times = None if num_blocks is None else trace.timestamp
+    try:
+        hashed = _core.replay_block_manager(
+            trace.prompts.offsets, trace.prompts.values, 1, trace.prompt_len,
+            None if trace.salt is None else trace.salt.codes,
+            block_size, num_blocks, on, concurrency,
+            trace.outputs.offsets if outputs else None,
+            trace.outputs.values.astype(np.uint32) if outputs else None,
+            times, len(trace) // 3,
+        )  # fmt: skip
+    except ValueError as error:
+        with pytest.raises(ValueError, match="never fit"):
+            _core.replay_forest_blocks(
+                forest.core, trace.prompt_len, block_size, num_blocks, on, concurrency,
+                output_offsets=trace.outputs.offsets if outputs else None,
+            )  # fmt: skip
+        assert "never fit" in str(error)
+        return
+    walked = _core.replay_forest_blocks(
+        forest.core, trace.prompt_len, block_size, num_blocks, on, concurrency,
+        output_offsets=trace.outputs.offsets if outputs else None,
+        timestamp=times, measured_from=len(trace) // 3,
+    )  # fmt: skip
+    assert hashed.keys() == walked.keys()
+    for name, expected in hashed.items():
+        np.testing.assert_equal(walked[name], expected, err_msg=name)  # type: ignore[literal-required]
+
+
+def test_a_forest_of_other_columns_is_refused() -> None:
+    trace = prefixsim.Trace.from_prompts([range(20), range(30)], outputs=[[1, 2], [3]])
+    forest = prefixsim.compile(trace)
+    assert trace.outputs is not None
+    with pytest.raises(ValueError, match="1 prompt lengths for 2 requests"):
+        _core.replay_forest_blocks(forest.core, trace.prompt_len[:1], 4, 9, True, 1)
+    with pytest.raises(ValueError, match="forest of 2 requests with outputs"):
+        _core.replay_forest_blocks(
+            forest.core, trace.prompt_len, 4, 9, True, 1, output_offsets=trace.outputs.offsets
+        )

@@ -137,6 +137,11 @@ class Forest:
         except (ValueError, OverflowError) as error:
             raise self._wrong(error) from None
 
+    @property
+    def core(self) -> _core.Forest:
+        """The compiled tree itself, for engines that walk it."""
+        return self._core
+
     def profile(self, block_size: int) -> _core.Profile:
         """Return the forest at a block size; made once, then kept.
 

@@ -19,6 +19,7 @@
 mod block_manager;
 mod block_pool;
 mod config;
+mod forest_replay;
 mod free_queue;
 mod key_index;
 mod manager;
@@ -31,6 +32,7 @@ mod workload;
 pub use block_manager::{Admission, Allocation, BlockManager};
 pub use block_pool::BlockPool;
 pub use config::{ManagerConfig, Retention, SlidingWindow};
+pub use forest_replay::{ForestLengths, replay_forest};
 pub use free_queue::FreeQueue;
 pub use key_index::{Blank, DenseIndex, KeyIndex, TableIndex};
 pub use manager::{Lease, Manager};

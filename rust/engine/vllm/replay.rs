@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 
 use super::block_manager::UNBOUNDED;
-use super::{Lease, Manager, ManagerConfig, TableIndex};
+use super::{KeyIndex, Lease, Manager, ManagerConfig, TableIndex};
 use crate::error::{Error, Result};
 use crate::hash::{Chain, Context, Xxh3Chain, Xxh3Key, chain_blocks, of_ids};
 use crate::index::{to_u32, to_usize};
@@ -87,7 +87,74 @@ pub fn replay(
     stop: &Stop,
 ) -> Result<ReplayOutcome> {
     prompts.validate(config.block_size)?;
-    if clock.is_some_and(|clock| clock.timestamp.len() != prompts.prompt_len.len()) {
+    let hashes = PromptHashes {
+        prompts,
+        block_size: config.block_size,
+        tokens: Vec::new(),
+    };
+    let index = TableIndex::default();
+    let lengths = Lengths {
+        prompt: prompts.prompt_len,
+        output_offsets: prompts.outputs.map(|(offsets, _)| offsets),
+    };
+    run(
+        hashes,
+        index,
+        lengths,
+        config,
+        num_blocks,
+        concurrency,
+        clock,
+        stop,
+    )
+}
+
+/// Where the keys of a replay's blocks come from.
+pub(super) trait KeySource {
+    /// Keys of blocks: equal if and only if the tokens up to the end of the block are.
+    type Key: Copy + Eq + Send + Sync + std::fmt::Debug;
+
+    /// Sets `keys` to those of the full blocks of a request's prompt.
+    fn prompt(&mut self, request: usize, keys: &mut Vec<Self::Key>);
+
+    /// Adds to the keys of the prompt those of the blocks that the output, its last token left out,
+    /// fills.
+    ///
+    /// # Errors
+    /// [`Error::Range`] if the tokens are not known.
+    fn output(&mut self, request: usize, keys: &mut Vec<Self::Key>) -> Result<()>;
+}
+
+/// Tokens of each request.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Lengths<'t> {
+    pub prompt: &'t [u32],
+    /// Offsets of the outputs, if they are appended.
+    pub output_offsets: Option<&'t [u64]>,
+}
+
+impl Lengths<'_> {
+    /// Tokens of a request's output, 0 where outputs are left out.
+    pub(super) fn output(&self, request: usize) -> u32 {
+        self.output_offsets
+            .map_or(0, |offsets| to_u32(offsets[request + 1] - offsets[request]))
+    }
+}
+
+/// Replays requests whose blocks have the keys of `source`; see [`replay`].
+#[allow(clippy::too_many_arguments)] // One call from each of two doors.
+pub(super) fn run<S: KeySource, I: KeyIndex<Key = S::Key>>(
+    source: S,
+    index: I,
+    lengths: Lengths<'_>,
+    config: &ManagerConfig,
+    num_blocks: Option<u32>,
+    concurrency: u32,
+    clock: Option<Clock<'_>>,
+    stop: &Stop,
+) -> Result<ReplayOutcome> {
+    let requests = lengths.prompt.len();
+    if clock.is_some_and(|clock| clock.timestamp.len() != requests) {
         return Err(Error::shape(
             "the timestamp column has another number of rows",
         ));
@@ -97,14 +164,14 @@ pub fn replay(
     }
     let slots = num_blocks.unwrap_or(UNBOUNDED);
     let mut replay = Replay {
-        manager: Manager::new(slots, config.clone(), TableIndex::default())?,
+        manager: Manager::new(slots, config.clone(), index)?,
+        source,
         held: VecDeque::new(),
         spare: Vec::new(),
         keys: Vec::new(),
-        tokens: Vec::new(),
         outcome: ReplayOutcome::default(),
     };
-    for request in 0..prompts.prompt_len.len() {
+    for request in 0..requests {
         if request % STOP_INTERVAL == 0 {
             stop.check()?;
         }
@@ -114,7 +181,7 @@ pub fn replay(
                 replay.manager.take_residency();
             }
         }
-        replay.request(prompts, request, concurrency as usize)?;
+        replay.request(lengths, request, concurrency as usize)?;
     }
     replay.outcome.residency = clock.map(|_| replay.manager.take_residency().unwrap_or_default());
     replay.outcome.cached_end = replay.manager.pool().num_cached() as u64;
@@ -210,24 +277,65 @@ fn check_offsets(what: &str, offsets: &[u64], requests: usize, values: usize) ->
     Ok(())
 }
 
-struct Replay {
-    manager: Manager<TableIndex<Xxh3Key>>,
+/// Keys that are hashes of the tokens before.
+struct PromptHashes<'p, 't> {
+    prompts: &'p Prompts<'t>,
+    block_size: u32,
+    tokens: Vec<u32>,
+}
+
+impl KeySource for PromptHashes<'_, '_> {
+    type Key = Xxh3Key;
+
+    fn prompt(&mut self, request: usize, keys: &mut Vec<Xxh3Key>) {
+        self.prompts.keys(request, self.block_size, keys);
+    }
+
+    fn output(&mut self, request: usize, keys: &mut Vec<Xxh3Key>) -> Result<()> {
+        let prompts = self.prompts;
+        let Some((offsets, output)) = prompts.outputs else {
+            return Ok(());
+        };
+        let Ids::Tokens(tokens) = prompts.ids else {
+            return Err(Error::range("output tokens need prompts of tokens"));
+        };
+        let block_size = self.block_size as usize;
+        let start = to_usize(prompts.offsets[request]);
+        let prompt = &tokens[start..to_usize(prompts.offsets[request + 1])];
+        let produced = to_usize(offsets[request])..to_usize(offsets[request + 1]);
+        self.tokens.clear();
+        self.tokens
+            .extend_from_slice(&prompt[prompt.len() - prompt.len() % block_size..]);
+        if let Some((_, output)) = output[produced].split_last() {
+            self.tokens.extend_from_slice(output);
+        }
+        let parent = keys
+            .last()
+            .copied()
+            .unwrap_or_else(|| prompts.root(request));
+        let plain = Context::default();
+        Xxh3Chain.extend(parent, &plain, 0, &self.tokens, block_size, keys);
+        Ok(())
+    }
+}
+
+struct Replay<S: KeySource, I: KeyIndex<Key = S::Key>> {
+    manager: Manager<I>,
+    source: S,
     held: VecDeque<Lease>,
     spare: Vec<Lease>,
-    keys: Vec<Xxh3Key>,
-    tokens: Vec<u32>,
+    keys: Vec<S::Key>,
     outcome: ReplayOutcome,
 }
 
-impl Replay {
-    fn request(&mut self, prompts: &Prompts<'_>, request: usize, concurrency: usize) -> Result<()> {
+impl<S: KeySource, I: KeyIndex<Key = S::Key>> Replay<S, I> {
+    fn request(&mut self, lengths: Lengths<'_>, request: usize, concurrency: usize) -> Result<()> {
         while self.held.len() >= concurrency {
             self.release_oldest();
         }
-        let prompt_len = prompts.prompt_len[request];
-        let config = self.manager.config();
-        if config.enable_caching {
-            prompts.keys(request, config.block_size, &mut self.keys);
+        let prompt_len = lengths.prompt[request];
+        if self.manager.config().enable_caching {
+            self.source.prompt(request, &mut self.keys);
         }
         let before = self.manager.pool().evictions();
         let mut lease = self.spare.pop().unwrap_or_default();
@@ -250,10 +358,9 @@ impl Replay {
             self.make_room(request, prompt_len)?;
         }
         progress.computed = prompt_len;
-        if let Some((offsets, tokens)) = prompts.outputs {
-            let range = to_usize(offsets[request])..to_usize(offsets[request + 1]);
-            let output = &tokens[range];
-            self.decode(prompts, request, &mut lease, &mut progress, output)?;
+        let output = lengths.output(request);
+        if output > 0 {
+            self.decode(request, &mut lease, &mut progress, output - 1)?;
         }
         let pool = self.manager.pool();
         self.outcome.peak_used = self
@@ -268,39 +375,18 @@ impl Replay {
         Ok(())
     }
 
-    /// Appends all output tokens but the last, which is never computed.
+    /// Appends output tokens, all but the last, which is never computed.
     fn decode(
         &mut self,
-        prompts: &Prompts<'_>,
         request: usize,
         lease: &mut Lease,
         progress: &mut Progress,
-        output: &[u32],
+        tokens: u32,
     ) -> Result<()> {
-        let Some((_, output)) = output.split_last() else {
-            return Ok(());
-        };
-        let config = self.manager.config();
-        if config.enable_caching {
-            let block_size = config.block_size as usize;
-            let (start, end) = (
-                to_usize(prompts.offsets[request]),
-                prompts.offsets[request + 1],
-            );
-            let Ids::Tokens(tokens) = prompts.ids else {
-                return Err(Error::range("output tokens need prompts of tokens"));
-            };
-            let prompt = &tokens[start..to_usize(end)];
-            self.tokens.clear();
-            self.tokens
-                .extend_from_slice(&prompt[prompt.len() - prompt.len() % block_size..]);
-            self.tokens.extend_from_slice(output);
-            let last = self.keys.last().copied();
-            let parent = last.unwrap_or_else(|| prompts.root(request));
-            let plain = Context::default();
-            Xxh3Chain.extend(parent, &plain, 0, &self.tokens, block_size, &mut self.keys);
+        if self.manager.config().enable_caching && tokens > 0 {
+            self.source.output(request, &mut self.keys)?;
         }
-        for _ in output {
+        for _ in 0..tokens {
             progress.num_tokens += 1;
             loop {
                 if let Ok(taken) = self.manager.extend(lease, &self.keys, progress, 1) {

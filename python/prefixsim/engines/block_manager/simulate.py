@@ -19,7 +19,6 @@ from prefixsim.engines.outcome import RESIDENCY, Outcome, Weighted
 if TYPE_CHECKING:
     from prefixsim.engines.block_manager import BlockManagerSettings
     from prefixsim.forest import Forest
-    from prefixsim.trace import Trace
 
 __all__ = ["replay"]
 
@@ -30,7 +29,7 @@ def replay(forest: Forest, settings: BlockManagerSettings) -> Outcome:
     """Replay a trace with the block manager."""
     trace = forest.trace
     config = settings.to_config(NAME)
-    found = _run(trace, settings)
+    found = _run(forest, settings)
     hit_tokens = found["hit_tokens"]
     return Outcome(
         engine=NAME,
@@ -46,22 +45,17 @@ def replay(forest: Forest, settings: BlockManagerSettings) -> Outcome:
     )
 
 
-def _run(trace: Trace, settings: BlockManagerSettings) -> Mapping[str, Any]:
-    assert trace.prompts is not None
+def _run(forest: Forest, settings: BlockManagerSettings) -> Mapping[str, Any]:
+    trace = forest.trace
     outputs = trace.outputs if settings.cache_outputs else None
-    output_ids = None if outputs is None else np.asarray(outputs.values, dtype=np.uint32)
-    return _core.replay_block_manager(
-        trace.prompts.offsets,
-        trace.prompts.values,
-        trace.id_block_size,
+    return _core.replay_forest_blocks(
+        forest.core,
         trace.prompt_len,
-        None if trace.salt is None else trace.salt.codes,
         settings.tokens_per_block,
         settings.blocks,
         settings.enable_caching,
         settings.concurrency,
-        None if outputs is None else outputs.offsets,
-        output_ids,
-        trace.timestamp if settings.blocks is not None else None,
-        settings.measured_from,
+        output_offsets=None if outputs is None else outputs.offsets,
+        timestamp=trace.timestamp if settings.blocks is not None else None,
+        measured_from=settings.measured_from,
     )
