@@ -1,10 +1,11 @@
 //! First in, first out.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 
+use super::leaves::Leaves;
 use super::{CachedTree, Dropped, PrefixPolicy, Setting, StretchIx};
 use crate::error::{Error, Result};
-use crate::index::RequestIx;
+use crate::index::{RequestIx, to_u32};
 
 /// Drops the blocks that came in first, whatever their use since.
 ///
@@ -15,12 +16,16 @@ use crate::index::RequestIx;
 /// request they came in with.
 #[derive(Debug)]
 pub struct Fifo<'p> {
-    tree: CachedTree<'p, ()>,
+    tree: CachedTree<'p, Noted>,
     /// The stretches that may go, by the request they came with.
-    leaves: BTreeSet<(RequestIx, StretchIx)>,
+    leaves: Leaves,
     /// The deepest stretch of the running request, and how many blocks lead to its end.
     running: Option<(StretchIx, u32)>,
 }
+
+/// Whether a stretch stands among the leaves, be it one or not.
+#[derive(Debug, Clone, Copy, Default)]
+struct Noted(bool);
 
 impl<'p> Fifo<'p> {
     /// An empty cache.
@@ -28,19 +33,34 @@ impl<'p> Fifo<'p> {
     pub fn new(setting: Setting<'p>) -> Self {
         Self {
             tree: CachedTree::new(setting.profile),
-            leaves: BTreeSet::new(),
+            leaves: Leaves::default(),
             running: None,
         }
     }
 
-    fn key(&self, ix: StretchIx) -> (RequestIx, StretchIx) {
-        (self.tree.get(ix).owner, ix)
+    fn note_leaf(&mut self, ix: StretchIx) {
+        let stretch = self.tree.get_mut(ix);
+        if stretch.is_leaf() && !stretch.mark.0 {
+            stretch.mark.0 = true;
+            self.leaves.push(stretch.owner.get().into(), ix);
+        }
     }
 
-    fn note_leaf(&mut self, ix: StretchIx) {
-        if self.tree.get(ix).is_leaf() {
-            self.leaves.insert(self.key(ix));
-        }
+    /// The leaf that came in first. Blocks that came with one request lie on one path, so at most one
+    /// of them is a leaf.
+    fn oldest(&mut self) -> Option<StretchIx> {
+        let tree = &mut self.tree;
+        let first = self.leaves.first(|owner, ix| {
+            let Some(stretch) = tree.live(ix) else {
+                return false;
+            };
+            if u64::from(stretch.owner.get()) != owner {
+                return false;
+            }
+            stretch.mark.0 = stretch.is_leaf();
+            stretch.mark.0
+        });
+        first.map(|(_, ix)| ix)
     }
 }
 
@@ -50,28 +70,27 @@ impl PrefixPolicy for Fifo<'_> {
         let Some((ix, hit)) = &mut self.running else {
             return 0;
         };
-        *ix = self.tree.cut(*ix, *hit);
+        let whole = *ix;
+        *ix = self.tree.cut(whole, *hit);
         let (ix, hit) = (*ix, *hit);
-        self.leaves.remove(&self.key(ix));
+        if ix != whole {
+            // It is the lower part that stands among the leaves.
+            self.tree.get_mut(ix).mark.0 = false;
+        }
         self.tree.pin(ix);
         hit
     }
 
-    #[allow(clippy::cast_possible_truncation)] // At most the blocks of a stretch.
     fn evict(&mut self, blocks: u64, dropped: &mut impl FnMut(Dropped)) -> u64 {
         let mut left = blocks;
         while left > 0 {
-            let &key = self.leaves.first().expect("as many blocks as are dropped");
-            let whole = self.tree.get(key.1).len();
-            let count = left.min(u64::from(whole)) as u32;
-            let (blocks, above) = self.tree.trim(key.1, count);
+            let ix = self.oldest().expect("as many blocks as are dropped");
+            let count = to_u32(left.min(u64::from(self.tree.get(ix).len())));
+            let (blocks, above) = self.tree.trim(ix, count);
             dropped(blocks);
             left -= u64::from(count);
-            if count == whole {
-                self.leaves.remove(&key);
-                if let Some(above) = above {
-                    self.note_leaf(above);
-                }
+            if let Some(above) = above {
+                self.note_leaf(above);
             }
         }
         blocks
@@ -82,7 +101,7 @@ impl PrefixPolicy for Fifo<'_> {
             None => (None, 0),
             Some((ix, hit)) => (Some(ix), hit),
         };
-        let deepest = self.tree.grow(request, hit..keep, above, &());
+        let deepest = self.tree.grow(request, hit..keep, above, &Noted::default());
         if let Some(ix) = above {
             self.tree.unpin(ix);
         }
@@ -93,10 +112,12 @@ impl PrefixPolicy for Fifo<'_> {
 
     fn validate(&self, cached: u64) -> Result<()> {
         self.tree.validate(cached)?;
-        let leaves = self.tree.iter().filter(|(_, stretch)| stretch.is_leaf());
-        let expected: BTreeSet<_> = leaves.map(|(ix, stretch)| (stretch.owner, ix)).collect();
-        if expected != self.leaves {
-            return Err(Error::bug("fifo: the leaves noted are not the leaves"));
+        let noted: HashSet<_> = self.leaves.iter().collect();
+        for (ix, stretch) in self.tree.iter() {
+            let (is_noted, key) = (stretch.mark.0, u64::from(stretch.owner.get()));
+            if (stretch.is_leaf() || is_noted) && !(is_noted && noted.contains(&(key, ix))) {
+                return Err(Error::bug(format!("fifo: {ix:?} is not noted as a leaf")));
+            }
         }
         Ok(())
     }

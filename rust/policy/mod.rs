@@ -11,6 +11,7 @@
 
 mod clairvoyant;
 mod fifo;
+mod leaves;
 mod lru;
 mod s3fifo;
 mod tree;

@@ -1,8 +1,9 @@
 //! S3-FIFO: a small queue that most blocks leave without having been used again.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 
-use super::{CachedTree, Dropped, PrefixPolicy, Setting, Stretch, StretchIx};
+use super::leaves::Leaves;
+use super::{CachedTree, Dropped, PrefixPolicy, Setting, StretchIx};
 use crate::error::{Error, Result};
 use crate::index::{PathIx, RequestIx};
 use crate::intervals::{Interval, IntervalStacks};
@@ -39,7 +40,7 @@ const PROMOTED: u8 = 2;
 pub struct S3Fifo<'p> {
     tree: CachedTree<'p, Mark>,
     /// The stretches that may go, by when they entered the queue; small, then main.
-    leaves: [BTreeSet<(u64, StretchIx)>; 2],
+    leaves: [Leaves; 2],
     /// Number of blocks in small.
     small: u64,
     /// Blocks from which on small gives up blocks.
@@ -63,6 +64,25 @@ struct Mark {
     queue: Queue,
     entry: u64,
     uses: u8,
+    /// Whether it stands among the leaves with this entry, be it one or not.
+    noted: bool,
+}
+
+impl Mark {
+    /// Not used yet.
+    fn new(queue: Queue, entry: u64) -> Self {
+        Self {
+            queue,
+            entry,
+            uses: 0,
+            noted: false,
+        }
+    }
+
+    /// What makes blocks move together.
+    fn kind(&self) -> (Queue, u64, u8) {
+        (self.queue, self.entry, self.uses)
+    }
 }
 
 /// The blocks last dropped from the small queue.
@@ -140,7 +160,7 @@ impl<'p> S3Fifo<'p> {
         let small_share = (capacity / 10).max(1);
         Self {
             tree: CachedTree::new(setting.profile),
-            leaves: [BTreeSet::new(), BTreeSet::new()],
+            leaves: [Leaves::default(), Leaves::default()],
             small: 0,
             small_share,
             next_entry: 0,
@@ -159,18 +179,32 @@ impl<'p> S3Fifo<'p> {
         self.next_entry
     }
 
-    /// Removes a stretch from the leaves of its queue, before its mark or what hangs on it changes.
-    fn forget_leaf(&mut self, ix: StretchIx) {
-        let Mark { queue, entry, .. } = self.tree.get(ix).mark;
-        self.leaves[queue as usize].remove(&(entry, ix));
-    }
-
     /// Adds a stretch to the leaves of its queue, if it is one.
     fn note_leaf(&mut self, ix: StretchIx) {
-        let Stretch { mark, .. } = *self.tree.get(ix);
-        if self.tree.get(ix).is_leaf() {
-            self.leaves[mark.queue as usize].insert((mark.entry, ix));
+        let stretch = self.tree.get_mut(ix);
+        if stretch.is_leaf() && !stretch.mark.noted {
+            stretch.mark.noted = true;
+            let Mark { queue, entry, .. } = stretch.mark;
+            self.leaves[queue as usize].push(entry, ix);
         }
+    }
+
+    /// The oldest leaf of a queue.
+    ///
+    /// Blocks that entered together lie on one path, so at most one of them is a leaf.
+    fn oldest(&mut self, queue: Queue) -> Option<StretchIx> {
+        let tree = &mut self.tree;
+        let first = self.leaves[queue as usize].first(|entry, ix| {
+            let Some(stretch) = tree.live(ix) else {
+                return false;
+            };
+            if (stretch.mark.queue, stretch.mark.entry) != (queue, entry) {
+                return false;
+            }
+            stretch.mark.noted = stretch.is_leaf();
+            stretch.mark.noted
+        });
+        first.map(|(_, ix)| ix)
     }
 
     /// Moves a stretch and its ancestors in small to main.
@@ -179,43 +213,35 @@ impl<'p> S3Fifo<'p> {
         while let Some(ix) = at
             && self.tree.get(ix).mark.queue == Queue::Small
         {
-            self.forget_leaf(ix);
             let stretch = self.tree.get_mut(ix);
-            stretch.mark = Mark {
-                queue: Queue::Main,
-                entry,
-                uses: 0,
-            };
+            stretch.mark = Mark::new(Queue::Main, entry);
             self.small -= u64::from(stretch.len());
             at = stretch.above;
-            self.note_leaf(ix);
         }
+        self.note_leaf(from);
     }
 
     /// Lets a stretch of main, and those above it that are alike, enter main anew.
     fn enter_anew(&mut self, from: StretchIx) {
         let entry = self.new_entry();
-        let old = self.tree.get(from).mark;
+        let old = self.tree.get(from).mark.kind();
         let mut at = Some(from);
         while let Some(ix) = at
-            && self.tree.get(ix).mark == old
+            && let stretch = self.tree.get_mut(ix)
+            && stretch.mark.kind() == old
         {
-            self.forget_leaf(ix);
-            let stretch = self.tree.get_mut(ix);
             stretch.mark.entry = entry;
             stretch.mark.uses -= 1;
+            stretch.mark.noted = false;
             at = stretch.above;
-            self.note_leaf(ix);
         }
+        self.note_leaf(from);
     }
 
     /// Drops the last `count` blocks of a leaf.
     fn drop_blocks(&mut self, ix: StretchIx, count: u32, dropped: &mut impl FnMut(Dropped)) {
         let stretch = self.tree.get(ix);
         let (queue, path) = (stretch.mark.queue, self.tree.path(ix));
-        if count == stretch.len() {
-            self.forget_leaf(ix);
-        }
         let (gone, above) = self.tree.trim(ix, count);
         if queue == Queue::Small {
             self.small -= u64::from(count);
@@ -235,9 +261,13 @@ impl PrefixPolicy for S3Fifo<'_> {
         let Some((ix, hit)) = self.running else {
             return 0;
         };
-        let ix = self.tree.cut(ix, hit);
+        let whole = ix;
+        let ix = self.tree.cut(whole, hit);
+        if ix != whole {
+            // It is the lower part that stands among the leaves.
+            self.tree.get_mut(ix).mark.noted = false;
+        }
         self.running = Some((ix, hit));
-        self.forget_leaf(ix);
         self.tree.pin(ix);
         let mut at = Some(ix);
         while let Some(ix) = at {
@@ -252,12 +282,16 @@ impl PrefixPolicy for S3Fifo<'_> {
     fn evict(&mut self, blocks: u64, dropped: &mut impl FnMut(Dropped)) -> u64 {
         let mut left = blocks;
         while left > 0 {
-            let [small, main] = [0, 1].map(|queue| self.leaves[queue].first().map(|leaf| leaf.1));
             let full = self.small >= self.small_share;
-            let from_small = small.filter(|_| full || main.is_none());
-            let ix = from_small.or(main).expect("as many blocks as are dropped");
-            let Stretch { mark, .. } = *self.tree.get(ix);
-            let most = left.min(u64::from(self.tree.get(ix).len()));
+            let order = if full {
+                [Queue::Small, Queue::Main]
+            } else {
+                [Queue::Main, Queue::Small]
+            };
+            let oldest = order.into_iter().find_map(|queue| self.oldest(queue));
+            let ix = oldest.expect("as many blocks as are dropped");
+            let stretch = self.tree.get(ix);
+            let (mark, most) = (stretch.mark, left.min(u64::from(stretch.len())));
             match mark.queue {
                 Queue::Small if mark.uses >= PROMOTED => {
                     let entry = self.new_entry();
@@ -265,12 +299,13 @@ impl PrefixPolicy for S3Fifo<'_> {
                 }
                 Queue::Main if mark.uses > 0 => self.enter_anew(ix),
                 queue => {
-                    let count = if queue == Queue::Small && full && main.is_some() {
-                        // Until small holds less than its share.
-                        most.min(self.small - self.small_share + 1)
-                    } else {
-                        most
-                    };
+                    // From small until it holds less than its share, if main has a leaf then.
+                    let beyond = self.small.saturating_sub(self.small_share) + 1;
+                    let limited = queue == Queue::Small
+                        && full
+                        && most > beyond
+                        && self.oldest(Queue::Main).is_some();
+                    let count = if limited { beyond } else { most };
                     self.drop_blocks(ix, count as u32, dropped);
                     left -= count;
                 }
@@ -291,19 +326,11 @@ impl PrefixPolicy for S3Fifo<'_> {
                 if let Some(ix) = above {
                     self.promote(ix, entry);
                 }
-                let mark = Mark {
-                    queue: Queue::Main,
-                    entry,
-                    uses: 0,
-                };
+                let mark = Mark::new(Queue::Main, entry);
                 deepest = self.tree.grow(request, hit..known, deepest, &mark);
                 start = known;
             }
-            let mark = Mark {
-                queue: Queue::Small,
-                entry,
-                uses: 0,
-            };
+            let mark = Mark::new(Queue::Small, entry);
             deepest = self.tree.grow(request, start..keep, deepest, &mark);
             self.small += u64::from(keep - start);
         }
@@ -320,9 +347,12 @@ impl PrefixPolicy for S3Fifo<'_> {
         self.ghost
             .stacks
             .validate(|below, above| above.end < below.end)?;
-        let (mut small, mut leaves) = (0, [BTreeSet::new(), BTreeSet::new()]);
+        let noted: [HashSet<_>; 2] = [0, 1].map(|queue| self.leaves[queue].iter().collect());
+        let mut small = 0;
         for (ix, stretch) in self.tree.iter() {
-            let Mark { queue, entry, uses } = stretch.mark;
+            let Mark {
+                queue, entry, uses, ..
+            } = stretch.mark;
             if queue == Queue::Small {
                 small += u64::from(stretch.len());
             } else if let Some(above) = stretch.above
@@ -333,8 +363,9 @@ impl PrefixPolicy for S3Fifo<'_> {
             if uses > MOST_USES || entry > self.next_entry {
                 return Err(Error::bug(format!("s3fifo: {ix:?} has a wrong mark")));
             }
-            if stretch.is_leaf() {
-                leaves[queue as usize].insert((entry, ix));
+            let listed = noted[queue as usize].contains(&(entry, ix));
+            if (stretch.is_leaf() || stretch.mark.noted) && !(stretch.mark.noted && listed) {
+                return Err(Error::bug(format!("s3fifo: {ix:?} is not noted as a leaf")));
             }
         }
         if small != self.small {
@@ -342,9 +373,6 @@ impl PrefixPolicy for S3Fifo<'_> {
                 "s3fifo: {small} blocks in small, not {}",
                 self.small
             )));
-        }
-        if leaves != self.leaves {
-            return Err(Error::bug("s3fifo: the leaves noted are not the leaves"));
         }
         Ok(())
     }

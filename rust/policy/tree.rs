@@ -9,7 +9,7 @@ use crate::index::{IndexVec, Ix, PathIx, RequestIx};
 use crate::profile::Profile;
 
 /// A stretch of a [`CachedTree`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StretchIx(NonZeroU32);
 
 impl StretchIx {
@@ -76,6 +76,8 @@ pub struct CachedTree<'p, M> {
     free: Vec<StretchIx>,
     /// The deepest stretch of each heavy path.
     tips: IndexVec<PathIx, Option<StretchIx>>,
+    /// Room to list the heavy paths of a request.
+    parts: Vec<(PathIx, Range<u32>)>,
 }
 
 impl<'p, M: Clone> CachedTree<'p, M> {
@@ -87,6 +89,7 @@ impl<'p, M: Clone> CachedTree<'p, M> {
             stretches: Vec::new(),
             free: Vec::new(),
             tips: IndexVec::filled(None, profile.forest().heavy_paths()),
+            parts: Vec::new(),
         }
     }
 
@@ -105,6 +108,11 @@ impl<'p, M: Clone> CachedTree<'p, M> {
     /// If it is gone.
     pub fn get_mut(&mut self, ix: StretchIx) -> &mut Stretch<M> {
         self.stretches[ix.place()].as_mut().expect("a live stretch")
+    }
+
+    /// A stretch to change its mark, unless it is gone.
+    pub(super) fn live(&mut self, ix: StretchIx) -> Option<&mut Stretch<M>> {
+        self.stretches[ix.place()].as_mut()
     }
 
     /// The stretch that holds the last cached block of the path of `request`.
@@ -155,11 +163,11 @@ impl<'p, M: Clone> CachedTree<'p, M> {
         above: Option<StretchIx>,
         mark: &M,
     ) -> Option<StretchIx> {
-        let mut parts = Vec::new();
+        let mut parts = std::mem::take(&mut self.parts);
         self.profile
             .on_paths(owner, blocks, |path, part| parts.push((path, part)));
         let mut above = above;
-        for (path, blocks) in parts.into_iter().rev() {
+        for (path, blocks) in parts.drain(..).rev() {
             if let Some(above) = above {
                 self.get_mut(above).below += 1;
             }
@@ -174,6 +182,7 @@ impl<'p, M: Clone> CachedTree<'p, M> {
             self.tips[path] = Some(new);
             above = Some(new);
         }
+        self.parts = parts;
         above
     }
 
