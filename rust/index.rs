@@ -58,8 +58,6 @@ macro_rules! index {
 index! {
     /// A request of a trace, in its order.
     RequestIx;
-    /// A node of a forest, in preorder.
-    NodeIx;
     /// A heavy path of a forest.
     PathIx;
 }

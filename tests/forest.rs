@@ -5,6 +5,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use prefixsim::forest::Columns;
 use prefixsim::index::RequestIx;
 use prefixsim::policy::Policy;
 use prefixsim::replay::{Cache, Job, sweep};
@@ -195,7 +196,16 @@ fn damaged_columns_are_refused() {
             .contains("list 1 runs from 2 to 1")
     );
     let parts = |parent: Vec<u32>, end: Vec<u32>, node: Vec<u32>| {
-        Forest::from_parts(1, false, parent, end, vec![0, 0], node, None).map(|_| ())
+        let columns = Columns {
+            tokens_per_id: 1,
+            partial_blocks: false,
+            parent,
+            end,
+            representative: vec![0, 0],
+            prompt_node: node,
+            output_node: None,
+        };
+        Forest::from_columns(columns).map(|_| ())
     };
     assert!(parts(vec![0, 0], vec![0, 2], vec![1]).is_ok());
     assert!(parts(vec![0, 0], vec![0, 0], vec![1]).is_err());

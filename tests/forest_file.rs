@@ -1,5 +1,6 @@
 //! Stored forests: whatever bytes are read, they are the forest of the trace, or refused.
 
+use prefixsim::forest::Columns;
 use prefixsim::trace::{Csr, Trace};
 use prefixsim::{Error, Forest, Stop};
 use proptest::prelude::*;
@@ -138,7 +139,15 @@ fn forests_that_share_nothing_or_too_much_are_refused() {
     let (offsets, tokens) = csr(&[vec![1, 2, 3], vec![1, 2, 3], vec![1, 9]]);
     let trace = Trace::new(Csr::new(&offsets, &tokens).unwrap());
     let made = |parent: Vec<u32>, end: Vec<u32>, guide: Vec<u32>, node: Vec<u32>| {
-        let forest = Forest::from_parts(1, false, parent, end, guide, node, None)?;
+        let forest = Forest::from_columns(Columns {
+            tokens_per_id: 1,
+            partial_blocks: false,
+            parent,
+            end,
+            representative: guide,
+            prompt_node: node,
+            output_node: None,
+        })?;
         Forest::from_bytes(&forest.to_bytes(DIGEST), DIGEST, &trace).map(|_| ())
     };
     let right = made(

@@ -7,24 +7,13 @@
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 
-use super::{Forest, NONE};
+use super::{Columns, Forest, NONE};
 use crate::index::{to_u32, to_usize};
 use crate::trace::{Id, Trace};
 
 /// Nodes, and requests, whose ids are compared. A forest that is wrong for a share `s` of either is
 /// found out with probability 1 - (1 - s)^SAMPLES or more; a small one for certain.
 const SAMPLES: usize = 1 << 14;
-
-/// The columns of a forest, to be checked.
-#[derive(Clone, Copy)]
-pub(super) struct Columns<'a> {
-    pub tokens_per_id: u32,
-    pub parent: &'a [u32],
-    pub end: &'a [u32],
-    pub representative: &'a [u32],
-    pub prompt_node: &'a [u32],
-    pub output_node: Option<&'a [u32]>,
-}
 
 /// What is wrong, in words.
 type Checked = Result<(), String>;
@@ -33,7 +22,7 @@ type Checked = Result<(), String>;
 ///
 /// Nodes are in preorder, each deeper than its parent; roots are empty; every request of a node passes
 /// through it; the end of an output lies below the end of its prompt, or is it.
-pub(super) fn columns(forest: Columns<'_>) -> Checked {
+pub(super) fn columns(forest: &Columns) -> Checked {
     let Columns { parent, end, .. } = forest;
     let nodes = parent.len();
     let requests = forest.prompt_node.len();
@@ -65,7 +54,7 @@ pub(super) fn columns(forest: Columns<'_>) -> Checked {
         }
     }
     let behind = subtree_ends(parent);
-    let last = forest.output_node.unwrap_or(forest.prompt_node);
+    let last = forest.output_node.as_ref().unwrap_or(&forest.prompt_node);
     if last.len() != requests {
         return Err("columns of requests have different lengths".into());
     }
@@ -116,10 +105,10 @@ pub(super) fn agree<T: Id>(forest: &Forest, trace: &Trace<'_, T>) -> Checked {
         return Err("made with other options".into());
     }
     for request in 0..trace.requests() {
-        let prompt = forest.prompt_node[request] as usize;
+        let prompt = forest.columns.prompt_node[request] as usize;
         let last = forest.last_node()[request] as usize;
-        if forest.end[prompt] as usize != trace.prompt(request).len()
-            || forest.end[last] as usize != trace.len(request)
+        if forest.columns.end[prompt] as usize != trace.prompt(request).len()
+            || forest.columns.end[last] as usize != trace.len(request)
         {
             return Err(format!("request {request} has another length"));
         }
@@ -135,7 +124,7 @@ pub(super) fn agree<T: Id>(forest: &Forest, trace: &Trace<'_, T>) -> Checked {
 fn salts<T: Id>(forest: &Forest, trace: &Trace<'_, T>) -> Checked {
     let mut root_of = vec![0_u32; forest.nodes()];
     let mut roots = 0;
-    for (node, &above) in forest.parent.iter().enumerate() {
+    for (node, &above) in forest.columns.parent.iter().enumerate() {
         if above as usize == node {
             roots += 1;
             root_of[node] = roots - 1;
@@ -146,7 +135,7 @@ fn salts<T: Id>(forest: &Forest, trace: &Trace<'_, T>) -> Checked {
     let mut pairs: Vec<(u32, u32)> = (0..trace.requests())
         .map(|request| {
             let salt = trace.salts().map_or(0, |codes| codes[request]);
-            (salt, root_of[forest.prompt_node[request] as usize])
+            (salt, root_of[forest.columns.prompt_node[request] as usize])
         })
         .collect();
     pairs.dedup();
@@ -169,7 +158,8 @@ fn compare_ids<T: Id>(forest: &Forest, trace: &Trace<'_, T>) -> Checked {
         return compare_all(forest, trace);
     }
     let mut random = Random::new();
-    let spelled = |node: usize, at: usize| trace.id(forest.representative[node] as usize, at);
+    let spelled =
+        |node: usize, at: usize| trace.id(forest.columns.representative[node] as usize, at);
     for _ in 0..SAMPLES.min(4 * forest.requests()) {
         let request = random.below(forest.requests());
         let length = trace.len(request);
@@ -182,16 +172,16 @@ fn compare_ids<T: Id>(forest: &Forest, trace: &Trace<'_, T>) -> Checked {
             return Err(format!("request {request} has another id at {at}"));
         }
     }
-    let behind = subtree_ends(&forest.parent);
+    let behind = subtree_ends(&forest.columns.parent);
     for _ in 0..SAMPLES.min(4 * forest.nodes()) {
         let node = random.below(forest.nodes());
-        let above = forest.parent[node] as usize;
+        let above = forest.columns.parent[node] as usize;
         if above == node {
             continue;
         }
-        let at = forest.end[above] as usize;
+        let at = forest.columns.end[above] as usize;
         for sibling in [above + 1, behind[node] as usize] {
-            let other = forest.parent.get(sibling).is_some_and(|&parent| {
+            let other = forest.columns.parent.get(sibling).is_some_and(|&parent| {
                 parent as usize == above && sibling != node && sibling != above
             });
             if other && spelled(node, at) == spelled(sibling, at) {
@@ -206,10 +196,10 @@ fn compare_ids<T: Id>(forest: &Forest, trace: &Trace<'_, T>) -> Checked {
 fn compare_all<T: Id>(forest: &Forest, trace: &Trace<'_, T>) -> Checked {
     for request in 0..trace.requests() {
         let mut node = forest.last_node()[request] as usize;
-        while forest.parent[node] as usize != node {
-            let above = forest.parent[node] as usize;
-            let guide = forest.representative[node] as usize;
-            for at in forest.end[above]..forest.end[node] {
+        while forest.columns.parent[node] as usize != node {
+            let above = forest.columns.parent[node] as usize;
+            let guide = forest.columns.representative[node] as usize;
+            for at in forest.columns.end[above]..forest.columns.end[node] {
                 if trace.id(request, at as usize) != trace.id(guide, at as usize) {
                     return Err(format!("request {request} has another id at {at}"));
                 }
@@ -218,11 +208,11 @@ fn compare_all<T: Id>(forest: &Forest, trace: &Trace<'_, T>) -> Checked {
         }
     }
     let mut first: Vec<(u32, u64)> = (0..forest.nodes())
-        .filter(|&node| forest.parent[node] as usize != node)
+        .filter(|&node| forest.columns.parent[node] as usize != node)
         .map(|node| {
-            let above = forest.parent[node];
-            let at = forest.end[above as usize] as usize;
-            let id = trace.id(forest.representative[node] as usize, at);
+            let above = forest.columns.parent[node];
+            let at = forest.columns.end[above as usize] as usize;
+            let id = trace.id(forest.columns.representative[node] as usize, at);
             (above, id.widen())
         })
         .collect();

@@ -10,7 +10,7 @@
 
 use xxhash_rust::xxh3::Xxh3;
 
-use super::{Forest, check};
+use super::{Columns, Forest, check};
 use crate::error::{Error, Result};
 use crate::index::to_usize;
 use crate::trace::{Id, Trace};
@@ -95,14 +95,14 @@ impl Forest {
     /// The forest as bytes, with the digest of its trace.
     #[must_use]
     pub fn to_bytes(&self, digest: [u8; 16]) -> Vec<u8> {
-        let outputs = self.output_node.as_deref().unwrap_or(&[]);
+        let outputs = self.columns.output_node.as_deref().unwrap_or(&[]);
         let nodes = self.nodes();
         let values = 3 * nodes + self.requests() + outputs.len();
         let mut bytes = Vec::with_capacity(HEAD + 4 * values);
         bytes.extend_from_slice(MAGIC);
-        let flags = u32::from(self.partial_blocks) * PARTIAL_BLOCKS
-            + u32::from(self.output_node.is_some()) * OUTPUTS;
-        for word in [VERSION, self.tokens_per_id, flags, 0] {
+        let flags = u32::from(self.columns.partial_blocks) * PARTIAL_BLOCKS
+            + u32::from(self.columns.output_node.is_some()) * OUTPUTS;
+        for word in [VERSION, self.columns.tokens_per_id, flags, 0] {
             bytes.extend_from_slice(&word.to_le_bytes());
         }
         for count in [self.requests(), nodes] {
@@ -111,10 +111,10 @@ impl Forest {
         bytes.extend_from_slice(&digest);
         bytes.resize(HEAD, 0);
         let columns = [
-            &self.parent,
-            &self.end,
-            &self.representative,
-            &self.prompt_node,
+            &self.columns.parent,
+            &self.columns.end,
+            &self.columns.representative,
+            &self.columns.prompt_node,
             outputs,
         ];
         for value in columns.into_iter().flatten() {
@@ -159,18 +159,16 @@ impl Forest {
                 .map(|&word| u32::from_le_bytes(word))
                 .collect()
         };
-        let (parent, end) = (column(head.nodes), column(head.nodes));
-        let (representative, prompt_node) = (column(head.nodes), column(head.requests));
-        let output_node = head.outputs.then(|| column(head.requests));
-        let forest = Self::from_parts(
-            head.tokens_per_id,
-            head.partial_blocks,
-            parent,
-            end,
-            representative,
-            prompt_node,
-            output_node,
-        )?;
+        // In the order of the file.
+        let forest = Self::from_columns(Columns {
+            tokens_per_id: head.tokens_per_id,
+            partial_blocks: head.partial_blocks,
+            parent: column(head.nodes),
+            end: column(head.nodes),
+            representative: column(head.nodes),
+            prompt_node: column(head.requests),
+            output_node: head.outputs.then(|| column(head.requests)),
+        })?;
         check::agree(&forest, trace)
             .map_err(|what| Error::damaged(format!("not the forest of this trace: {what}")))?;
         Ok(forest)

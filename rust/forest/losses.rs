@@ -46,7 +46,7 @@ impl Forest {
                     "request {request}: a stretch from {from} to {to} descends"
                 )));
             }
-            let last = self.prompt_node[request];
+            let last = self.columns.prompt_node[request];
             let to = u64::from(to).min(self.depth_in_tokens(last));
             let from = u64::from(from);
             if from < to {
@@ -54,11 +54,11 @@ impl Forest {
             }
         }
         for node in (0..self.nodes()).rev() {
-            let above = self.parent[node] as usize;
+            let above = self.columns.parent[node] as usize;
             if above != node {
                 cover[above] += cover[node];
-                let ids = self.end[node] - self.end[above];
-                let length = u64::from(ids) * u64::from(self.tokens_per_id);
+                let ids = self.columns.end[node] - self.columns.end[above];
+                let length = u64::from(ids) * u64::from(self.columns.tokens_per_id);
                 tokens[node] += cover[node] * length.cast_signed();
             }
         }
@@ -67,11 +67,11 @@ impl Forest {
 
     /// Notes a stretch: `cover` at both ends, and in `tokens` what the end segments have too much.
     fn mark(&self, last: u32, from: u64, to: u64, cover: &mut [i64], tokens: &mut [i64]) {
-        let tokens_per_id = u64::from(self.tokens_per_id);
+        let tokens_per_id = u64::from(self.columns.tokens_per_id);
         let bottom = self.node_at(last, to_u32(to.div_ceil(tokens_per_id)));
         let top = self.node_at(last, to_u32(from / tokens_per_id) + 1);
         cover[bottom as usize] += 1;
-        cover[self.parent[top as usize] as usize] -= 1;
+        cover[self.columns.parent[top as usize] as usize] -= 1;
         tokens[bottom as usize] -= (self.depth_in_tokens(bottom) - to).cast_signed();
         tokens[top as usize] -= (from - self.top_in_tokens(top)).cast_signed();
     }
@@ -96,17 +96,17 @@ impl Forest {
             requests: nodes.iter().map(|&n| to_u32(cover[n as usize])).collect(),
             example: nodes
                 .iter()
-                .map(|&n| self.representative[n as usize])
+                .map(|&n| self.columns.representative[n as usize])
                 .collect(),
         }
     }
 
     fn depth_in_tokens(&self, node: u32) -> u64 {
-        u64::from(self.end[node as usize]) * u64::from(self.tokens_per_id)
+        u64::from(self.columns.end[node as usize]) * u64::from(self.columns.tokens_per_id)
     }
 
     fn top_in_tokens(&self, node: u32) -> u64 {
-        self.depth_in_tokens(self.parent[node as usize])
+        self.depth_in_tokens(self.columns.parent[node as usize])
     }
 
     /// The node, `node` or one above it, that holds the id that ends at `depth` (at least 1).
@@ -122,7 +122,7 @@ impl Forest {
         // The nodes of a path follow each other, and so do the paths.
         let first = self.path_of.partition_point(|&p| p < path);
         let nodes = self.path_of[first..].partition_point(|&p| p == path);
-        let above = self.end[first..first + nodes].partition_point(|&end| end < depth);
+        let above = self.columns.end[first..first + nodes].partition_point(|&end| end < depth);
         to_u32(first + above)
     }
 }

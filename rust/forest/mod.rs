@@ -19,8 +19,6 @@ pub use file::Head;
 pub use losses::SegmentLosses;
 pub use prefixes::SharedPrefixes;
 
-use check::Columns;
-
 use crate::error::{Error, Result};
 use crate::index::{IndexVec, Ix, PathIx, RequestIx};
 
@@ -43,15 +41,28 @@ pub const NONE: u32 = u32::MAX;
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Forest {
-    tokens_per_id: u32,
-    partial_blocks: bool,
-    parent: Vec<u32>,
-    end: Vec<u32>,
-    representative: Vec<u32>,
-    prompt_node: Vec<u32>,
-    output_node: Option<Vec<u32>>,
+    columns: Columns,
     path_of: Vec<PathIx>,
     paths: IndexVec<PathIx, HeavyPath>,
+}
+
+/// What a forest is made of, and saved as.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Columns {
+    /// Tokens that an id stands for.
+    pub tokens_per_id: u32,
+    /// Whether a last id that stands for fewer tokens is part of the sequences.
+    pub partial_blocks: bool,
+    /// The node above each node; a root is its own.
+    pub parent: Vec<u32>,
+    /// Depth at which each node ends, in ids.
+    pub end: Vec<u32>,
+    /// A request whose sequence passes through each node; [`NONE`] for roots.
+    pub representative: Vec<u32>,
+    /// The node where the prompt of each request ends.
+    pub prompt_node: Vec<u32>,
+    /// The node where the output of each request ends, if the sequences go on with outputs.
+    pub output_node: Option<Vec<u32>>,
 }
 
 /// A heavy path: a run of nodes, each the heaviest child of the one before.
@@ -67,15 +78,8 @@ pub(crate) struct HeavyPath {
 
 impl Forest {
     /// Puts a forest together from its columns, which are known to be right.
-    fn assemble(
-        tokens_per_id: u32,
-        partial_blocks: bool,
-        parent: Vec<u32>,
-        end: Vec<u32>,
-        representative: Vec<u32>,
-        prompt_node: Vec<u32>,
-        output_node: Option<Vec<u32>>,
-    ) -> Self {
+    fn assemble(columns: Columns) -> Self {
+        let Columns { parent, end, .. } = &columns;
         let mut path_of: Vec<PathIx> = Vec::with_capacity(parent.len());
         let mut paths: IndexVec<PathIx, HeavyPath> = Vec::new().into();
         for (node, &above) in parent.iter().enumerate() {
@@ -94,13 +98,7 @@ impl Forest {
             }
         }
         Self {
-            tokens_per_id,
-            partial_blocks,
-            parent,
-            end,
-            representative,
-            prompt_node,
-            output_node,
+            columns,
             path_of,
             paths,
         }
@@ -110,33 +108,9 @@ impl Forest {
     ///
     /// # Errors
     /// [`Error::Damaged`] if the columns are not those of a forest.
-    pub fn from_parts(
-        tokens_per_id: u32,
-        partial_blocks: bool,
-        parent: Vec<u32>,
-        end: Vec<u32>,
-        representative: Vec<u32>,
-        prompt_node: Vec<u32>,
-        output_node: Option<Vec<u32>>,
-    ) -> Result<Self> {
-        check::columns(Columns {
-            tokens_per_id,
-            parent: &parent,
-            end: &end,
-            representative: &representative,
-            prompt_node: &prompt_node,
-            output_node: output_node.as_deref(),
-        })
-        .map_err(|what| Error::damaged(format!("not a forest: {what}")))?;
-        Ok(Self::assemble(
-            tokens_per_id,
-            partial_blocks,
-            parent,
-            end,
-            representative,
-            prompt_node,
-            output_node,
-        ))
+    pub fn from_columns(columns: Columns) -> Result<Self> {
+        check::columns(&columns).map_err(|what| Error::damaged(format!("not a forest: {what}")))?;
+        Ok(Self::assemble(columns))
     }
 
     /// Checks every invariant of the columns.
@@ -144,39 +118,31 @@ impl Forest {
     /// # Errors
     /// [`Error::Bug`] naming the first one that does not hold.
     pub fn validate(&self) -> Result<()> {
-        check::columns(Columns {
-            tokens_per_id: self.tokens_per_id,
-            parent: &self.parent,
-            end: &self.end,
-            representative: &self.representative,
-            prompt_node: &self.prompt_node,
-            output_node: self.output_node.as_deref(),
-        })
-        .map_err(|what| Error::bug(format!("not a forest: {what}")))
+        check::columns(&self.columns).map_err(|what| Error::bug(format!("not a forest: {what}")))
     }
 
     /// Tokens that an id stands for.
     #[must_use]
     pub fn tokens_per_id(&self) -> u32 {
-        self.tokens_per_id
+        self.columns.tokens_per_id
     }
 
     /// Whether a last id that stands for fewer tokens is part of the sequences.
     #[must_use]
     pub fn partial_blocks(&self) -> bool {
-        self.partial_blocks
+        self.columns.partial_blocks
     }
 
     /// Number of requests.
     #[must_use]
     pub fn requests(&self) -> usize {
-        self.prompt_node.len()
+        self.columns.prompt_node.len()
     }
 
     /// Number of nodes, roots included.
     #[must_use]
     pub fn nodes(&self) -> usize {
-        self.parent.len()
+        self.columns.parent.len()
     }
 
     /// Number of heavy paths.
@@ -188,43 +154,46 @@ impl Forest {
     /// The node above each node; a root is its own.
     #[must_use]
     pub fn parent(&self) -> &[u32] {
-        &self.parent
+        &self.columns.parent
     }
 
     /// Depth at which each node ends, in ids.
     #[must_use]
     pub fn end(&self) -> &[u32] {
-        &self.end
+        &self.columns.end
     }
 
     /// A request whose sequence passes through each node; [`NONE`] for roots.
     #[must_use]
     pub fn representative(&self) -> &[u32] {
-        &self.representative
+        &self.columns.representative
     }
 
     /// The node where the prompt of each request ends.
     #[must_use]
     pub fn prompt_node(&self) -> &[u32] {
-        &self.prompt_node
+        &self.columns.prompt_node
     }
 
     /// The node where the output of each request ends, if the forest was compiled with outputs.
     #[must_use]
     pub fn output_node(&self) -> Option<&[u32]> {
-        self.output_node.as_deref()
+        self.columns.output_node.as_deref()
     }
 
     /// The node where everything known of each request ends.
     #[must_use]
     pub fn last_node(&self) -> &[u32] {
-        self.output_node.as_deref().unwrap_or(&self.prompt_node)
+        self.columns
+            .output_node
+            .as_deref()
+            .unwrap_or(&self.columns.prompt_node)
     }
 
     /// The longest sequence, in ids.
     #[must_use]
     pub fn depth(&self) -> u32 {
-        self.end.iter().copied().max().unwrap_or(0)
+        self.columns.end.iter().copied().max().unwrap_or(0)
     }
 
     /// The most nodes on one path from a root, roots not counted.
@@ -232,7 +201,7 @@ impl Forest {
     pub fn height(&self) -> u32 {
         let mut height = vec![0u32; self.nodes()];
         let mut most = 0;
-        for (node, &above) in self.parent.iter().enumerate() {
+        for (node, &above) in self.columns.parent.iter().enumerate() {
             if above as usize != node {
                 height[node] = height[above as usize] + 1;
                 most = most.max(height[node]);
@@ -248,10 +217,11 @@ impl Forest {
     pub fn unique_blocks(&self, block_size: u32) -> Result<u64> {
         let ids = self.ids_per_block(block_size)?;
         Ok(self
+            .columns
             .end
             .iter()
-            .zip(&self.parent)
-            .map(|(&end, &above)| u64::from(end / ids - self.end[above as usize] / ids))
+            .zip(&self.columns.parent)
+            .map(|(&end, &above)| u64::from(end / ids - self.columns.end[above as usize] / ids))
             .sum())
     }
 
@@ -261,19 +231,19 @@ impl Forest {
     /// [`Error::Range`] if the block size is no multiple of the tokens of an id, or, with partial
     /// blocks kept, not the tokens themselves.
     pub fn ids_per_block(&self, block_size: u32) -> Result<u32> {
-        if block_size == 0 || !block_size.is_multiple_of(self.tokens_per_id) {
+        if block_size == 0 || !block_size.is_multiple_of(self.columns.tokens_per_id) {
             return Err(Error::range(format!(
                 "block size {block_size}: the trace allows multiples of {} only",
-                self.tokens_per_id
+                self.columns.tokens_per_id
             )));
         }
-        if self.partial_blocks && block_size != self.tokens_per_id {
+        if self.columns.partial_blocks && block_size != self.columns.tokens_per_id {
             return Err(Error::range(format!(
                 "block size {block_size}: with partial blocks kept it has to be {}",
-                self.tokens_per_id
+                self.columns.tokens_per_id
             )));
         }
-        Ok(block_size / self.tokens_per_id)
+        Ok(block_size / self.columns.tokens_per_id)
     }
 
     pub(crate) fn paths(&self) -> &IndexVec<PathIx, HeavyPath> {

@@ -8,7 +8,7 @@
 //! brings neighbours together, and the rest is done on that.
 
 use super::builder::{ChildrenView, ForestBuilder, Node, Parts};
-use super::{Forest, NONE};
+use super::{Columns, Forest, NONE};
 use crate::index::to_u32;
 use crate::trace::Id;
 
@@ -139,13 +139,13 @@ pub(super) fn number<T: Id>(builder: ForestBuilder<'_, T>, mut prompt_node: Vec<
     if outputs {
         renumber(&mut last);
     }
-    Forest::assemble(
-        trace.tokens_per_id(),
-        trace.partial_blocks(),
+    Forest::assemble(Columns {
+        tokens_per_id: trace.tokens_per_id(),
+        partial_blocks: trace.partial_blocks(),
         parent,
         end,
         representative,
         prompt_node,
-        outputs.then_some(last),
-    )
+        output_node: outputs.then_some(last),
+    })
 }

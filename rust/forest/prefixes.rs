@@ -22,7 +22,7 @@ impl Forest {
     pub fn shared_prefixes(&self, count: usize) -> SharedPrefixes {
         let (requests, first) = self.prompts_below();
         let mut continued = vec![false; self.nodes()];
-        for (node, &above) in self.parent.iter().enumerate() {
+        for (node, &above) in self.columns.parent.iter().enumerate() {
             let above = above as usize;
             if above != node && requests[node] == requests[above] {
                 continued[above] = true;
@@ -31,15 +31,15 @@ impl Forest {
         let mut shared: Vec<u32> = (0..to_u32(self.nodes()))
             .filter(|&n| {
                 let at = n as usize;
-                requests[at] > 1 && self.end[at] > 0 && !continued[at]
+                requests[at] > 1 && self.columns.end[at] > 0 && !continued[at]
             })
             .collect();
         let saved = |n: u32| {
             let at = n as usize;
             (
-                std::cmp::Reverse(u64::from(self.end[at]) * u64::from(requests[at] - 1)),
+                std::cmp::Reverse(u64::from(self.columns.end[at]) * u64::from(requests[at] - 1)),
                 first[at],
-                self.end[at],
+                self.columns.end[at],
             )
         };
         if shared.len() > count {
@@ -49,7 +49,7 @@ impl Forest {
         shared.sort_unstable_by_key(|&n| saved(n));
         let pick = |column: &[u32]| shared.iter().map(|&n| column[n as usize]).collect();
         SharedPrefixes {
-            ids: pick(&self.end),
+            ids: pick(&self.columns.end),
             requests: pick(&requests),
             first: pick(&first),
         }
@@ -59,12 +59,12 @@ impl Forest {
     fn prompts_below(&self) -> (Vec<u32>, Vec<u32>) {
         let mut requests = vec![0u32; self.nodes()];
         let mut first = vec![NONE; self.nodes()];
-        for (request, &node) in self.prompt_node.iter().enumerate().rev() {
+        for (request, &node) in self.columns.prompt_node.iter().enumerate().rev() {
             requests[node as usize] += 1;
             first[node as usize] = to_u32(request);
         }
         for node in (0..self.nodes()).rev() {
-            let above = self.parent[node] as usize;
+            let above = self.columns.parent[node] as usize;
             if above != node {
                 requests[above] += requests[node];
                 first[above] = first[above].min(first[node]);

@@ -55,13 +55,13 @@ impl Forest {
         let last = self.last_node();
         if let [first, second] = *turns {
             let (second, first) = (request_of(second), request_of(first));
-            let (node, seen) = (self.prompt_node[second], last[first]);
+            let (node, seen) = (self.columns.prompt_node[second], last[first]);
             return vec![0, self.common_depth(node, seen)];
         }
         let mut seen: BTreeSet<u32> = BTreeSet::new();
         let depth = |&request: &u64| {
             let request = request_of(request);
-            let node = self.prompt_node[request];
+            let node = self.columns.prompt_node[request];
             let before = seen.range(..=node).next_back();
             let behind = seen.range(node..).next();
             let own = before
@@ -79,7 +79,8 @@ impl Forest {
     /// Ids that the sequences ending at two nodes have in common.
     fn common_depth(&self, a: u32, b: u32) -> u32 {
         let (mut path_a, mut path_b) = (self.path_of[a as usize], self.path_of[b as usize]);
-        let (mut depth_a, mut depth_b) = (self.end[a as usize], self.end[b as usize]);
+        let (mut depth_a, mut depth_b) =
+            (self.columns.end[a as usize], self.columns.end[b as usize]);
         while path_a != path_b {
             // Paths are numbered in preorder: the later one cannot be above the earlier.
             let (path, depth) = if path_a > path_b {
