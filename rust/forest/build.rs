@@ -12,6 +12,9 @@
 //! hundreds of turns is thereby crossed in one step. No hash is ever trusted: every match is a
 //! comparison of the ids themselves.
 
+// `compile` refuses traces whose requests or lengths do not fit.
+#![allow(clippy::cast_possible_truncation)]
+
 use std::borrow::Cow;
 
 use rayon::prelude::*;
@@ -41,12 +44,18 @@ impl Forest {
     /// Compiles the sequences of a trace.
     ///
     /// # Errors
-    /// [`Error::Range`] if the trace has 2^30 or more requests; [`Error::Interrupted`] if asked to
+    /// [`Error::Range`] if the trace has 2^30 or more requests, or a sequence 2^32 - 1 ids or
+    /// more; [`Error::Interrupted`] if asked to
     /// stop.
     pub fn compile<T: Id>(trace: &Trace<'_, T>, stop: &Stop) -> Result<Self> {
         let requests = trace.requests();
         if requests >= 1 << 30 {
             return Err(Error::range("2^30 requests or more in one trace"));
+        }
+        if let Some(request) = (0..requests).find(|&i| trace.len(i) >= NONE as usize) {
+            return Err(Error::range(format!(
+                "request {request}: a sequence of 2^32 - 1 ids or more"
+            )));
         }
         let (salt, session) = (trace.salts().map(dense), trace.sessions().map(dense));
         let root = |request: usize| salt.as_ref().map_or(0, |(codes, _)| codes[request]);
@@ -59,7 +68,7 @@ impl Forest {
             batch.clear();
             batch.extend((start..requests.min(start + BATCH)).map(|request| {
                 let earlier = session.as_ref().map_or(NONE, |(codes, _)| {
-                    std::mem::replace(&mut latest[codes[request] as usize], to_u32(request))
+                    std::mem::replace(&mut latest[codes[request] as usize], request as u32)
                 });
                 let usable = earlier != NONE && root(earlier as usize) == root(request);
                 Entrant {
@@ -113,7 +122,7 @@ impl Entrant {
         if self.earlier != NONE {
             let earlier = self.earlier as usize;
             let ids = builder.trace().common(request, earlier, 0);
-            let position = builder.position_on(self.earlier, to_u32(ids), root);
+            let position = builder.position_on(self.earlier, ids as u32, root);
             if ids == builder.trace().len(earlier) {
                 self.position = position;
                 return;

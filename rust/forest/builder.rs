@@ -16,6 +16,10 @@
 //! of all requests that ended there, and a [`Position`] found before a split is right after it. The
 //! nodes of a path are therefore in no order; [`super::number`] brings them into one.
 
+// `Forest::compile` refuses traces whose requests or lengths do not fit; nodes are counted where they
+// are made. What finds the way is the hot loop of compiling.
+#![allow(clippy::cast_possible_truncation)]
+
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
@@ -184,7 +188,7 @@ impl<'a, T: Id> ForestBuilder<'a, T> {
         {
             let guide = self.nodes[child as usize].guide as usize;
             let from = position.depth as usize + 1;
-            position.depth = to_u32(self.trace.common(request, guide, from));
+            position.depth = self.trace.common(request, guide, from) as u32;
             position.node = self.holder_between(child, self.last[guide], position.depth);
             if hops < GUIDED {
                 position.guided[hops] = child;
@@ -212,9 +216,9 @@ impl<'a, T: Id> ForestBuilder<'a, T> {
             let first = self.trace.id(request, depth).fold();
             node = self.push(Node {
                 parent: node,
-                start: to_u32(depth),
-                end: to_u32(length),
-                guide: to_u32(request),
+                start: depth as u32,
+                end: length as u32,
+                guide: request as u32,
                 first,
                 children: Children::NONE,
             });
@@ -223,7 +227,7 @@ impl<'a, T: Id> ForestBuilder<'a, T> {
         self.last.push(node);
         let prompt = self.trace.prompt(request).len();
         if prompt < length {
-            return self.split_at(node, root, to_u32(prompt));
+            return self.split_at(node, root, prompt as u32);
         }
         node
     }
@@ -244,7 +248,7 @@ impl<'a, T: Id> ForestBuilder<'a, T> {
         for &node in position.guided.iter().take_while(|&&node| node != 0) {
             let node = &mut self.nodes[node as usize];
             if node.end <= position.depth {
-                node.guide = to_u32(request);
+                node.guide = request as u32;
             }
         }
     }
