@@ -97,9 +97,10 @@ class Model:
             If the file is missing, not JSON, or lacks a size.
         """
         config = ModelConfig.read(path)
-        return cls.from_config(
-            {**config.outer, **config.config}, name=config.where, kv_dtype=kv_dtype
-        )
+        merged = {**config.outer, **config.config}
+        if "model_type" not in config.config:
+            merged.pop("model_type", None)  # a wrapper's
+        return cls.from_config(merged, name=config.where, kv_dtype=kv_dtype)
 
     @classmethod
     def from_config(

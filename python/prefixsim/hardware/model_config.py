@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from prefixsim.errors import InputError
+from prefixsim.hardware.catalogue import find_model, nearest_model
 
 __all__ = ["ModelConfig"]
 
@@ -16,10 +17,17 @@ _HIDDEN = ("hidden_size", "n_embd", "d_model")
 _HEADS = ("num_attention_heads", "n_head", "n_heads")
 _KV_HEADS = ("num_key_value_heads", "num_kv_heads", "n_head_kv", "multi_query_group_num")
 _NESTED = ("text_config", "llm_config", "language_config", "thinker_config")
-_NO_TOKENS = ("linear_attention", "mamba", "recurrent", "ssm", "conv")
 
 
 def _read(path: Path) -> tuple[str, Mapping[str, Any]]:
+    if not path.exists():
+        known = find_model(str(path))
+        if known is not None:
+            return str(path), known
+        close = None if path.suffix == ".json" else nearest_model(str(path))
+        hint = f" and no model of that name, did you mean {close}?" if close else ""
+        msg = f"{path}: no such file{hint}"
+        raise InputError(msg)
     if path.is_dir():
         path /= "config.json"
     try:
@@ -59,7 +67,7 @@ class ModelConfig:
 
     @classmethod
     def read(cls, path: str | Path) -> ModelConfig:
-        """Read a ``config.json``, or the one in a folder.
+        """Read a ``config.json``, or the one in a folder, or a model of the catalogue by its name.
 
         Raises
         ------
@@ -90,12 +98,9 @@ class ModelConfig:
             raise InputError(msg)
         return value
 
-    def layers(self) -> int:
-        """Layers that keep tokens; those of linear attention or state space do not."""
-        kinds = self.config.get("layer_types")
-        if isinstance(kinds, list) and kinds:
-            return sum(str(kind) not in _NO_TOKENS for kind in kinds)
-        return self.number(*_LAYERS)
+    def layer_count(self, *, default: int | None = None) -> int:
+        """Layers of the language model."""
+        return self.optional(*_LAYERS) or default or self.number(*_LAYERS)
 
     def query_heads(self) -> int:
         """Query heads of all GPUs together."""
@@ -115,8 +120,15 @@ class ModelConfig:
 
     def dtype(self) -> str:
         """Return the data type of the weights; float16 if the config does not say."""
+        return self._said_dtype() or "float16"
+
+    def says_dtype(self) -> bool:
+        """Whether the config names the data type of the weights."""
+        return self._said_dtype() is not None
+
+    def _said_dtype(self) -> str | None:
         for config in (self.config, self.outer):
             for name in ("dtype", "torch_dtype"):
                 if isinstance(config.get(name), str):
                     return str(config[name]).removeprefix("torch.")
-        return "float16"
+        return None

@@ -15,14 +15,18 @@ the widest one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import gcd, lcm
+from pathlib import Path
+from typing import Any
 
 from prefixsim.errors import InputError
+from prefixsim.hardware.kv_bytes import kv_bytes_per_token
 from prefixsim.hardware.layers import KINDS, Kind, Layer
+from prefixsim.sizes import parse_bytes
 
-__all__ = ["Group", "Groups", "Planning", "Pool", "groups_of", "pool_of"]
+__all__ = ["Group", "Groups", "Planning", "Pool", "groups_of", "model_pool", "pool_of"]
 
 _LEAST_BLOCK = 16
 
@@ -211,6 +215,45 @@ def pool_of(layers: Sequence[Layer], planning: Planning, available_bytes: int) -
         raise InputError(msg)
     concurrency = blocks / needed
     return Pool(groups, blocks, concurrency, int(concurrency * planning.max_model_len))
+
+
+def model_pool(
+    config: str | Path | Mapping[str, Any],
+    memory: str | int,
+    planning: Planning,
+    *,
+    dtype: str | None = None,
+    tensor_parallel: int = 1,
+) -> Pool:
+    """Compute the pool of a model from its configuration.
+
+    Parameters
+    ----------
+    config, dtype, tensor_parallel
+        As for :func:`prefixsim.hardware.kv_bytes.kv_bytes_per_token`.
+    memory : str or int
+        What each GPU has left for the cache, as ``30GiB`` or bytes.
+    planning : Planning
+        Draft layers are not in a configuration and not counted.
+
+    Raises
+    ------
+    InputError
+        As :func:`pool_of`, and if the configuration is not usable.
+
+    Examples
+    --------
+    >>> pool = model_pool("qwen3-next-80b-a3b", "30GiB", Planning(max_model_len=262144))
+    >>> pool.num_blocks, pool.groups.block_size, pool.capacity_tokens
+    (2409, 544, 1294067)
+    """
+    sizes = kv_bytes_per_token(
+        config,
+        dtype=dtype,
+        tensor_parallel=tensor_parallel,
+        num_speculative_tokens=planning.num_speculative_tokens,
+    )
+    return pool_of(sizes.specs, planning, parse_bytes(memory))
 
 
 def _widened(layer: Layer) -> Layer:
