@@ -108,6 +108,11 @@ def _call(called: Command, args: list[str]) -> int:
         sys.stderr.write(
             "prefixsim: --trust-remote-code: Python files of the tokenizer run with your rights\n"
         )
+    given = choice.given if called.engines != "none" else vars(options)
+    if given.get("model_config") is not None:
+        from prefixsim.cli._model import tell_model
+
+        tell_model(given)
     with remote_code(trusted):
         if called.engines == "none":
             called.run(options)

@@ -25,7 +25,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from prefixsim.engines.cache_size import DEFAULT_BLOCK_SIZE, read_cache_size, token_bytes
 from prefixsim.settings import options_of, setting
@@ -116,7 +116,9 @@ class CacheBytes:
         metavar="N",
     )
     model_config: Path | None = setting(
-        None, help="The model's Hugging Face config.json, for sizes in bytes.", metavar="FILE"
+        None,
+        help="The model's config.json, or a name like qwen3-8b, for sizes in bytes.",
+        metavar="FILE",
     )
     kv_cache_dtype: str | None = setting(
         None,
@@ -189,6 +191,18 @@ class EngineSettings(CacheBytes, CacheBlocks):
     def follows_lru_curve(self) -> bool:
         """Whether the forest's LRU curve is what this engine hits at every capacity."""
         return False
+
+    def for_model(self) -> Self:
+        """Return the settings with what ``model_config`` says of the model's layers.
+
+        Called before sizes in bytes become blocks. Engines that care override it.
+
+        Raises
+        ------
+        InputError
+            If the engine has no rule for such a model.
+        """
+        return self
 
     def to_config(self, engine: str) -> dict[str, Any]:
         """Return the settings as the ``config`` of an outcome: JSON values."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from prefixsim.engines.cache_size import read_cache_size
 from prefixsim.engines.contract import MOST, EngineSettings
-from prefixsim.hardware.gpus import Model
+from prefixsim.errors import SettingError
+from prefixsim.hardware.gpus import GPUS, Model
+from prefixsim.hardware.kv_bytes import kv_bytes_per_token
 from prefixsim.hardware.latency import Fixed, Latency, Linear, Roofline, parse_latency
 from prefixsim.settings import setting
 from prefixsim.sizes import Size
@@ -47,6 +49,10 @@ class ServingSettings(EngineSettings):
         straight through the cache, without time.
     latency : str or Latency
         What a step costs: see :func:`prefixsim.hardware.latency.parse_latency`.
+    kv_memory : int, Size or None
+        ``num_blocks`` in bytes.
+    force : bool
+        Allow a size in bytes beyond the memory of the GPU that ``latency`` names.
     """
 
     arrivals: str = setting(
@@ -70,6 +76,12 @@ class ServingSettings(EngineSettings):
         read=read_cache_size,
     )
 
+    force: bool = setting(
+        False,
+        help="Take a size in bytes that the named GPU does not have.",
+        off="--no-force",
+    )
+
     def arrival_mode(self) -> tuple[str, int]:
         """Return the kind of arrivals and how many requests are in flight."""
         kind, _, number = self.arrivals.partition(":")
@@ -89,8 +101,60 @@ class ServingSettings(EngineSettings):
         model = None if path is None else Model.read(path)
         return parse_latency(self.latency, model, self.tensor_parallel)
 
+    def for_model(self) -> Self:
+        """Return the settings with what the model's configuration says of its layers.
+
+        An engine with time follows one kind of layers. A model whose every layer has the same
+        sliding window gets that window where the engine has the setting.
+
+        Raises
+        ------
+        InputError
+            If the model has layers of several kinds, or of one that the engine has no rule for, or
+            the cache is larger than the memory of the GPU that is named.
+        """
+        self._check_memory()
+        if self.model_config is None:
+            return self
+        sizes = kv_bytes_per_token(
+            self.model_config, dtype=self.kv_cache_dtype, tensor_parallel=self.tensor_parallel
+        )
+        grows = sizes.grows
+        windowed = grows.kind == "sliding_window" and hasattr(self, "sliding_window")
+        if len(sizes.shares) > 1:
+            layers = " and ".join(str(share) for share in sizes.shares)
+            msg = (
+                f"model_config {self.model_config}: {layers}, this engine follows one kind. To "
+                f"follow the {grows} alone, give bytes_per_token={grows.token_bytes} in its place"
+            )
+            raise SettingError(msg)
+        if grows.kind != "full" and not windowed:
+            msg = (
+                f"model_config {self.model_config}: {grows}, this engine keeps all tokens. To "
+                f"do so all the same, give bytes_per_token={grows.token_bytes} in its place"
+            )
+            raise SettingError(msg)
+        if not windowed or getattr(self, "sliding_window", None) is not None:
+            return self
+        window: dict[str, Any] = {"sliding_window": grows.span}
+        return replace(self, **window)
+
+    def _check_memory(self) -> None:
+        """Refuse a size in bytes beyond the memory of the GPU that ``latency`` names."""
+        size = self.num_blocks
+        if self.force or not isinstance(size, Size) or not isinstance(self.latency, str):
+            return
+        gpu = GPUS.get(self.latency.lower())
+        if gpu is not None and size.in_bytes and (size.amount or 0) > gpu.memory:
+            msg = (
+                f"num_blocks {size.text}: one {self.latency.lower()} has {gpu.memory / 1e9:,.0f} "
+                "GB, for weights and cache together; give less, or turn 'force' on"
+            )
+            raise SettingError(msg)
+
     def to_config(self, engine: str) -> dict[str, Any]:
         """Return the settings as the ``config`` of an outcome; latency as its coefficients."""
         config = super().to_config(engine)
         config.pop("kv_memory")
+        config.pop("force")
         return {**config, "latency": self.latency_model().describe()}

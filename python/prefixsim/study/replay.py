@@ -172,6 +172,7 @@ def settled(
             raise SettingError(msg)
         sized: dict[str, Any] = {"num_blocks": _in_bytes(memory), "kv_memory": None}
         found = changed(found, **sized)
+    found = found.for_model()
     blocks = blocks_in(
         found.num_blocks,
         size,

@@ -252,6 +252,7 @@ def simulate(
     >>> run.outcome().hit_tokens.tolist()
     [0, 40]
     """
+    settings = settings.for_model()
     settings = replace(settings, block_size=block_size_for(trace, settings.block_size, default=1))
     compiled = workload or compile_workload(trace, outputs=outputs)
     mode, in_flight = settings.arrival_mode()

@@ -282,6 +282,7 @@ def simulate(
     if record_tables and settings.blocks is None:
         msg = "record_tables: an unbounded cache has no tables worth keeping, give num_blocks"
         raise InputError(msg)
+    settings = settings.for_model()
     settings = replace(settings, block_size=block_size_for(trace, settings.block_size))
     compiled = workload or compile_workload(trace, settings.tokens_per_block, outputs=outputs)
     wanted = _core_settings(
