@@ -171,7 +171,8 @@ def _listed(table: Table, width: int, styled: bool) -> list[str]:
     names = max((width_of(name) for name in header[table.words :]), default=0)
     lines = []
     for row in rows:
-        label = _folded(_GAP.join(filter(None, row[: table.words])), width)
+        words = zip(header, row[: table.words], strict=False)
+        label = _folded(_GAP.join(f"{name} {cell}".strip() for name, cell in words if cell), width)
         lines += [paint(part, "bold", styled=styled) for part in label]
         figures = row[table.words :]
         values = max(map(width_of, figures), default=0)
