@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -60,6 +61,21 @@ def test_what_cannot_be_planned() -> None:
     assert pool_of([full], Planning(100), 8 * 32).num_blocks == 8
     with pytest.raises(InputError, match="hold 7 blocks, a request of 100 tokens needs 8"):
         pool_of([full], Planning(100), 8 * 32 - 1)
+
+
+def test_the_table_of_the_page_is_what_the_planner_says() -> None:
+    page = Path(__file__).parents[2] / "docs" / "hardware.md"
+    rows = [line.split("|")[1:-1] for line in page.read_text(encoding="utf-8").splitlines()
+            if line.startswith("| `") and line.count("|") == 9]  # fmt: skip
+    assert len(rows) == 8
+    for cells in rows:
+        name = cells[0].strip(" `")
+        gpus, *told = [int(cell.replace(",", "")) for cell in cells[1:]]
+        sizes = kv_bytes_per_token(name, tensor_parallel=gpus)
+        pool = model_pool(name, "40GiB", Planning(131_072), tensor_parallel=gpus)
+        plan = pool.groups
+        found = [sizes.per_token, sizes.per_request, len(plan.groups), plan.block_size]
+        assert told == [*found, pool.num_blocks, pool.capacity_tokens], name
 
 
 @pytest.mark.parametrize("name", sorted(catalogue()))
