@@ -26,9 +26,9 @@ _MEGABYTE = 1_000_000
 
 
 def quick_start(readme: str) -> list[str]:
-    """Return the commands of the README's quick start that follow the installation."""
+    """Return the commands of the README's quick start, without the blocks marked as not run."""
     section = readme.partition("## Quick start")[2].partition("\n## ")[0]
-    blocks = re.findall(r"```console\n(.*?)```", section, re.DOTALL)
+    blocks = re.findall(r"(?<!-->\n)```console\n(.*?)```", section, re.DOTALL)
     lines = [line[2:] for block in blocks for line in block.splitlines() if line.startswith("$ ")]
     return [line for line in lines if line.startswith("prefixsim ")]
 
