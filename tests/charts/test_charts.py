@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import prefixsim
 from prefixsim import charts
-from prefixsim.charts import theme
+from prefixsim.charts import theme, times
 from prefixsim.charts._data import MAX_POINTS, cumulative, histogram, quantile, survival, thin
 from prefixsim.charts.replay import charts as draw
 from prefixsim.engines.outcome import Weighted
@@ -167,3 +167,12 @@ def test_neighbouring_colours_differ_in_lightness() -> None:
     assert len(set(theme.PALETTE)) == len(theme.PALETTE)
     for a, b in pairwise(theme.PALETTE):
         assert abs(lightness(a) - lightness(b)) > 5, (a, b)
+
+
+@given(low=st.sampled_from(list(times.TICKS)), decades=st.integers(1, 9))
+def test_axes_of_time_have_labels_that_are_times(low: float, decades: int) -> None:
+    axis = times.log_axis(low, low * 10**decades)
+    shown = axis["values"]
+    assert shown == sorted(shown) and len(shown) <= 16
+    assert all(low <= t <= low * 10**decades for t in shown)
+    assert axis["labelExpr"].count("datum.value") == len(shown)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import prefixsim
+from prefixsim.charts import theme
 from prefixsim.cli import main
 from prefixsim.errors import InputError
 from prefixsim.explanations.lint import lint
@@ -49,8 +50,8 @@ def traffic(seed: int = 3, requests: int = 600, name: str = "chat") -> Trace:
     return trace.replace(turn=np.array(turns, dtype=np.uint32), category=kinds)
 
 
-def specs_of(html: str) -> dict[str, Any]:
-    text = re.search(r'<script type="application/json" id="specs">(.*?)</script>', html, re.DOTALL)
+def specs_of(html: str, key: str = "specs") -> dict[str, Any]:
+    text = re.search(rf'<script type="application/json" id="{key}">(.*?)</script>', html, re.DOTALL)
     assert text is not None
     found: dict[str, Any] = json.loads(text[1])
     return found
@@ -114,6 +115,15 @@ def test_the_figures_hold_the_figures() -> None:
             result.trace, engine="lru", block_size=size, num_blocks=300 * 16 // size
         )
         assert sizes[size] == pytest.approx(again.summary["token_hit_rate"])
+
+
+def test_the_page_has_the_colours_of_the_theme_and_their_twins_in_the_dark() -> None:
+    html = report_html([prefixsim.replay(traffic(requests=200), engine="lru", num_blocks=100)])
+    look = specs_of(html, "look")
+    assert look == {"config": theme.page_config(), "night": theme.NIGHT}
+    drawn = set(re.findall(r'"(#[0-9A-Fa-f]{6})"', json.dumps([specs_of(html), look["config"]])))
+    assert drawn <= look["night"].keys() and theme.BLUE in drawn
+    assert not look["night"].keys() & set(look["night"].values())
 
 
 def test_several_replays_are_compared() -> None:

@@ -111,6 +111,8 @@ def marks(runs: Runs, rows: list[dict[str, Any]], along: str) -> list[Any]:
             at = {"x": alt.X("x:Q"), "y": alt.value(row["at"])}
         text = chart_of([row]).encode(text="text:N", **at)
         # A white copy below keeps the text apart from the lines it crosses.
-        layers.append(text.mark_text(**place, stroke="#FFFFFF", strokeWidth=4, strokeJoin="round"))
+        layers.append(
+            text.mark_text(**place, stroke=theme.GROUND, strokeWidth=4, strokeJoin="round")
+        )
         layers.append(text.mark_text(**place, color=theme.INK))
     return layers

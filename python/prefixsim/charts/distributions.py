@@ -9,16 +9,12 @@ import numpy as np
 from prefixsim.charts import theme
 from prefixsim.charts._data import cumulative, histogram, quantile, survival
 from prefixsim.charts._series import Runs, altair, chart_of, color_of, heads, marks
+from prefixsim.charts.times import TICKS, log_axis
 from prefixsim.engines.outcome import Weighted
 
 __all__ = ["block_hit_count", "reuse_gap", "sharing_fraction"]
 
 _MANY = 2000  # requests from which a histogram has fine bins
-_TIME_TICKS = {
-    1e-6: "1 µs", 1e-5: "10 µs", 1e-4: "0.1 ms", 1e-3: "1 ms", 1e-2: "10 ms", 0.1: "0.1 s",
-    1: "1 s", 10: "10 s", 60: "1 min", 600: "10 min", 3600: "1 h", 36000: "10 h",
-    86400: "1 day", 864000: "10 days", 8640000: "100 days",
-}  # fmt: skip
 
 
 def sharing_fraction(runs: Runs) -> Any:
@@ -119,7 +115,7 @@ def _left_edge(columns: list[Weighted]) -> float:
     small = [q for column in columns if (q := quantile(column, 0.01)) > 0]
     if len(small) < len(columns):
         small += [float(c.values[c.values > 0].min(initial=np.inf)) for c in columns]
-    return max((t for t in _TIME_TICKS if t <= min(small)), default=min(_TIME_TICKS))
+    return max((t for t in TICKS if t <= min(small)), default=min(TICKS))
 
 
 def reuse_gap(runs: Runs) -> Any:
@@ -148,17 +144,14 @@ def reuse_gap(runs: Runs) -> Any:
         if last["x"] < floor * (largest / floor) ** 0.8:
             last |= {"left": True, "at": theme.HEIGHT - 12}
     below = any((c.values < floor).any() for c in columns)
-    edge = f" (below {_TIME_TICKS[floor]}: at the left edge)" if below else ""
-    values = [t for t in _TIME_TICKS if floor <= t <= largest]
-    labels = [f"datum.value == {t!r} ? '{text}'" for t, text in _TIME_TICKS.items()]
-    axis = alt.Axis(values=values, labelExpr=" : ".join([*labels, "''"]), grid=True)
+    edge = f" (below {TICKS[floor]}: at the left edge)" if below else ""
     chart = chart_of(rows).mark_line(interpolate="step-after")
     chart = chart.encode(
         x=alt.X(
             "gap:Q",
             title=f"reuse gap: time since the block's previous use{edge}",
             scale=alt.Scale(type="log", domain=[floor, largest], nice=False, clamp=True),
-            axis=axis,
+            axis=alt.Axis(**log_axis(floor, largest)),
         ),
         y=alt.Y(
             "share:Q",

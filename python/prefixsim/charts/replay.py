@@ -19,6 +19,7 @@ from prefixsim.charts._series import (
     replayed,
 )
 from prefixsim.charts.distributions import block_hit_count, reuse_gap, sharing_fraction
+from prefixsim.charts.times import time_unit
 from prefixsim.study.result import Result
 
 if TYPE_CHECKING:
@@ -27,20 +28,13 @@ if TYPE_CHECKING:
 __all__ = ["charts", "dashboard"]
 
 
-def _time_unit(seconds: float) -> tuple[str, float]:
-    for unit, size in (("days", 86400.0), ("hours", 3600.0), ("minutes", 60.0)):
-        if seconds >= 3 * size:
-            return unit, size
-    return "seconds", 1.0
-
-
 def hit_rate_over_time(runs: Runs) -> Any:
     """Draw the token hit rate over trace time; for one trace, with the load below."""
     alt = altair()
     fewest = min(len(run.metrics.prompt_len) for run in runs)
     intervals = int(np.clip(fewest / 20, 8, 80 if len(runs) <= MOST_MARKED else 25))
     series = [run.metrics.over_time(intervals) for run in runs]
-    unit, size = _time_unit(max(float(s.edges[-1]) for s in series))
+    unit, size = time_unit(max(float(s.edges[-1]) for s in series))
     rows = []
     for run, s in zip(runs, series, strict=True):
         seconds = np.diff(s.edges)
@@ -102,7 +96,7 @@ def _load(rows: list[dict[str, Any]], x: Any) -> Any:
     ]
     color = alt.Color(
         "what:N",
-        scale=alt.Scale(domain=list(kinds.values()), range=[theme.PALETTE[0], "#C3CCD6"]),
+        scale=alt.Scale(domain=list(kinds.values()), range=[theme.BLUE, theme.PALE]),
         legend=alt.Legend(symbolType="square", symbolStrokeWidth=0, offset=4),
     )
     return (

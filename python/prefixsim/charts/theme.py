@@ -18,9 +18,12 @@ __all__ = [
     "FONT",
     "GREEN",
     "GREY",
+    "GROUND",
     "HEIGHT",
     "INK",
+    "NIGHT",
     "ORANGE",
+    "PALE",
     "PALETTE",
     "PERCENT",
     "PINK",
@@ -30,6 +33,7 @@ __all__ = [
     "SKY",
     "SLATE",
     "WIDTH",
+    "page_config",
     "themed",
     "titled",
 ]
@@ -43,9 +47,22 @@ PALETTE = [BLUE, ORANGE, GREEN, PURPLE, PINK, RED, SKY, SLATE]
 INK, GREY, RULE = "#1F2933", "#5F6B7A", "#E4E8ED"
 """Colours of titles, of labels and of grid lines."""
 
+PALE, EDGE, GROUND = "#B8C0CA", "#9AA5B1", "#FFFFFE"
+"""Colours of what is only there to fill up, of axes, and around text that crosses lines (as good as
+white, but a colour of its own for a dark page to replace)."""
+
+NIGHT = {
+    BLUE: "#4FA9E2", ORANGE: "#F0B53C", GREEN: "#35C49C", PURPLE: "#B48FD0",
+    PINK: "#E09CC3", RED: "#F0793F", SKY: "#93D0F7", SLATE: "#A9B0B8",
+    INK: "#E6EAEF", GREY: "#A3AFBD", RULE: "#2E3742",
+    PALE: "#5C6875", EDGE: "#6B7785", GROUND: "#1A2027",
+}  # fmt: skip
+"""What stands for each colour on a dark page."""
+
 # The first of these is built into the renderer of PNG files, so every machine draws the same;
 # browsers and SVG viewers without it take the next.
 FONT = "Liberation Sans, Arial, Helvetica, sans-serif"
+PAGE_FONT = "system-ui, -apple-system, 'Segoe UI', 'Helvetica Neue', Arial, sans-serif"
 
 WIDTH, HEIGHT = 560, 300
 """Plot area in pixels, axes and titles not counted."""
@@ -92,13 +109,14 @@ def config() -> dict[str, Any]:
         },
         "axisX": {
             "domain": True,
-            "domainColor": "#9AA5B1",
+            "domainColor": EDGE,
             "grid": False,
             "ticks": True,
-            "tickColor": "#9AA5B1",
+            "tickColor": EDGE,
             "tickSize": 4,
             "labelPadding": 4,
         },
+        "axisBand": {"grid": False},
         "axisQuantitative": {"tickCount": 6},
         "legend": {
             "orient": "top",
@@ -118,6 +136,16 @@ def config() -> dict[str, Any]:
         "text": {"color": INK, "fontSize": 12},
         "rule": {"color": GREY},
     }
+
+
+def page_config() -> dict[str, Any]:
+    """Return the configuration for figures that lie on a page: its font, smaller, no ground."""
+    whole = config()
+    whole["axis"] |= {"labelFontSize": 11.5, "titleColor": GREY, "titleFontSize": 12}
+    whole["axis"] |= {"titlePadding": 8}
+    whole["axisQuantitative"] = {"tickCount": 5}
+    whole["legend"] |= {"labelFontSize": 12, "labelLimit": 340, "symbolSize": 130}
+    return whole | {"background": "transparent", "font": PAGE_FONT, "padding": 2}
 
 
 def titled(chart: alt.TopLevelMixin, title: str, *subtitle: str) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from prefixsim import _core
-from prefixsim.charts.theme import INK, SI
+from prefixsim.charts.theme import INK, PERCENT, SI
 from prefixsim.reports.figures import (
     LOG_AXIS,
     Figure,
@@ -86,7 +86,7 @@ def hit_curve(runs: Sequence[Run]) -> Figure:
         "format": ".2%",
         # Room above the highest line for its name.
         "scale": {"domain": [0, min(1.0, 1.15 * highest)]},
-        "axis": {"format": ".0%"},
+        "axis": {"format": PERCENT},
     }
     spec = lines(series, x=x, y=y, layers=layers, extra=[*notes, *_marks(marks, unit)])
     table = line_table(series, unit, "token hit rate")

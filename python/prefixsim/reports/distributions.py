@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from prefixsim.charts._data import cumulative, histogram, survival
-from prefixsim.charts.theme import SI
+from prefixsim.charts.theme import PERCENT, SI
+from prefixsim.charts.times import TICKS, log_axis, time_unit
 from prefixsim.engines.outcome import Weighted
 from prefixsim.reports.figures import (
     LOG_AXIS,
@@ -34,20 +35,9 @@ __all__ = [
     "working_set",
 ]
 
-_PERCENT_AXIS = {"axis": {"format": ".0%"}, "scale": {"domain": [0, 1]}, "format": ".1%"}
-_TIMES = {0.001: "1 ms", 0.01: "10 ms", 0.1: "0.1 s", 1: "1 s", 2: "2 s", 5: "5 s", 10: "10 s",
-          30: "30 s", 60: "1 min", 120: "2 min", 300: "5 min", 600: "10 min", 1800: "30 min",
-          3600: "1 h", 7200: "2 h", 18000: "5 h", 36000: "10 h", 86400: "1 d",
-          864000: "10 d"}  # fmt: skip
+_PERCENT_AXIS = {"axis": {"format": PERCENT}, "scale": {"domain": [0, 1]}, "format": ".1%"}
 _MOST_TURNS = 40
 _FEWEST = 5
-
-
-def _clock(seconds: float) -> tuple[str, float]:
-    for unit, size in (("days", 86400.0), ("hours", 3600.0), ("minutes", 60.0)):
-        if seconds >= 3 * size:
-            return unit, size
-    return "seconds", 1.0
 
 
 def _span(run: Run) -> float:
@@ -60,7 +50,7 @@ def over_time(runs: Sequence[Run]) -> Figure | None:
     longest = max(map(_span, runs))
     if longest <= 0:
         return None
-    unit, size = _clock(longest)
+    unit, size = time_unit(longest)
     series, layers, notes, sentences = [], [], [], []
     for i, run in enumerate(runs):
         timeline = run.result.metrics.over_time(int(np.clip(len(run.fall) / 20, 8, 100)))
@@ -76,7 +66,7 @@ def over_time(runs: Sequence[Run]) -> Figure | None:
             layers, notes = rule(total), note(total, f"overall {total:.1%}")
     x = {"title": f"time since the first request ({unit})", "format": ",.3~f",
          "scale": {"nice": False}}  # fmt: skip
-    y = {"title": "token hit rate", "format": ".1%", "axis": {"format": ".0%"},
+    y = {"title": "token hit rate", "format": ".1%", "axis": {"format": PERCENT},
          "scale": {"domainMin": 0}}  # fmt: skip
     spec = lines(series, x=x, y=y, interpolate="step", layers=layers, extra=notes)
     table = line_table(series, unit, "token hit rate")
@@ -88,7 +78,7 @@ def working_set(runs: Sequence[Run]) -> Figure | None:
     longest = max(map(_span, runs))
     if longest <= 0:
         return None
-    unit, size = _clock(longest)
+    unit, size = time_unit(longest)
     # A little more, so that the last request is in the last window.
     window = longest / 48 * (1 + 1e-9)
     chosen = list({(id(r.forest), r.block_size): r for r in reversed(runs)}.values())[::-1]
@@ -103,7 +93,7 @@ def working_set(runs: Sequence[Run]) -> Figure | None:
     capacity = runs[0].capacity
     if len(runs) == 1 and capacity is not None and capacity <= 3 * max(series[0].y):
         layers, notes = rule(capacity), note(capacity, f"capacity {capacity:,}")
-    small, length = _clock(3 * window)
+    small, length = time_unit(3 * window)
     span = f"{window / length:.3g} {small}"
     x = {"title": f"time since the first request ({unit})", "format": ",.3~f",
          "scale": {"nice": False}}  # fmt: skip
@@ -136,7 +126,7 @@ def sharing(runs: Sequence[Run]) -> Figure:
                 of(run, runs, f"mean {shares['mean']:.1%}, median {shares['median']:.1%}")
             )
     x_axis = {"title": "hit tokens / prompt tokens of a request", **_PERCENT_AXIS}
-    y_axis = {"title": "share of requests", "format": ".1%", "axis": {"format": ".0%"}}
+    y_axis = {"title": "share of requests", "format": ".1%", "axis": {"format": PERCENT}}
     spec = lines(series, x=x_axis, y=y_axis, interpolate="step-after")
     _fill(spec)
     table = line_table(series, "sharing fraction from", "share of requests")
@@ -224,20 +214,18 @@ def _durations(
         return None
     positive = [v[v > 0] for _, c, _, _ in columns for v in [c.values]]
     smallest = min((float(v.min()) for v in positive if len(v)), default=1.0)
-    floor = max((t for t in _TIMES if t <= max(smallest, 0.001)), default=0.001)
+    floor = max((t for t in TICKS if t <= max(smallest, 0.001)), default=0.001)
     series = []
     for name, column, shade, dash in columns:
         x, share = cumulative(column, floor)
         series.append(Line(name, x, share, shade, dash))  # type: ignore[arg-type]
     key, title, y_title, x_title = words
     largest = max(float(max(line.x)) for line in series)
-    shown = [t for t in _TIMES if floor <= t <= largest]
-    texts = " : ".join([*(f"datum.value == {t!r} ? '{_TIMES[t]}'" for t in shown), "''"])
     x_axis: dict[str, Any] = {
         "title": x_title,
         "format": ",.4~g",
         "scale": {"type": "log", "nice": False, "domain": [floor, max(largest, floor * 10)]},
-        "axis": {"values": shown, "labelExpr": texts, "labelOverlap": "greedy", "grid": True},
+        "axis": log_axis(floor, largest),
     }
     spec = lines(series, x=x_axis, y={"title": y_title, **_PERCENT_AXIS}, interpolate="step-after")
     return Figure(key, title, " ".join(sentences), spec, line_table(series, "seconds", "share"))
@@ -293,7 +281,7 @@ def turns(runs: Sequence[Run]) -> Figure | None:
         return None
     x = {"title": "turn of the session", "format": ",", "axis": {"tickMinStep": 1, "format": "d"},
          "scale": {"nice": False}}  # fmt: skip
-    y = {"title": "token hit rate", "format": ".1%", "axis": {"format": ".0%"},
+    y = {"title": "token hit rate", "format": ".1%", "axis": {"format": PERCENT},
          "scale": {"domain": [0, 1]}}  # fmt: skip
     table = line_table(series, "turn", "token hit rate")
     return Figure(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from prefixsim.charts.theme import GREY, PALETTE
+from prefixsim.charts.theme import GREY, GROUND, PALETTE
 from prefixsim.explanations.losses import usable_blocks
 from prefixsim.explanations.waterfall import Waterfall
 from prefixsim.table import Table, written
@@ -36,9 +36,6 @@ __all__ = [
     "of",
     "rule",
 ]
-
-GROUND = "#FFFFFE"
-"""The colour below the figures, which the page replaces in the dark."""
 
 HEIGHT = 270
 LOG_AXIS = {"tickCount": 6, "grid": False, "labelOverlap": "greedy", "labelSeparation": 8}

@@ -15,7 +15,7 @@ __all__ = ["waterfall_bars"]
 
 _COLOURS = {
     "hit": theme.BLUE,
-    "cold": "#B8C0CA",
+    "cold": theme.PALE,
     "isolated": theme.PINK,
     "rounding": theme.SKY,
     "last_token": theme.PURPLE,
@@ -69,7 +69,7 @@ def _encoding(rows: list[dict[str, Any]], order: list[str], one: bool) -> Spec:
         "y": {"field": "class" if one else "run", "type": "nominal", "sort": order, "title": None,
               "axis": {"labelLimit": 220, "domain": False, "ticks": False}},
         "x": {"field": "from", "type": "quantitative", "title": "share of all prompt tokens",
-              "axis": {"format": ".0%"}, "scale": {"domain": [0, 1]}},
+              "axis": {"format": theme.PERCENT}, "scale": {"domain": [0, 1]}},
         "x2": {"field": "to"},
         "color": {"field": "class", "type": "nominal", "sort": names,
                   "scale": {"domain": names, "range": colours},

@@ -15,6 +15,7 @@ from prefixsim._core import __version__
 from prefixsim._extras import require
 from prefixsim._files import atomic_write
 from prefixsim._json import plain
+from prefixsim.charts import theme
 from prefixsim.errors import InputError
 from prefixsim.explanations.classes import CLASSES, MEANINGS, label
 from prefixsim.explanations.lint import lint_tables
@@ -174,20 +175,26 @@ def _page(title: str, subtitle: str, body: str, specs: dict[str, Any]) -> str:
         name: (assets / name).read_text(encoding="utf-8")
         for name in ("page.html", "page.css", "page.js")
     }
-    # Nothing in JSON can close the element it stands in.
-    data = json.dumps(plain(specs), separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+    look = {"config": theme.page_config(), "night": theme.NIGHT}
     parts = {
         "title": escape(title),
         "subtitle": escape(subtitle),
         "version": escape(__version__),
         "css": text["page.css"],
-        "specs": data,
+        "specs": _embedded(specs),
+        "look": _embedded(look),
         "body": body,
         "script": text["page.js"],
         "vega": _vega(),
     }
     # In one pass: what is filled in may itself look like a place to fill.
     return re.sub(r"@@(\w+)@@", lambda place: parts[place[1]], text["page.html"])
+
+
+def _embedded(value: dict[str, Any]) -> str:
+    """Write JSON in which nothing can close the element that it stands in."""
+    text = json.dumps(plain(value), separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c")
 
 
 @cache

@@ -4,30 +4,12 @@
   const button = document.getElementById("theme");
   const prefers = window.matchMedia("(prefers-color-scheme: dark)");
   const choices = ["auto", "light", "dark"];
-  // Colours of the figures and what stands for them in the dark.
-  const night = {
-    "#0072B2": "#4FA9E2", "#E69F00": "#F0B53C", "#009E73": "#35C49C", "#D55E00": "#F0793F",
-    "#CC79A7": "#E09CC3", "#56B4E9": "#93D0F7", "#7A5195": "#B48FD0", "#5B5B5B": "#A9B0B8",
-    "#1F2933": "#E6EAEF", "#5F6B7A": "#A3AFBD", "#B8C0CA": "#5C6875", "#FFFFFE": "#1A2027",
-  };
-  const config = (dark) => {
-    const [ink, soft, rule] = dark ? ["#E6EAEF", "#A3AFBD", "#2E3742"] : ["#1F2933", "#52606D", "#E4E8ED"];
-    const font = "system-ui, -apple-system, 'Segoe UI', 'Helvetica Neue', Arial, sans-serif";
-    return {
-      background: "transparent", font, padding: 2, view: { stroke: null },
-      axis: {
-        domain: false, ticks: false, gridColor: rule, labelColor: soft, labelFontSize: 11.5,
-        labelPadding: 6, titleColor: soft, titleFontSize: 12, titleFontWeight: "normal", titlePadding: 8,
-      },
-      axisX: { domain: true, domainColor: soft, domainOpacity: 0.6, grid: false },
-      axisQuantitative: { tickCount: 5 },
-      legend: {
-        orient: "top", direction: "horizontal", labelColor: ink, labelFontSize: 12, labelLimit: 340,
-        symbolType: "stroke", symbolStrokeWidth: 3, symbolSize: 130, columnPadding: 16, offset: 6,
-      },
-      line: { strokeWidth: 2.2, strokeCap: "round", strokeJoin: "round" },
-      text: { fontSize: 12 },
-    };
+  const look = JSON.parse(document.getElementById("look").textContent);
+  // What is drawn, with the colours of the theme replaced in the dark.
+  const coloured = (value, dark) => {
+    let text = JSON.stringify(value);
+    if (dark) for (const [day, dim] of Object.entries(look.night)) text = text.replaceAll(day, dim);
+    return JSON.parse(text);
   };
   let memory = "auto"; // Where the browser gives files no storage.
   const chosen = () => {
@@ -65,11 +47,9 @@
     const dark = name === "dark" || (name === "auto" && prefers.matches);
     views.splice(0).forEach((view) => view.finalize());
     for (const plot of document.querySelectorAll(".plot")) {
-      let text = JSON.stringify(specs[plot.dataset.spec]);
-      if (dark) for (const [day, dim] of Object.entries(night)) text = text.replaceAll(day, dim);
-      const spec = fit(JSON.parse(text), plot.clientWidth);
+      const spec = fit(coloured(specs[plot.dataset.spec], dark), plot.clientWidth);
       const says = plot.getAttribute("aria-label");
-      const whole = { ...spec, autosize: { type: "fit", contains: "padding" }, config: config(dark) };
+      const whole = { ...spec, autosize: { type: "fit", contains: "padding" }, config: coloured(look.config, dark) };
       const options = { actions: false, renderer: "svg", tooltip: { theme: "custom" } };
       views.push(await window.vegaEmbed(plot, whole, options));
       plot.setAttribute("aria-label", says);
