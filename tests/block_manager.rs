@@ -1,7 +1,9 @@
 //! Random operations on the `BlockManager`, with every invariant checked after each of them.
 //! (Its results are compared with the Python oracle in `tests/test_block_manager.py`.)
 
-use prefixsim::engine::vllm::{Admission, BlockManager, ManagerConfig, Retention, SlidingWindow};
+use prefixsim::engine::vllm::{
+    Admission, BlockManager, ManagerConfig, Retention, SlidingWindow, UncachedFirst,
+};
 use prefixsim::hash::{Chain, Context, DigestAlgorithm, DigestChain, Xxh3Chain};
 use proptest::prelude::*;
 
@@ -37,7 +39,13 @@ fn configs() -> impl Strategy<Value = ManagerConfig> {
     let window = prop::option::of((2_u32..14, retention, prop::option::of(1_u32..9)));
     let limit = prop_oneof![3 => Just(u32::MAX), 1 => 1_u32..25];
     let numbers = (0_u32..3, limit);
-    (numbers, any::<bool>(), window).prop_map(|((shift, limit), uncached_first, window)| {
+    let uncached_first = prop_oneof![
+        2 => Just(UncachedFirst::Always),
+        1 => Just(UncachedFirst::WithCaching),
+        1 => Just(UncachedFirst::WithWindow),
+        1 => Just(UncachedFirst::Never),
+    ];
+    (numbers, uncached_first, window).prop_map(|((shift, limit), uncached_first, window)| {
         ManagerConfig {
             uncached_first,
             max_model_len: limit,

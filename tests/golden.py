@@ -45,7 +45,7 @@ def cases(family: str, pattern: str) -> list[ParameterSet]:
     paths = sorted(folder.glob(pattern))
     if not paths:
         return [_absent(f"no recordings {folder / pattern}")]
-    return [pytest.param(path, id=path.name.split(".")[0]) for path in paths]
+    return [pytest.param(path, id=_name(path)) for path in paths]
 
 
 def records(family: str, name: str, *, key: str = "results") -> list[ParameterSet]:
@@ -59,3 +59,8 @@ def records(family: str, name: str, *, key: str = "results") -> list[ParameterSe
 
 def _absent(reason: str) -> ParameterSet:
     return pytest.param(None, marks=pytest.mark.skip(reason=reason), id="absent")
+
+
+def _name(path: Path) -> str:
+    """The name of a case: that of its file without the endings of its format."""
+    return path.name.removesuffix(".gz").rsplit(".", 1)[0]

@@ -64,6 +64,9 @@ fn run<C: KvCache<Key = u32>>(
         enable_chunked_prefill: true,
         long_prefill_token_threshold: 0,
         long_prefill_token_threshold_adaptive: false,
+        lone_threshold: false,
+        pass_over: false,
+        stats_preempted_apart: true,
         reserve_full_isl: true,
         stats_at_lookup: false,
     };

@@ -1,7 +1,7 @@
 """Typed surface of the Rust extension."""
 
 from collections.abc import Sequence
-from typing import Literal, NotRequired, TypeAlias, TypedDict, final
+from typing import Literal, NotRequired, TypeAlias, TypedDict, Unpack, final
 
 import numpy as np
 import numpy.typing as npt
@@ -66,6 +66,33 @@ class _BlockManagerReplay(TypedDict):
 
 _Latency: TypeAlias = int | Sequence[float] | tuple[float, Sequence[float], Sequence[float]]
 """Nanoseconds a step; six coefficients; overhead, compute and memory."""
+
+class _VllmSettings(TypedDict):
+    num_blocks: int
+    enable_caching: bool
+    max_model_len: int | None
+    watermark: float
+    sliding_window: int | None
+    window_cap: bool
+    retention_interval: int | None
+    uncached_first: bool | str
+    max_num_seqs: int
+    max_num_batched_tokens: int
+    enable_chunked_prefill: bool
+    pass_over: bool
+    long_prefill_token_threshold: int
+    long_prefill_token_threshold_adaptive: bool
+    lone_threshold: bool
+    reserve_full_isl: bool
+    stats_at_lookup: bool
+    stats_preempted_apart: bool
+    arrivals: str
+    in_flight: int
+    latency: _Latency
+    record_steps: bool
+    record_events: bool
+    record_tables: bool
+    validate: bool
 
 class _VllmRequests(TypedDict):
     hit_tokens: npt.NDArray[np.uint32]
@@ -652,31 +679,7 @@ class VllmWorkload:
     @property
     def unique_blocks(self) -> int: ...
     def origins(self) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32]]: ...
-    def simulate(
-        self,
-        *,
-        num_blocks: int,
-        enable_caching: bool,
-        max_model_len: int | None,
-        watermark: float,
-        sliding_window: int | None,
-        retention_interval: int | None,
-        uncached_first: bool,
-        max_num_seqs: int,
-        max_num_batched_tokens: int,
-        enable_chunked_prefill: bool,
-        long_prefill_token_threshold: int,
-        long_prefill_token_threshold_adaptive: bool,
-        reserve_full_isl: bool,
-        stats_at_lookup: bool,
-        arrivals: str,
-        in_flight: int,
-        latency: _Latency,
-        record_steps: bool = False,
-        record_events: bool = False,
-        record_tables: bool = False,
-        validate: bool = False,
-    ) -> _VllmRun: ...
+    def simulate(self, **settings: Unpack[_VllmSettings]) -> _VllmRun: ...
 
 def expand_ids(
     starts: npt.NDArray[np.uint64], lengths: npt.NDArray[np.uint64], hashed: bool

@@ -5,6 +5,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use crate::engine::vllm::replay::{self, Prompts};
 use crate::replay::Cache;
 use crate::stats::{Residency, Weighted};
 
@@ -30,6 +31,34 @@ pub fn positive(name: &str, value: i64) -> PyResult<u32> {
             "{name} is {value}, it must be positive and less than 2^32"
         ))),
     }
+}
+
+/// The prompts of a trace, and its outputs if both columns of them are given; `unit` tokens per hash
+/// id.
+pub fn prompts<'a>(
+    offsets: &'a PyReadonlyArray1<'_, u64>,
+    ids: &'a Ids<'_>,
+    unit: i64,
+    prompt_len: &'a Indices<'_>,
+    salt: Option<&'a Indices<'_>>,
+    output_offsets: Option<&'a PyReadonlyArray1<'_, u64>>,
+    output_ids: Option<&'a Indices<'_>>,
+) -> PyResult<Prompts<'a>> {
+    let ids = match ids {
+        Ids::Tokens(tokens) => replay::Ids::Tokens(tokens.as_slice()?),
+        Ids::Hashes(hashes) => replay::Ids::Hashes(hashes.as_slice()?, positive("unit", unit)?),
+    };
+    let outputs = match (output_offsets, output_ids) {
+        (Some(offsets), Some(ids)) => Some((offsets.as_slice()?, ids.as_slice()?)),
+        _ => None,
+    };
+    Ok(Prompts {
+        offsets: offsets.as_slice()?,
+        ids,
+        prompt_len: prompt_len.as_slice()?,
+        salt: salt.map(|salt| salt.as_slice()).transpose()?,
+        outputs,
+    })
 }
 
 /// A cache of the core.

@@ -20,6 +20,7 @@ mod generate;
 mod hash;
 mod ids;
 mod interrupt;
+mod latency;
 mod pool;
 mod profile;
 #[allow(clippy::cast_possible_truncation)] // Offsets were checked against the values.
@@ -32,6 +33,7 @@ mod tokens;
 #[allow(clippy::cast_possible_truncation)] // A share of a number of slots is no larger.
 mod vllm;
 mod vllm_results;
+mod vllm_settings;
 
 /// The one place where errors of the core become exceptions: what the caller can mend is a
 /// `ValueError`, a bug of the core a `RuntimeError`.

@@ -1,16 +1,15 @@
 //! Whole traces through the block manager.
 
 use numpy::PyReadonlyArray1;
-use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::arguments::positive;
+use super::arguments::{Ids, positive, prompts};
 use super::block_manager::num_blocks_argument;
 use super::forest_replay::replayed;
 use super::interrupt::interruptible;
 use crate::engine::vllm::ManagerConfig;
-use crate::engine::vllm::replay::{Clock, Ids, Prompts, replay};
+use crate::engine::vllm::replay::{Clock, replay};
 
 /// Replay a whole trace through :class:`BlockManager` in one call.
 ///
@@ -30,7 +29,7 @@ use crate::engine::vllm::replay::{Clock, Ids, Prompts, replay};
 pub fn replay_block_manager<'py>(
     py: Python<'py>,
     offsets: PyReadonlyArray1<'py, u64>,
-    ids: &Bound<'py, PyAny>,
+    ids: Ids<'py>,
     unit: i64,
     prompt_len: PyReadonlyArray1<'py, u32>,
     salt: Option<PyReadonlyArray1<'py, u32>>,
@@ -47,32 +46,15 @@ pub fn replay_block_manager<'py>(
     config.enable_caching = enable_caching;
     let num_blocks = num_blocks_argument(num_blocks)?;
     let concurrency = positive("concurrency", concurrency)?;
-    let tokens = ids.extract::<PyReadonlyArray1<'py, u32>>().ok();
-    let hashes = ids.extract::<PyReadonlyArray1<'py, u64>>().ok();
-    let ids = match (&tokens, &hashes) {
-        (Some(tokens), _) => Ids::Tokens(tokens.as_slice()?),
-        (_, Some(hashes)) => Ids::Hashes(hashes.as_slice()?, positive("unit", unit)?),
-        _ => {
-            return Err(PyValueError::new_err(
-                "ids: give an array of uint32 or uint64",
-            ));
-        }
-    };
-    let outputs = match (&output_offsets, &output_ids) {
-        (Some(offsets), Some(ids)) => Some((offsets.as_slice()?, ids.as_slice()?)),
-        _ => None,
-    };
-    let salt = match &salt {
-        Some(salt) => Some(salt.as_slice()?),
-        None => None,
-    };
-    let prompts = Prompts {
-        offsets: offsets.as_slice()?,
-        ids,
-        prompt_len: prompt_len.as_slice()?,
-        salt,
-        outputs,
-    };
+    let prompts = prompts(
+        &offsets,
+        &ids,
+        unit,
+        &prompt_len,
+        salt.as_ref(),
+        output_offsets.as_ref(),
+        output_ids.as_ref(),
+    )?;
     let clock = match &timestamp {
         Some(timestamp) => Some(Clock {
             timestamp: timestamp.as_slice()?,

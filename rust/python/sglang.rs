@@ -8,8 +8,8 @@ use pyo3::types::PyDict;
 use super::arguments::{Ids, positive};
 use super::forest::Columns as TraceColumns;
 use super::interrupt::interruptible;
+use super::latency::LatencySettings;
 use super::radix_cache::{capacity_argument, policy};
-use super::vllm::LatencySettings;
 use crate::engine::sglang::{
     CacheConfig, Columns, Drive, HiCacheConfig, Overlap, Recording, SchedulePolicy,
     SchedulerConfig, Simulation, SimulationConfig, Version, Workload, WritePolicy, run_hicache,

@@ -93,7 +93,7 @@ def test_the_cache_is_sized_in_bytes(
         (("--kv-memory", "4GB"), "4GB: bytes need --bytes-per-token, or --model-config"),
         (("--max-num-batched-tokens", "0"), "--max-num-batched-tokens 0: must be at least 1"),
         (("--num-blocks", "3"), "request"),
-        (("--vllm-version", "9"), "--vllm-version 9: choose one of 0.33"),
+        (("--vllm-version", "9"), "--vllm-version 9: not a simulated version of vLLM"),
     ],
 )
 def test_what_cannot_be_is_one_line(

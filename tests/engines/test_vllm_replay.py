@@ -201,7 +201,10 @@ def test_compare_sorts_a_grid(file: Path, capsys: pytest.CaptureFixture[str]) ->
         (["replay", "--engine", "vllm", "--latency", "soon"], "give a time per step"),
         (["replay", "--engine", "vllm", "--arrivals", "closed:0"], "like closed:16"),
         (["replay", "--engine", "vllm", "--arrivals", "never"], "choose trace"),
-        (["replay", "--engine", "vllm", "--vllm-version", "0.1"], "choose one of 0.33"),
+        (
+            ["replay", "--engine", "vllm", "--vllm-version", "0.1"],
+            "--vllm-version 0.1: not a simulated version of vLLM, give one from 0.11.0 to 0.33",
+        ),
         (
             ["replay", "--engine", "vllm", "--max-num-seqs", "0"],
             "--max-num-seqs 0: must be at least 1",

@@ -1,4 +1,4 @@
-"""vLLM 0.33's KV-cache manager, as plain Python lists and dicts.
+"""vLLM's KV-cache manager, 0.11 to 0.33, as plain Python lists and dicts.
 
 A block's key is the tuple ``(isolation key, all tokens up to its end)``: no hash, so no collision.
 """
@@ -66,13 +66,16 @@ class Pool:
         self.taken[block] = self.used[block] = self.now
         return block
 
-    def release(self, blocks: list[int]) -> None:
+    def release(self, blocks: list[int], *, uncached_first: bool) -> None:
         """Give back blocks in the order given."""
         zero = []
         for block in blocks:
             self.refs[block] -= 1
             if self.refs[block] == 0:
                 zero.append(block)
+        if not uncached_first:
+            self.free += zero
+            return
         self.free = [b for b in zero if b not in self.key_of] + self.free
         self.free += [b for b in zero if b in self.key_of]
 
@@ -91,6 +94,7 @@ class BlockManager:
         batch_tokens: int | None = None,
         max_model_len: int = 2**32 - 1,
         watermark: float = 0.0,
+        uncached_first: bool | str = True,
     ) -> None:
         self.pool = Pool(num_blocks)
         self.bs = block_size
@@ -99,6 +103,8 @@ class BlockManager:
         self.retention = retention
         self.batch_tokens = batch_tokens
         self.max_model_len = max_model_len
+        rules = {"with caching": caching, "with a window": window > 0}
+        self.uncached_first = bool(rules.get(str(uncached_first), uncached_first))
         self.watermark_blocks = int(watermark * num_blocks)
 
     @property
@@ -172,7 +178,7 @@ class BlockManager:
                 break
             released.append(r.table[i])
             r.table[i] = 0
-        self.pool.release(released)
+        self.pool.release(released, uncached_first=self.uncached_first)
 
     def cache(self, r: Request, tokens: int) -> None:
         if not self.caching:
@@ -195,7 +201,8 @@ class BlockManager:
         return self.needed >= g or i % g >= g - self.needed or at_end
 
     def free(self, r: Request) -> None:
-        self.pool.release([b for b in reversed(r.table) if b])
+        blocks = [b for b in reversed(r.table) if b]
+        self.pool.release(blocks, uncached_first=self.uncached_first)
         r.table = []
         r.computed = r.cached = 0
 

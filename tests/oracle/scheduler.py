@@ -1,4 +1,4 @@
-"""vLLM 0.33's scheduler, one step after the other, every running request looked at in each.
+"""vLLM's scheduler from 0.11 to 0.33, one step after the other, every running request looked at.
 
 A re-statement of what `docs/vllm.md` describes; it shares nothing with the Rust engine but the
 oracle of the KV-cache manager.
@@ -47,6 +47,9 @@ class Config:
     reserve_full_isl: bool = True
     max_model_len: int = 2**32 - 1
     stats_at_lookup: bool = False
+    lone_threshold: bool = False
+    pass_over: bool = False
+    stats_preempted_apart: bool = True
     dt: int = 1
     arrivals: str = "trace"
     in_flight: int = 0
@@ -111,7 +114,7 @@ class Scheduler:
         c = self.config
         budget = c.max_num_batched_tokens
         known = len(self.running) + len(self.waiting)
-        thr = c.threshold if known > 1 else 0
+        thr = c.threshold if known > 1 or c.lone_threshold else 0
         if thr and c.adaptive:
             thr = max(thr, budget // known)
         scheduled: list[tuple[Job, int]] = []
@@ -145,6 +148,7 @@ class Scheduler:
             budget -= n
             i += 1
 
+        passed_over: list[Job] = []
         while not preempted and budget > 0 and self.waiting and len(self.running) < c.max_num_seqs:
             job = self.waiting[0]
             hits = self.manager.lookup(job.request)
@@ -155,6 +159,9 @@ class Scheduler:
             if 0 < thr < n:
                 n = thr
             if not c.chunked and n > budget:
+                if c.pass_over:
+                    passed_over.append(self.waiting.pop(0))
+                    continue
                 break
             n = min(n, budget)
             if (
@@ -181,6 +188,8 @@ class Scheduler:
             scheduled.append((job, n))
             budget -= n
 
+        for job in passed_over:
+            self.waiting.insert(0, job)
         if not scheduled and not self.running and not preempted:
             raise NeverFitsError
         for job, n in scheduled:
@@ -192,7 +201,8 @@ class Scheduler:
 
     def count(self, job: Job, hit: int) -> None:
         if self.manager.caching:
-            stats = self.stats_preempted if job.request.preemptions else self.stats
+            apart = job.request.preemptions and self.config.stats_preempted_apart
+            stats = self.stats_preempted if apart else self.stats
             stats[0] += 1
             stats[1] += job.num_tokens
             stats[2] += hit

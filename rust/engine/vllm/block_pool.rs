@@ -49,6 +49,16 @@ fn predict_next_slot(last: Slot, before: Slot) -> Slot {
     last.wrapping_add(last.wrapping_sub(before))
 }
 
+/// Where released slots enter the free queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReleaseOrder {
+    /// Uncached ones at the front, most recent use first; cached ones at the back, so that the end of
+    /// a sequence is evicted before its beginning.
+    UncachedFirst,
+    /// All at the back.
+    AllLast,
+}
+
 /// Pools up to this size get their memory at the start, larger ones as it is used.
 const RESERVED: u32 = 1 << 18;
 
@@ -308,12 +318,11 @@ impl<I: KeyIndex> BlockPool<I> {
     }
 
     /// Drops one reference from each slot of `slots`, last to first. Those that nobody uses any more
-    /// enter the free queue: uncached ones at the front, most recent use first; cached ones at the
-    /// back, so that the end of a sequence is evicted before its beginning. Null blocks are skipped.
-    /// With `uncached_first` false all of them enter at the back.
+    /// enter the free queue in the order given. Null blocks are skipped.
     ///
     /// `scratch` is emptied; it saves an allocation.
-    pub fn release(&mut self, slots: &[Slot], scratch: &mut Vec<Slot>, uncached_first: bool) {
+    pub fn release(&mut self, slots: &[Slot], scratch: &mut Vec<Slot>, order: ReleaseOrder) {
+        let uncached_first = order == ReleaseOrder::UncachedFirst;
         self.version += slots.len() as u64;
         scratch.clear();
         for &slot in slots.iter().rev() {

@@ -1,5 +1,6 @@
 //! How a KV-cache manager behaves.
 
+use super::ReleaseOrder;
 use crate::error::{Error, Result};
 
 /// Which blocks of a sliding-window model keep their hash (vLLM's `prefix_cache_retention_interval`).
@@ -27,6 +28,22 @@ pub struct SlidingWindow {
     pub batch_tokens: Option<u32>,
 }
 
+/// Where released slots that hold no cached block enter the free queue: at its front, the next to be
+/// taken, or at its back in the order of release like all others. Each version of vLLM has one of these
+/// rules (`block_pool.py`, in 0.23 also `single_type_kv_cache_manager.py`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum UncachedFirst {
+    /// At the front: 0.24 to 0.26, and from 0.28 on.
+    #[default]
+    Always,
+    /// At the front, but with caching off at the back: 0.27.
+    WithCaching,
+    /// At the front in groups with a sliding window, at the back with full attention: 0.23.
+    WithWindow,
+    /// At the back: 0.22 and older.
+    Never,
+}
+
 /// How a [`Manager`](super::Manager) behaves.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ManagerConfig {
@@ -40,9 +57,8 @@ pub struct ManagerConfig {
     pub watermark_slots: u32,
     /// `None`: full attention.
     pub sliding_window: Option<SlidingWindow>,
-    /// Uncached slots enter the free queue at its front (vLLM 0.33); `false`: at its back, in the
-    /// order of release, as earlier versions did.
-    pub uncached_first: bool,
+    /// Where released slots without a cached block enter the free queue.
+    pub uncached_first: UncachedFirst,
 }
 
 impl ManagerConfig {
@@ -55,7 +71,23 @@ impl ManagerConfig {
             max_model_len: u32::MAX,
             watermark_slots: 0,
             sliding_window: None,
-            uncached_first: true,
+            uncached_first: UncachedFirst::Always,
+        }
+    }
+
+    /// In which order this manager's slots enter the free queue.
+    #[must_use]
+    pub fn release_order(&self) -> ReleaseOrder {
+        let uncached_first = match self.uncached_first {
+            UncachedFirst::Always => true,
+            UncachedFirst::WithCaching => self.enable_caching,
+            UncachedFirst::WithWindow => self.sliding_window.is_some(),
+            UncachedFirst::Never => false,
+        };
+        if uncached_first {
+            ReleaseOrder::UncachedFirst
+        } else {
+            ReleaseOrder::AllLast
         }
     }
 

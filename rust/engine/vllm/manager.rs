@@ -1,6 +1,6 @@
 //! Lookup, allocation, caching and release, for one sequence at a time.
 
-use super::{BlockPool, KeyIndex, NULL_SLOT, Slot};
+use super::{BlockPool, KeyIndex, NULL_SLOT, ReleaseOrder, Slot};
 use super::{ManagerConfig, Retention, SlidingWindow};
 use crate::error::{Error, Result};
 use crate::index::{to_u32, to_usize};
@@ -25,6 +25,7 @@ pub struct Lease {
 pub struct Manager<I: KeyIndex> {
     config: ManagerConfig,
     pool: BlockPool<I>,
+    release_order: ReleaseOrder,
     /// Slots found by the last lookup.
     hits: Vec<Slot>,
     scratch: Vec<Slot>,
@@ -38,6 +39,7 @@ impl<I: KeyIndex> Manager<I> {
     pub fn new(num_slots: u32, config: ManagerConfig, index: I) -> Result<Self> {
         config.validate()?;
         Ok(Self {
+            release_order: config.release_order(),
             config,
             pool: BlockPool::new(num_slots, index)?,
             hits: Vec::new(),
@@ -139,7 +141,7 @@ impl<I: KeyIndex> Manager<I> {
 
     fn release_slots(&mut self, slots: &[Slot]) {
         self.pool
-            .release(slots, &mut self.scratch, self.config.uncached_first);
+            .release(slots, &mut self.scratch, self.release_order);
     }
 
     /// Caches the blocks that are full once `end` tokens are computed.

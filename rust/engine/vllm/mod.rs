@@ -30,8 +30,8 @@ mod simulate;
 mod workload;
 
 pub use block_manager::{Admission, Allocation, BlockManager};
-pub use block_pool::BlockPool;
-pub use config::{ManagerConfig, Retention, SlidingWindow};
+pub use block_pool::{BlockPool, ReleaseOrder};
+pub use config::{ManagerConfig, Retention, SlidingWindow, UncachedFirst};
 pub use forest_replay::{ForestLengths, replay_forest};
 pub use free_queue::FreeQueue;
 pub use key_index::{Blank, DenseIndex, KeyIndex, TableIndex};

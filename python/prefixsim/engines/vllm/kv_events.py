@@ -13,7 +13,26 @@ from prefixsim.errors import InputError
 if TYPE_CHECKING:
     from prefixsim.engines.vllm.simulate import Simulation
 
-__all__ = ["batches"]
+__all__ = ["batches", "request_hashes"]
+
+
+def _tokens(run: Simulation, request: int) -> Any:
+    """Return the tokens of a request, prompt and output."""
+    trace = run.trace
+    assert trace.prompts is not None
+    assert trace.outputs is not None
+    return np.concatenate([trace.prompts[request], trace.outputs[request]]).astype(np.uint32)
+
+
+def request_hashes(
+    run: Simulation, request: int, algorithm: HashAlgorithm, seed: str | None = None
+) -> list[bytes]:
+    """Return the hashes of a request's full blocks, outputs included, as the version makes them."""
+    salt = None if run.trace.salt is None else run.trace.salt[request]
+    tokens, size = _tokens(run, request), run.settings.tokens_per_block
+    if salt and not run.settings.rules.tagged_keys:
+        return hash_blocks(tokens, size, algorithm, extra_keys=[(salt,)], seed=seed)
+    return hash_blocks(tokens, size, algorithm, salt=salt, seed=seed)
 
 
 class _Hashes:
@@ -32,23 +51,9 @@ class _Hashes:
         self.origin_request, self.origin_block = run.workload.origins()
         self.known: dict[int, list[int]] = {}
 
-    def tokens(self, request: int) -> Any:
-        """Prompt and output."""
-        trace = self.run.trace
-        assert trace.prompts is not None
-        assert trace.outputs is not None
-        return np.concatenate([trace.prompts[request], trace.outputs[request]]).astype(np.uint32)
-
     def of_request(self, request: int) -> list[int]:
         if request not in self.known:
-            salt = self.run.trace.salt
-            hashes = hash_blocks(
-                self.tokens(request),
-                self.run.settings.tokens_per_block,
-                self.algorithm,
-                salt=None if salt is None else salt[request],
-                seed=self.seed,
-            )
+            hashes = request_hashes(self.run, request, self.algorithm, self.seed)
             self.known[request] = [published_hash(h) for h in hashes]
         return self.known[request]
 
@@ -81,7 +86,7 @@ def _stored(run: Simulation, hashes: _Hashes, i: int) -> dict[str, Any]:
     start, end = int(events["offsets"][i]), int(events["offsets"][i + 1])
     blocks = events["blocks"][start:end].tolist()
     request = int(events["subject"][i])
-    own, tokens = hashes.of_request(request), hashes.tokens(request)
+    own, tokens = hashes.of_request(request), _tokens(run, request)
     return {
         "type": "BlockStored",
         "block_hashes": [own[b] for b in blocks],

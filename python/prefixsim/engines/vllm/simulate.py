@@ -299,30 +299,39 @@ def simulate(
     return Simulation(trace, settings, raw, compiled)
 
 
-def _core_settings(settings: VllmSettings, **record: bool) -> dict[str, Any]:
+def _core_settings(
+    settings: VllmSettings, *, record_steps: bool, record_events: bool, record_tables: bool
+) -> _core._VllmSettings:
     """Return what the core takes."""
     mode, in_flight = settings.arrival_mode()
     unbounded = settings.blocks is None
+    rules, switches = settings.rules, settings.switches()
     return {
-        "num_blocks": UNBOUNDED if unbounded else settings.blocks,
+        "num_blocks": UNBOUNDED if settings.blocks is None else settings.blocks,
         "enable_caching": settings.enable_caching,
         "max_model_len": settings.max_model_len,
         "watermark": 0.0 if unbounded else settings.watermark,
         "sliding_window": settings.sliding_window,
+        "window_cap": rules.window_cap,
+        "retention_interval": switches["retention_interval"],
+        "uncached_first": switches["uncached_first"],
         "max_num_seqs": settings.max_num_seqs,
         "max_num_batched_tokens": settings.max_num_batched_tokens,
         "enable_chunked_prefill": settings.enable_chunked_prefill,
+        "pass_over": rules.pass_over,
         "long_prefill_token_threshold": settings.long_prefill_token_threshold,
         "long_prefill_token_threshold_adaptive": settings.long_prefill_token_threshold_adaptive,
+        "lone_threshold": rules.lone_threshold,
+        "reserve_full_isl": switches["reserve_full_isl"],
+        "stats_at_lookup": switches["stats_at_lookup"],
+        "stats_preempted_apart": rules.stats_preempted_apart,
         "arrivals": mode,
         "in_flight": in_flight,
         "latency": settings.latency_model().settings(),
-        "record_steps": False,
-        "record_events": False,
-        "record_tables": False,
+        "record_steps": record_steps,
+        "record_events": record_events,
+        "record_tables": record_tables,
         "validate": False,
-        **settings.switches(),
-        **record,
     }
 
 

@@ -1,6 +1,6 @@
 //! Waiting requests: who is admitted, and when it is worth asking.
 
-use super::{Active, Lookup, Scheduled, Scheduler, Situation, Waiting};
+use super::{Active, Lookup, PartKind, Scheduled, Scheduler, Situation, Waiting};
 use crate::error::{Error, Result};
 use crate::index::to_u32;
 use crate::serving::{Demand, Hit, KvCache, NoRoom, Progress, Readmission, RequestLog};
@@ -11,6 +11,15 @@ struct Admission {
     hit: Hit,
     /// Tokens to compute.
     tokens: u32,
+}
+
+/// What comes of asking for an admission.
+enum Answer {
+    Admitted(Admission),
+    /// No room, or not enough of the step's tokens: the request stays at the head of the queue.
+    Refused,
+    /// Not enough of the step's tokens: the next request has its turn.
+    PassedOver,
 }
 
 impl<C: KvCache<Key = u32>> Scheduler<'_, C> {
@@ -55,10 +64,15 @@ impl<C: KvCache<Key = u32>> Scheduler<'_, C> {
         while self.room_for_more(budget)
             && let Some(&head) = self.waiting.front()
         {
-            let Some(admission) = self.admit(head, budget, threshold) else {
-                break;
+            let Admission { place, hit, tokens } = match self.admit(head, budget, threshold) {
+                Answer::Admitted(admission) => admission,
+                Answer::Refused => break,
+                Answer::PassedOver => {
+                    self.waiting.pop_front();
+                    self.passed_over.push(head);
+                    continue;
+                }
             };
-            let Admission { place, hit, tokens } = admission;
             self.waiting.pop_front();
             self.active[place as usize].synced = step;
             self.calendar.push(place, step);
@@ -74,13 +88,24 @@ impl<C: KvCache<Key = u32>> Scheduler<'_, C> {
                 log.admit_step[row] = step;
                 log.admit_ns[row] = clock_ns;
             }
-            self.add(place, tokens, true, done, log);
+            self.add(place, tokens, PartKind::Admitted, done, log);
             budget -= u64::from(tokens);
+        }
+        self.return_passed_over();
+    }
+
+    /// Puts the requests that were passed over at the head of the queue, the last one first.
+    fn return_passed_over(&mut self) {
+        if !self.passed_over.is_empty() {
+            self.refusal.forget();
+        }
+        for waiting in self.passed_over.drain(..) {
+            self.waiting.push_front(waiting);
         }
     }
 
     /// Tries to admit a request.
-    fn admit(&mut self, head: Waiting, budget: u64, threshold: u64) -> Option<Admission> {
+    fn admit(&mut self, head: Waiting, budget: u64, threshold: u64) -> Answer {
         let Waiting { request, known } = head;
         let keys = self.workload.keys(request);
         let prompt = self.workload.requests().prompt_len(request);
@@ -104,10 +129,14 @@ impl<C: KvCache<Key = u32>> Scheduler<'_, C> {
         if threshold > 0 && threshold < tokens {
             tokens = threshold;
         }
-        if !self.config.enable_chunked_prefill && tokens > budget {
+        let whole = !self.config.enable_chunked_prefill;
+        if whole && tokens > budget {
+            if self.config.pass_over {
+                return Answer::PassedOver;
+            }
             self.refusal
                 .remember(situation, when_anything_changes, lookup);
-            return None;
+            return Answer::Refused;
         }
         let tokens = to_u32(tokens.min(budget));
         let place = self.start(request, num_tokens);
@@ -123,21 +152,22 @@ impl<C: KvCache<Key = u32>> Scheduler<'_, C> {
             .admit(&mut active.lease, keys, &active.progress, demand);
         if let Err(no_room) = admitted {
             self.spare.push(place);
-            // The statistics want to know what each lookup finds, even if it is refused anyway.
-            let no_room = if self.config.stats_at_lookup {
+            // The statistics want to know what each lookup finds, even if it is refused anyway; and a
+            // smaller budget may pass over what is refused now.
+            let no_room = if self.config.stats_at_lookup || (whole && self.config.pass_over) {
                 when_anything_changes
             } else {
                 no_room
             };
             self.refusal.remember(situation, no_room, lookup);
-            return None;
+            return Answer::Refused;
         }
         active.progress.computed = hits;
         self.refusal.forget();
         if !self.config.stats_at_lookup {
             self.count(lookup, 1);
         }
-        Some(Admission { place, hit, tokens })
+        Answer::Admitted(Admission { place, hit, tokens })
     }
 
     /// A place for a request of which nothing is computed.
@@ -164,7 +194,7 @@ impl<C: KvCache<Key = u32>> Scheduler<'_, C> {
             return;
         }
         let totals = &mut self.log.totals;
-        let stats = if lookup.preempted {
+        let stats = if lookup.preempted && self.config.stats_preempted_apart {
             &mut totals.stats_preempted
         } else {
             &mut totals.stats
@@ -179,11 +209,13 @@ impl<C: KvCache<Key = u32>> Scheduler<'_, C> {
         log: &mut RequestLog,
     ) -> Result<()> {
         let head = Waiting { request, known: 0 };
-        let Some(Admission { place, hit, tokens }) = self.admit(head, u64::MAX, 0) else {
+        let answer = self.admit(head, u64::MAX, 0);
+        let Answer::Admitted(Admission { place, hit, tokens }) = answer else {
             return Err(self.never_fits(request, "it cannot be admitted though nothing else runs"));
         };
         log.hit(request, hit);
-        self.add(place, tokens, true, &mut Scheduled::default(), log);
+        let mut done = Scheduled::default();
+        self.add(place, tokens, PartKind::Admitted, &mut done, log);
         self.scheduled.clear();
         let mut sampled = 0;
         self.active[place as usize].progress.computed += tokens;

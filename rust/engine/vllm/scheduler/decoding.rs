@@ -1,6 +1,6 @@
 //! Requests that decode: sampling, finishing, and the steps in which nothing happens to them.
 
-use super::{Scheduled, Scheduler};
+use super::{PartKind, Scheduled, Scheduler};
 use crate::index::to_u32;
 use crate::serving::{KvCache, Progress, RequestLog, StepWork};
 
@@ -55,7 +55,11 @@ impl<C: KvCache<Key = u32>> Scheduler<'_, C> {
 
     /// The sampling part of a step, which ends at `end_ns`.
     pub(in crate::engine::vllm) fn sample(&mut self, step: u64, end_ns: u64, log: &mut RequestLog) {
-        let admitted = self.scheduled.iter().filter(|part| part.admitted).count();
+        let admitted = self
+            .scheduled
+            .iter()
+            .filter(|part| part.kind == PartKind::Admitted)
+            .count();
         // Each of the others computed a token, unless `context` is computed anew below.
         self.context += (self.calendar.len() - admitted) as u64;
         let mut finished = false;
@@ -65,7 +69,7 @@ impl<C: KvCache<Key = u32>> Scheduler<'_, C> {
             let progress = &mut active.progress;
             progress.computed += part.tokens;
             active.synced = step + 1;
-            if part.admitted {
+            if part.kind == PartKind::Admitted {
                 self.context += u64::from(progress.computed);
             }
             if progress.computed < progress.num_tokens {

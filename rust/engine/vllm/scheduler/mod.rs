@@ -1,7 +1,8 @@
 //! Waiting and running requests, one step at a time.
 //!
-//! vLLM 0.33's scheduler (`vllm/v1/core/sched/scheduler.py`): first come first served, synchronous,
-//! without speculative decoding. A request that decodes changes nothing in most steps: it computes
+//! vLLM's scheduler (`vllm/v1/core/sched/scheduler.py`, 0.11 to 0.33): first come first served,
+//! synchronous, without speculative decoding. What its versions do differently are fields of
+//! [`SchedulerConfig`]. A request that decodes changes nothing in most steps: it computes
 //! one token in a slot it has. Such requests are not visited: the [`DecodeCalendar`] knows the next
 //! step in which each of them takes a slot, completes a block, or finishes, and their counters are
 //! brought up to date then ([`Scheduler::sync`]). Nor is a waiting request looked up again while the
@@ -34,13 +35,20 @@ pub struct SchedulerConfig {
     pub enable_chunked_prefill: bool,
     /// Tokens of one request per step, if there are others; 0 for no limit.
     pub long_prefill_token_threshold: u64,
+    /// Applies the threshold to a request that is alone too, as 0.30 and older do.
+    pub lone_threshold: bool,
     /// Raises the threshold to an equal share of the step's tokens.
     pub long_prefill_token_threshold_adaptive: bool,
     /// Admits a request only if all its known tokens fit, not only the next chunk.
     pub reserve_full_isl: bool,
-    /// Counts every lookup, those of requests that are not admitted included, as versions before
-    /// this check did.
+    /// Without chunked prefill, passes over a waiting request that exceeds what is left of the step's
+    /// tokens and looks at the next one, as 0.11 does; otherwise such a request ends the admissions.
+    /// Those passed over return to the head of the queue in reversed order.
+    pub pass_over: bool,
+    /// Counts every lookup, those of requests that are not admitted included, as 0.26 and older do.
     pub stats_at_lookup: bool,
+    /// Counts lookups of preempted requests apart from the others, as 0.11.1 and newer do.
+    pub stats_preempted_apart: bool,
 }
 
 /// A request in the queue.
@@ -68,8 +76,16 @@ struct Active<L> {
 struct Part {
     place: u32,
     tokens: u32,
-    /// Whether it was admitted in this step.
-    admitted: bool,
+    kind: PartKind,
+}
+
+/// Whose tokens a step schedules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum PartKind {
+    /// Those of a request that ran before the step.
+    Running,
+    /// Those of a request that the step admitted.
+    Admitted,
 }
 
 /// A request that was preempted while nothing else ran.
@@ -95,6 +111,8 @@ pub struct Scheduler<'w, C: KvCache> {
     spare: Vec<u32>,
     /// What this step schedules of the requests it looks at.
     scheduled: Vec<Part>,
+    /// Waiting requests that this step passed over, in order.
+    passed_over: Vec<Waiting>,
     refusal: RefusalMemo,
     /// Whether this step looks at every running request.
     look_at_all: bool,
@@ -143,6 +161,7 @@ impl<'w, C: KvCache<Key = u32>> Scheduler<'w, C> {
             active: Vec::new(),
             spare: Vec::new(),
             scheduled: Vec::new(),
+            passed_over: Vec::new(),
             refusal: RefusalMemo::default(),
             look_at_all: false,
             prefilling: 0,
@@ -237,11 +256,12 @@ impl<'w, C: KvCache<Key = u32>> Scheduler<'w, C> {
     fn threshold(&self) -> u64 {
         let requests = self.calendar.len() as u64 + self.waiting.len() as u64;
         let threshold = self.config.long_prefill_token_threshold;
-        if requests <= 1 || threshold == 0 {
+        let lone = requests <= 1 && !self.config.lone_threshold;
+        if lone || threshold == 0 {
             return 0;
         }
         if self.config.long_prefill_token_threshold_adaptive {
-            return threshold.max(self.config.max_num_batched_tokens / requests);
+            return threshold.max(self.config.max_num_batched_tokens / requests.max(1));
         }
         threshold
     }
@@ -284,7 +304,7 @@ impl<'w, C: KvCache<Key = u32>> Scheduler<'w, C> {
                 break;
             }
             looked_at += u64::from(progress.computed);
-            self.add(place, tokens, false, done, log);
+            self.add(place, tokens, PartKind::Running, done, log);
             i += 1;
         }
         if passed > 0 {
@@ -320,7 +340,7 @@ impl<'w, C: KvCache<Key = u32>> Scheduler<'w, C> {
         &mut self,
         place: u32,
         tokens: u32,
-        admitted: bool,
+        kind: PartKind,
         done: &mut Scheduled,
         log: &mut RequestLog,
     ) {
@@ -344,7 +364,7 @@ impl<'w, C: KvCache<Key = u32>> Scheduler<'w, C> {
         self.scheduled.push(Part {
             place,
             tokens,
-            admitted,
+            kind,
         });
     }
 
