@@ -113,7 +113,7 @@ fn arrivals(mode: &str, in_flight: i64) -> PyResult<Arrivals> {
 }
 
 /// Slots that a share of the cache is.
-#[allow(clippy::cast_sign_loss)] // Checked before.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // Checked before.
 fn watermark_slots(watermark: f64, num_blocks: u32) -> PyResult<u32> {
     if !(0.0..1.0).contains(&watermark) {
         let message = format!("watermark is {watermark}, it must be from 0 to below 1");
