@@ -5,7 +5,7 @@ Everything here is an estimate from published figures; ``docs/vllm.md`` gives th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +72,6 @@ class Model:
     kv_bytes_per_token : int
     weight_bytes : int
         Bytes per weight.
-    sliding_window : int or None
-        Only if every layer has it.
     max_model_len : int or None
     """
 
@@ -84,12 +82,11 @@ class Model:
     attention_flops: int
     kv_bytes_per_token: int
     weight_bytes: int
-    sliding_window: int | None
     max_model_len: int | None
 
     @classmethod
     def read(cls, path: str | Path, *, kv_dtype: str | None = None) -> Model:
-        """Read a ``config.json`` as Hugging Face writes it, or a folder that has one.
+        """Read a ``config.json``, the one in a folder, or a model of the catalogue by its name.
 
         Raises
         ------
@@ -100,7 +97,8 @@ class Model:
         merged = {**config.outer, **config.config}
         if "model_type" not in config.config:
             merged.pop("model_type", None)  # a wrapper's
-        return cls.from_config(merged, name=config.where, kv_dtype=kv_dtype)
+        model = cls.from_config(merged, name=config.where, kv_dtype=kv_dtype)
+        return replace(model, kv_bytes_per_token=kv_bytes_per_token(path, dtype=kv_dtype).per_token)
 
     @classmethod
     def from_config(
@@ -133,8 +131,6 @@ class Model:
         expert = matrices * hidden * expert_inner
         head = hidden * vocabulary
 
-        window = config.get("sliding_window")
-        uses_window = config.get("use_sliding_window", True) and "layer_types" not in config
         length = config.get("max_position_embeddings") or config.get("n_positions")
         return cls(
             name=name,
@@ -144,7 +140,6 @@ class Model:
             attention_flops=4 * layers * heads * head_dim,
             kv_bytes_per_token=kv_bytes_per_token(config, dtype=kv_dtype).per_token,
             weight_bytes=weight_bytes,
-            sliding_window=window if isinstance(window, int) and uses_window else None,
             max_model_len=length if isinstance(length, int) else None,
         )
 
