@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from prefixsim._printable import HIDDEN
 
-__all__ = ["dumps", "plain"]
+__all__ = ["JsonObject", "dumps", "plain"]
+
+JsonObject: TypeAlias = dict[str, Any]
+"""A JSON object with documented names: a summary, a configuration, provenance."""
 
 # What JSON need not escape, but a terminal may obey; and lone surrogates.
 _CONTROLS = {code: f"\\u{code:04x}" for code in HIDDEN if code >= 0x20}

@@ -4,6 +4,6 @@ This package imports Altair only inside the functions that draw.
 """
 
 from prefixsim.charts import theme
-from prefixsim.charts._save import ChartFormat, save
+from prefixsim.charts._save import ChartFormat, save, save_as
 
-__all__ = ["ChartFormat", "save", "theme"]
+__all__ = ["ChartFormat", "save", "save_as", "theme"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 from prefixsim._extras import require
 from prefixsim._files import atomic_write
@@ -14,7 +14,7 @@ from prefixsim._json import plain
 if TYPE_CHECKING:
     import altair as alt
 
-__all__ = ["ChartFormat", "save"]
+__all__ = ["ChartFormat", "save", "save_as"]
 
 ChartFormat = Literal["png", "svg", "html", "json"]
 
@@ -60,3 +60,8 @@ def save(
         atomic_write(target, data)
         written.append(target)
     return written
+
+
+def save_as(chart: alt.TopLevelMixin, path: Path) -> None:
+    """Write a chart to one file, in the format that its ending names."""
+    save(chart, path.with_suffix(""), [cast("ChartFormat", path.suffix[1:])])

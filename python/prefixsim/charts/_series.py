@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from prefixsim._extras import require
+from prefixsim._json import JsonObject
 from prefixsim.charts import theme
 from prefixsim.study.metrics import Metrics
 from prefixsim.study.result import Result, labels
@@ -45,7 +46,7 @@ class Replayed:
     label: str
     config: str
     metrics: Metrics
-    summary: Mapping[str, Any]
+    summary: JsonObject
 
 
 Runs = Sequence[Replayed]

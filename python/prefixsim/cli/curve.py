@@ -204,10 +204,10 @@ def _write(curves: Curves, path: Path, axis: Axis | None, bytes_per_token: float
 
         write_table(curves.to_arrow(bytes_per_token=bytes_per_token), path)
     else:
-        from prefixsim.charts import save
+        from prefixsim.charts import save_as
 
         chart = curves.plot(axis=axis, bytes_per_token=bytes_per_token)
-        save(chart, path.with_suffix(""), [path.suffix[1:]])  # type: ignore[list-item]
+        save_as(chart, path)
 
 
 COMMAND = Command("curve", COMMANDS["curve"], CurveOptions, curve_command)

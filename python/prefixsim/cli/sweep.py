@@ -95,10 +95,10 @@ def _check_outputs(paths: tuple[Path, ...]) -> None:
 
 def _write(table: Any, path: Path) -> None:
     from prefixsim._arrow_files import write_table
-    from prefixsim.charts import save
+    from prefixsim.charts import save_as
 
     if path.suffix in CHARTS:
-        save(table.plot(), path.with_suffix(""), [path.suffix[1:]])  # type: ignore[list-item]
+        save_as(table.plot(), path)
     else:
         write_table(table.to_arrow(), path)
 

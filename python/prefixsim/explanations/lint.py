@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from prefixsim._json import JsonObject
 from prefixsim.errors import InputError
 from prefixsim.explanations._kinds import ADVICE, Kind, kind_of, slot_of
 from prefixsim.explanations._resync import ENOUGH, Gap, alike, gaps_between
@@ -103,7 +104,7 @@ class Finding:
         """What to do about it."""
         return ADVICE[self.kind]
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """Return the figures under their machine-readable names."""
         return {
             "kind": self.kind,
@@ -135,7 +136,7 @@ class Lint:
     looked_at: int
     notes: list[str] = field(default_factory=list)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """Return everything under machine-readable names."""
         return {
             "findings": [finding.to_dict() for finding in self.findings],

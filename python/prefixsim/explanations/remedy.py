@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from prefixsim._json import JsonObject
 from prefixsim.engines import choose
 from prefixsim.explanations.losses import Losses, usable_blocks
 
@@ -42,7 +43,7 @@ class Remedy:
     hit_tokens: int
     gained_tokens: int
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """Return the figures under their machine-readable names."""
         return {
             "classes": list(self.classes),

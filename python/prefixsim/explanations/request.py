@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from prefixsim._core import Profile
+from prefixsim._json import JsonObject
 from prefixsim.errors import InputError
 from prefixsim.explanations.classes import ALONG, MEANINGS, label
 from prefixsim.explanations.losses import usable_blocks
@@ -56,9 +57,9 @@ class Stretch:
     evicted_by: int | None = None
     never_kept: bool = False
 
-    def to_dict(self, trace: Trace) -> dict[str, Any]:
+    def to_dict(self, trace: Trace) -> JsonObject:
         """Return the figures under their machine-readable names; times in seconds of the trace."""
-        facts: dict[str, Any] = {"class": self.name, "start": self.start, "end": self.end}
+        facts: JsonObject = {"class": self.name, "start": self.start, "end": self.end}
         for key, row in (("last_used", self.source), ("evicted", self.evicted_by)):
             if row is not None:
                 facts[f"{key}_by"] = name_of(trace, row)
@@ -119,13 +120,13 @@ class RequestExplanation:
         parts = [classes[at : at + self.block_size] for at in range(0, length, self.block_size)]
         return [ALONG[int(np.bincount(part).argmax())] for part in parts]
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """Return everything under machine-readable names."""
         trace, row = self.trace, self.row
         tokens = dict.fromkeys(ALONG, 0)
         for stretch in self.stretches:
             tokens[stretch.name] += stretch.end - stretch.start
-        facts: dict[str, Any] = {
+        facts: JsonObject = {
             "request_id": name_of(trace, row),
             "row": row,
             "timestamp": float(trace.timestamp[row]),

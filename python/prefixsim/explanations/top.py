@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from prefixsim._json import JsonObject
 from prefixsim.explanations.losses import Losses
 from prefixsim.trace import Codes, Trace
 
@@ -34,7 +35,7 @@ class Loser:
     requests: int
     request: int
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """Return the figures under their machine-readable names."""
         return {
             "name": self.name,

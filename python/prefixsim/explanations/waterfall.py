@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from prefixsim._json import JsonObject
 from prefixsim.explanations.classes import ALONG, CLASSES, MEANINGS, label
 from prefixsim.explanations.losses import Losses, class_edges, usable_blocks
 from prefixsim.explanations.remedy import Remedy, remedies
@@ -49,7 +50,7 @@ class Waterfall(Losses):
         """What would recover the losses, each replayed; see :func:`.remedies`."""
         return remedies(self)
 
-    def to_dict(self, count: int = 10) -> dict[str, Any]:
+    def to_dict(self, count: int = 10) -> JsonObject:
         """Return classes, who loses most and what would help; plain values.
 
         Parameters

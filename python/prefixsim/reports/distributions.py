@@ -57,7 +57,7 @@ def over_time(runs: Sequence[Run]) -> Figure | None:
         middle = (timeline.edges[1:] + timeline.edges[:-1]) / 2 / size
         rate = timeline.token_hit_rate
         kept = ~np.isnan(rate)
-        series.append(Line(run.label, middle[kept], rate[kept], colour(i)))  # type: ignore[arg-type]
+        series.append(Line(run.label, middle[kept], rate[kept], colour(i)))
         total = run.result.summary["token_hit_rate"]
         sentences.append(
             of(run, runs, f"between {rate[kept].min():.1%} and {rate[kept].max():.1%}")
@@ -147,7 +147,7 @@ def lengths(runs: Sequence[Run]) -> Figure | None:
             if column.any():
                 values, counts = np.unique(column, return_counts=True)
                 x, share = cumulative(Weighted(values.astype(float), counts.astype(np.uint64)), 1.0)
-                series.append(Line(f"{prefix}{name}", x, share, colour(i), dash))  # type: ignore[arg-type]
+                series.append(Line(f"{prefix}{name}", x, share, colour(i), dash))
     if not series:
         return None
     trace = runs[0].result.trace
@@ -218,7 +218,7 @@ def _durations(
     series = []
     for name, column, shade, dash in columns:
         x, share = cumulative(column, floor)
-        series.append(Line(name, x, share, shade, dash))  # type: ignore[arg-type]
+        series.append(Line(name, x, share, shade, dash))
     key, title, y_title, x_title = words
     largest = max(float(max(line.x)) for line in series)
     x_axis: dict[str, Any] = {
@@ -239,7 +239,7 @@ def block_counts(runs: Sequence[Run]) -> Figure | None:
         column = run.result.metrics.block_hit_count
         if len(column.values):
             x, y = survival(column)
-            series.append(Line(run.label, x, y, colour(i)))  # type: ignore[arg-type]
+            series.append(Line(run.label, x, y, colour(i)))
             used = column.weights[column.values > 1].sum() / max(1, column.weights.sum())
             sentences.append(
                 of(run, runs, f"{used:.1%} of the unique blocks are used more than once")
@@ -273,7 +273,7 @@ def turns(runs: Sequence[Run]) -> Figure | None:
         at = np.flatnonzero((count >= _FEWEST) & (prompt > 0))
         if len(at) > 1:
             rate = hit[at] / prompt[at]
-            series.append(Line(run.label, at + 1.0, rate, colour(i)))  # type: ignore[arg-type]
+            series.append(Line(run.label, at + 1.0, rate, colour(i)))
             sentences.append(
                 of(run, runs, f"{rate[0]:.1%} in first turns, {rate[1]:.1%} in second ones")
             )

@@ -38,9 +38,9 @@ def line_of(names: Sequence[str], letters: Mapping[str, str], width: int = 64) -
     ['HH', 'C']
     """
     most = 10 * width
-    at = range(len(names))
+    at: Sequence[int] = range(len(names))
     if len(names) > most:
-        at = [i * len(names) // most for i in range(most)]  # type: ignore[assignment]
+        at = [i * len(names) // most for i in range(most)]
     text = "".join(letters[names[i]] for i in at)
     return [text[i : i + width] for i in range(0, len(text), width)]
 

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from prefixsim.charts.theme import GREY, GROUND, PALETTE
 from prefixsim.explanations.losses import usable_blocks
@@ -42,6 +43,7 @@ LOG_AXIS = {"tickCount": 6, "grid": False, "labelOverlap": "greedy", "labelSepar
 _TABLE_ROWS = 40
 
 Spec = dict[str, Any]
+Numbers = Sequence[float] | npt.NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
@@ -126,8 +128,8 @@ class Line:
     """One line of a chart: a name, values, and how it is drawn."""
 
     name: str
-    x: Sequence[float]
-    y: Sequence[float]
+    x: Numbers
+    y: Numbers
     colour: str
     dash: Sequence[int] = field(default=(1, 0))
 

@@ -71,10 +71,11 @@ def serving_table(results: Sequence[Result], names: Sequence[str]) -> Table:
 
 
 def _value(result: Result, row: SummaryRow, statistic: str) -> float | None:
-    value = result.summary.get(row.key)
+    value: Any = result.summary.get(row.key)
     if statistic and value is not None:
-        return value[statistic]  # type: ignore[no-any-return]
-    return value
+        value = value[statistic]
+    figure: float | None = value
+    return figure
 
 
 def figure(summary: Mapping[str, Any], path: str) -> float | None:

@@ -10,11 +10,12 @@ blocks that no server shares, so that figures of other simulators can be compare
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
+from prefixsim._json import JsonObject
 from prefixsim.errors import InputError
 from prefixsim.table import Table, written
 from prefixsim.trace import Trace
@@ -56,7 +57,7 @@ class BlockCount:
         """Blocks reused of all blocks; 0 if there are none."""
         return self.blocks_reused / self.total_blocks if self.total_blocks else 0.0
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """Return the settings and totals under their machine-readable names."""
         return {
             "hashing": self.hashing,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from prefixsim._json import JsonObject
 from prefixsim.engines import Engine, load, timed
 from prefixsim.errors import InputError, SettingError
 from prefixsim.forest import Forest
@@ -38,11 +39,11 @@ class Comparison:
 
     trace: Trace
     axes: tuple[str, ...]
-    fixed: dict[str, Any]
-    runs: list[tuple[dict[str, Any], dict[str, Any]]]
+    fixed: JsonObject
+    runs: list[tuple[dict[str, Any], JsonObject]]
     engines: list[Engine]
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """Return plain values: the trace, its digest, and settings and summary of each run."""
         rows = [{"settings": settings, "summary": summary} for settings, summary in self.runs]
         return {"trace": self.trace.name, "digest": self.trace.digest, "runs": rows}
@@ -134,7 +135,7 @@ def _run(trace: Trace, cell: Cell) -> tuple[dict[str, Any], dict[str, Any]]:
     return settings, summary
 
 
-def _tiers(tiers: Mapping[str, Any]) -> dict[str, Any]:
+def _tiers(tiers: Mapping[str, Any]) -> JsonObject:
     if not tiers:
         return {}
     return {"tier_hit_tokens": {name: int(c.sum(dtype="uint64")) for name, c in tiers.items()}}

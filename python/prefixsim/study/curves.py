@@ -7,9 +7,10 @@ replayed at the capacities asked for, in parallel.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, overload
 
 from prefixsim import _json
+from prefixsim._json import JsonObject
 from prefixsim.engines.cache_size import block_size_for
 from prefixsim.errors import InputError
 from prefixsim.forest import Forest
@@ -82,7 +83,7 @@ class Curves(Sequence[Curve]):
         msg = f"no curve of policy {policy!r} at block size {block_size}"
         raise InputError(msg)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """Return ``trace``, ``provenance`` and ``curves``; plain values."""
         first = self[0]
         trace = first.forest.trace

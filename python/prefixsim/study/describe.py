@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from prefixsim._json import JsonObject
 from prefixsim.engines.cache_size import block_size_for
 from prefixsim.forest import compile as compile_forest
 from prefixsim.formats.sources import trace_of
@@ -18,7 +19,7 @@ from prefixsim.trace import Trace
 __all__ = ["info"]
 
 
-def info(trace: Trace | str | Path, *, block_size: int | None = None) -> dict[str, Any]:
+def info(trace: Trace | str | Path, *, block_size: int | None = None) -> JsonObject:
     """Tell what is in a trace.
 
     Parameters
@@ -42,7 +43,7 @@ def info(trace: Trace | str | Path, *, block_size: int | None = None) -> dict[st
     """
     trace = trace_of(trace)
     span = float(trace.timestamp[-1] - trace.timestamp[0])
-    facts: dict[str, Any] = {
+    facts: JsonObject = {
         "name": trace.name,
         "format": trace.format,
         "kind": trace.kind,
@@ -91,14 +92,14 @@ def _spread(values: npt.NDArray[Any]) -> Distribution:
     return {name: summary[name] for name in ("mean", "min", "median", "p90", "p99", "max")}
 
 
-def _sharing(trace: Trace, block_size: int | None) -> dict[str, Any]:
+def _sharing(trace: Trace, block_size: int | None) -> JsonObject:
     assert trace.prompts is not None
     size = block_size_for(trace, block_size)
     forest = compile_forest(trace)
     profile = forest.profile(size)
     limit = np.maximum(trace.prompt_len.astype(np.int64) - 1, 0) // size
     hits = np.minimum(profile.reusable_blocks, limit)
-    facts: dict[str, Any] = {
+    facts: JsonObject = {
         "block_size": size,
         "unique_blocks": profile.unique_blocks,
         "ceiling_hit_tokens": int(hits.sum()) * size,

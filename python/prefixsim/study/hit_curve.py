@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 
 from prefixsim import _core
+from prefixsim._json import JsonObject
 from prefixsim.errors import InputError
 from prefixsim.forest import Forest
 from prefixsim.table import Table, html, written
@@ -232,7 +233,7 @@ class Curve:
         )
         self._known.update({c: hits for c, (hits, *_) in zip(missing, totals, strict=True)})
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """Return the curve under its machine-readable names."""
         top = self.ceiling_point
         return {

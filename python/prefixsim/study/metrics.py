@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from prefixsim._json import JsonObject
 from prefixsim.engines.outcome import Outcome, Weighted
 from prefixsim.forest import Forest
 from prefixsim.forest import compile as compile_trace
@@ -59,7 +60,7 @@ class Group:
         """Hit tokens over prompt tokens."""
         return _rate(self.hit_tokens, self.prompt_tokens)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """Return the figures under their machine-readable names."""
         return {
             "requests": self.requests,
@@ -239,7 +240,7 @@ class Metrics:
             if requests[i]
         ]
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> JsonObject:
         """Return every figure under its machine-readable name; plain numbers, ready for JSON."""
         return {
             **self._counts(),
@@ -257,7 +258,7 @@ class Metrics:
             **self.outcome.summary,
         }
 
-    def _counts(self) -> dict[str, Any]:
+    def _counts(self) -> JsonObject:
         blocks = self.profile.full_blocks[self.start :]
         hit_blocks = self.outcome.hit_blocks[self.start :]
         total, reused = _total(blocks), _total(hit_blocks)
@@ -283,7 +284,7 @@ class Metrics:
             **self._tiers(prompt_tokens),
         }
 
-    def _tiers(self, prompt_tokens: int) -> dict[str, Any]:
+    def _tiers(self, prompt_tokens: int) -> JsonObject:
         """Hits by tier, and what moved between tiers, where an engine has several."""
         outcome, start = self.outcome, self.start
         found: dict[str, Any] = {}
@@ -301,7 +302,7 @@ class Metrics:
                 found[name] = _total(column[start:])
         return found
 
-    def _sessions(self) -> dict[str, Any]:
+    def _sessions(self) -> JsonObject:
         if self.session_hits is None:
             return {}
         own = _total(self.session_hits)
@@ -316,7 +317,7 @@ def _weighted(column: Weighted) -> Distribution:
     return distribution(column.values, column.weights)
 
 
-def _listed(groups: list[Group]) -> dict[str, Any]:
+def _listed(groups: list[Group]) -> JsonObject:
     shown = {group.name: group.to_dict() for group in groups[:MAX_GROUPS]}
     rest = groups[MAX_GROUPS:]
     if rest:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from prefixsim import _json
 from prefixsim._extras import require
+from prefixsim._json import JsonObject
 from prefixsim.engines import Engine, EngineSettings, load
 from prefixsim.engines.outcome import Outcome
 from prefixsim.settings import options_of
@@ -35,7 +36,7 @@ __all__ = [
 ]
 
 
-def describe_config(config: dict[str, Any]) -> str:
+def describe_config(config: JsonObject) -> str:
     """Say a replay's configuration in words, the usual left out."""
     words = [f"block size {config['block_size']}"]
     if not config["enable_caching"]:
@@ -87,7 +88,7 @@ class Result:
     """
 
     metrics: Metrics
-    config: dict[str, Any]
+    config: JsonObject
     engine: Engine
     settings: EngineSettings
     without_caching: Result | None = None
@@ -103,7 +104,7 @@ class Result:
         return self.metrics.outcome
 
     @cached_property
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> JsonObject:
         """Every figure under its machine-readable name."""
         return self.metrics.summary()
 
@@ -115,7 +116,7 @@ class Result:
         return request_table(self.trace, self.outcome)
 
     @cached_property
-    def provenance(self) -> dict[str, Any]:
+    def provenance(self) -> JsonObject:
         """What made this result: version, trace and its digest, seed, how the trace was made."""
         return provenance(self.trace, self.config)
 
@@ -124,7 +125,7 @@ class Result:
         """The configuration in words."""
         return describe_config(self.config)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """Return ``trace``, ``config``, ``provenance`` and ``summary``; plain values."""
         facts = {
             "trace": trace_facts(self.trace, self.provenance["digest"]),

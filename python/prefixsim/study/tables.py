@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from prefixsim._json import JsonObject
 from prefixsim.study.metrics import Group
 from prefixsim.table import Kind, Table, ratio, written
 from prefixsim.trace import Trace
@@ -30,7 +31,7 @@ class Summarized(Protocol):
         ...
 
     @property
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> JsonObject:
         """Every figure under its machine-readable name."""
         ...
 
@@ -123,8 +124,8 @@ def _flat() -> list[tuple[SummaryRow, str]]:
 
 
 def _figure(summary: Mapping[str, Any], figure: SummaryRow, statistic: str) -> float | None:
-    value = summary[figure.key]
-    return value[statistic] if statistic else value  # type: ignore[no-any-return]
+    value: float | None = summary[figure.key][statistic] if statistic else summary[figure.key]
+    return value
 
 
 def group_table(by: str, groups: Sequence[Group], most: int) -> Table:

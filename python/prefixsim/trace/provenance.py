@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from prefixsim._core import __version__
+from prefixsim._json import JsonObject
 from prefixsim.trace import Trace
 
 __all__ = ["provenance", "trace_facts"]
 
 
-def trace_facts(trace: Trace, digest: str) -> dict[str, Any]:
+def trace_facts(trace: Trace, digest: str) -> JsonObject:
     """Return what identifies a trace."""
     return {
         "name": trace.name,
@@ -22,7 +21,7 @@ def trace_facts(trace: Trace, digest: str) -> dict[str, Any]:
     }
 
 
-def provenance(trace: Trace, config: dict[str, Any]) -> dict[str, Any]:
+def provenance(trace: Trace, config: JsonObject) -> JsonObject:
     """Return what made a result: version, settings, trace and its digest, seed, how it was made."""
     return {
         "prefixsim": __version__,
