@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::engine::vllm::replay::{self, Prompts};
+use crate::engine::vllm::{Retention, SlidingWindow};
 use crate::replay::Cache;
 use crate::stats::{Residency, Weighted};
 
@@ -59,6 +60,53 @@ pub fn prompts<'a>(
         salt: salt.map(|salt| salt.as_slice()).transpose()?,
         outputs,
     })
+}
+
+/// A sliding window; `max_num_batched_tokens` bounds what a request holds at once, if it is given.
+pub fn window(
+    sliding_window: Option<i64>,
+    retention_interval: Option<i64>,
+    max_num_batched_tokens: Option<i64>,
+) -> PyResult<Option<SlidingWindow>> {
+    let Some(window) = sliding_window else {
+        return Ok(None);
+    };
+    let retention = match retention_interval {
+        None => Retention::Dense,
+        Some(0) => Retention::PromptEnd,
+        Some(interval) => Retention::Interval(positive("retention_interval", interval)?),
+    };
+    let batch_tokens = match max_num_batched_tokens {
+        None => None,
+        Some(tokens) => Some(positive("max_num_batched_tokens", tokens)?),
+    };
+    let window = positive("sliding_window", window)?;
+    Ok(Some(SlidingWindow {
+        window,
+        retention,
+        batch_tokens,
+    }))
+}
+
+/// Slots of a cache, the null block included.
+pub fn num_slots(num_blocks: i64) -> PyResult<u32> {
+    match u32::try_from(num_blocks) {
+        Ok(num_blocks) if num_blocks >= 2 => Ok(num_blocks),
+        _ => Err(PyValueError::new_err(format!(
+            "num_blocks is {num_blocks}: give at least 2, as block 0 is the null block, or None for \
+             no limit"
+        ))),
+    }
+}
+
+/// Slots of a cache that may have no limit.
+pub fn num_blocks_argument(num_blocks: Option<i64>) -> PyResult<Option<u32>> {
+    num_blocks.map(num_slots).transpose()
+}
+
+/// Tokens to compute next.
+pub fn chunk_argument(chunk: Option<i64>) -> PyResult<Option<u32>> {
+    chunk.map(|chunk| positive("num_tokens", chunk)).transpose()
 }
 
 /// A cache of the core.

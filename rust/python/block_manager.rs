@@ -5,45 +5,14 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyInt, PyList};
 
+use super::allocation::Allocation;
 use super::any_block_manager::{AnyBlockManager, each};
-use super::arguments::positive;
+use super::arguments::{chunk_argument, num_blocks_argument, positive, window};
 use super::hash::{AnyChain, ExtraKeys, context};
 use super::request_id::RequestId;
 use super::tokens::Tokens;
-use crate::engine::vllm::{Admission, ManagerConfig, Retention, SlidingWindow};
+use crate::engine::vllm::{Admission, ManagerConfig};
 use crate::serving::{CacheUsage, KvCache};
-
-/// What a successful :meth:`BlockManager.allocate` gives.
-///
-/// Attributes
-/// ----------
-/// hit_tokens : int
-///     Prompt tokens found in the cache.
-/// slots : ndarray of uint32
-///     Slots newly taken, in order; :meth:`BlockManager.table` has all.
-///
-/// Examples
-/// --------
-/// >>> cache = BlockManager(8, block_size=4)
-/// >>> allocation = cache.allocate("a", range(6))
-/// >>> allocation.hit_tokens, len(allocation.slots)
-/// (0, 2)
-#[pyclass(frozen, get_all, module = "prefixsim._core")]
-pub struct Allocation {
-    hit_tokens: u32,
-    slots: Py<PyArray1<u32>>,
-}
-
-#[pymethods]
-impl Allocation {
-    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
-        let slots = self.slots.bind(py).len()?;
-        Ok(format!(
-            "Allocation(hit_tokens={}, slots=<{slots}>)",
-            self.hit_tokens
-        ))
-    }
-}
 
 /// vLLM 0.33's KV-cache manager, block for block, one call at a time.
 ///
@@ -89,51 +58,6 @@ pub struct PyBlockManager {
     manager: AnyBlockManager,
     block_size: u32,
     bounded: bool,
-}
-
-pub fn window(
-    sliding_window: Option<i64>,
-    retention_interval: Option<i64>,
-    max_num_batched_tokens: Option<i64>,
-) -> PyResult<Option<SlidingWindow>> {
-    let Some(window) = sliding_window else {
-        return Ok(None);
-    };
-    let retention = match retention_interval {
-        None => Retention::Dense,
-        Some(0) => Retention::PromptEnd,
-        Some(interval) => Retention::Interval(positive("retention_interval", interval)?),
-    };
-    let batch_tokens = match max_num_batched_tokens {
-        None => None,
-        Some(tokens) => Some(positive("max_num_batched_tokens", tokens)?),
-    };
-    let window = positive("sliding_window", window)?;
-    Ok(Some(SlidingWindow {
-        window,
-        retention,
-        batch_tokens,
-    }))
-}
-
-/// Slots of a cache, the null block included.
-pub fn num_slots(num_blocks: i64) -> PyResult<u32> {
-    match u32::try_from(num_blocks) {
-        Ok(num_blocks) if num_blocks >= 2 => Ok(num_blocks),
-        _ => Err(PyValueError::new_err(format!(
-            "num_blocks is {num_blocks}: give at least 2, as block 0 is the null block, or None for \
-             no limit"
-        ))),
-    }
-}
-
-/// Slots of a cache that may have no limit.
-pub fn num_blocks_argument(num_blocks: Option<i64>) -> PyResult<Option<u32>> {
-    num_blocks.map(num_slots).transpose()
-}
-
-fn chunk_argument(chunk: Option<i64>) -> PyResult<Option<u32>> {
-    chunk.map(|chunk| positive("num_tokens", chunk)).transpose()
 }
 
 impl PyBlockManager {

@@ -4,8 +4,7 @@ use numpy::{IntoPyArray, PyReadonlyArray1};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::arguments::{positive, set_residency};
-use super::block_manager::num_blocks_argument;
+use super::arguments::{num_blocks_argument, positive, set_residency};
 use super::forest::Forest;
 use super::interrupt::interruptible;
 use crate::engine::vllm::replay::{Clock, ReplayOutcome};

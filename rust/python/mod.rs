@@ -10,6 +10,7 @@ use pyo3::prelude::*;
 
 use crate::error::Error;
 
+mod allocation;
 mod any_block_manager;
 mod arguments;
 mod block_manager;
@@ -58,7 +59,9 @@ mod _core {
     use pyo3::prelude::*;
 
     #[pymodule_export]
-    use super::block_manager::{Allocation, PyBlockManager};
+    use super::allocation::Allocation;
+    #[pymodule_export]
+    use super::block_manager::PyBlockManager;
     #[pymodule_export]
     use super::digest::digest_columns;
     #[pymodule_export]

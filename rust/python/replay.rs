@@ -4,8 +4,7 @@ use numpy::PyReadonlyArray1;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::arguments::{Ids, positive, prompts};
-use super::block_manager::num_blocks_argument;
+use super::arguments::{Ids, num_blocks_argument, positive, prompts};
 use super::forest_replay::replayed;
 use super::interrupt::interruptible;
 use crate::engine::vllm::ManagerConfig;

@@ -4,8 +4,7 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::arguments::positive;
-use super::block_manager::{num_slots, window};
+use super::arguments::{num_slots, positive, window};
 use super::latency::LatencySettings;
 use crate::engine::vllm::{
     ManagerConfig, Recording, SchedulerConfig, SimulationConfig, UncachedFirst,

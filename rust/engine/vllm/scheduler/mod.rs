@@ -10,46 +10,21 @@
 
 mod admission;
 mod calendar;
+mod config;
 mod decoding;
 mod refusal;
+mod running;
 
 use std::collections::VecDeque;
 
 use calendar::DecodeCalendar;
+pub use config::SchedulerConfig;
 use refusal::{Lookup, RefusalMemo, Situation};
 
 use super::Workload;
 use crate::error::{Error, Result};
 use crate::index::to_u32;
 use crate::serving::{InstanceLog, KvCache, Progress, RequestLog, StepWork};
-
-/// How the scheduler behaves; names are vLLM's.
-#[allow(clippy::struct_excessive_bools)] // They are the server's switches.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SchedulerConfig {
-    /// Requests running at once.
-    pub max_num_seqs: u32,
-    /// Tokens per step.
-    pub max_num_batched_tokens: u64,
-    /// Whether a prompt may be computed in several steps.
-    pub enable_chunked_prefill: bool,
-    /// Tokens of one request per step, if there are others; 0 for no limit.
-    pub long_prefill_token_threshold: u64,
-    /// Applies the threshold to a request that is alone too, as 0.30 and older do.
-    pub lone_threshold: bool,
-    /// Raises the threshold to an equal share of the step's tokens.
-    pub long_prefill_token_threshold_adaptive: bool,
-    /// Admits a request only if all its known tokens fit, not only the next chunk.
-    pub reserve_full_isl: bool,
-    /// Without chunked prefill, passes over a waiting request that exceeds what is left of the step's
-    /// tokens and looks at the next one, as 0.11 does; otherwise such a request ends the admissions.
-    /// Those passed over return to the head of the queue in reversed order.
-    pub pass_over: bool,
-    /// Counts every lookup, those of requests that are not admitted included, as 0.26 and older do.
-    pub stats_at_lookup: bool,
-    /// Counts lookups of preempted requests apart from the others, as 0.11.1 and newer do.
-    pub stats_preempted_apart: bool,
-}
 
 /// A request in the queue.
 #[derive(Debug, Clone, Copy)]
@@ -126,9 +101,6 @@ pub struct Scheduler<'w, C: KvCache> {
     record_tables: bool,
     log: InstanceLog,
 }
-
-/// A request that preempts itself this often without getting anywhere is stuck.
-const STUCK: u32 = 3;
 
 /// What a step did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -266,75 +238,6 @@ impl<'w, C: KvCache<Key = u32>> Scheduler<'w, C> {
         threshold
     }
 
-    /// Schedules running requests; returns whether one was preempted.
-    fn schedule_running(
-        &mut self,
-        step: u64,
-        threshold: u64,
-        done: &mut Scheduled,
-        log: &mut RequestLog,
-    ) -> Result<bool> {
-        let budget = self.config.max_num_batched_tokens;
-        let mut preempted = false;
-        // Decodes that are not looked at, and what is computed for those that are.
-        let (mut passed, mut looked_at) = (0, 0);
-        let mut i = 0;
-        while i < self.calendar.len() && done.tokens < budget {
-            if !self.calendar.is_due(i, step) {
-                passed += 1;
-                done.tokens += 1;
-                i += 1;
-                continue;
-            }
-            let place = self.calendar.places()[i];
-            self.sync(place, step, log);
-            let progress = self.active[place as usize].progress;
-            let tokens = self.chunk(&progress, threshold, budget - done.tokens);
-            if tokens == 0 {
-                i += 1;
-                continue;
-            }
-            while !self.extend(place, tokens) {
-                preempted = true;
-                if self.preempt_last(step, place, log)? == place {
-                    break;
-                }
-            }
-            if self.calendar.places().get(i) != Some(&place) {
-                break;
-            }
-            looked_at += u64::from(progress.computed);
-            self.add(place, tokens, PartKind::Running, done, log);
-            i += 1;
-        }
-        if passed > 0 {
-            // Only without prefills, when `context` is that of all running requests.
-            done.requests += passed;
-            done.work
-                .add_decodes(u64::from(passed), self.context - looked_at);
-        }
-        Ok(preempted)
-    }
-
-    /// Tokens to schedule for a running request.
-    fn chunk(&self, progress: &Progress, threshold: u64, budget: u64) -> u32 {
-        let mut tokens = u64::from(progress.num_tokens - progress.computed);
-        if threshold > 0 && threshold < tokens {
-            tokens = threshold;
-        }
-        let limit = self.cache.max_model_len() - progress.computed - 1;
-        to_u32(tokens.min(budget).min(u64::from(limit)))
-    }
-
-    /// Takes room for further tokens of a running request; `false` if there is none.
-    fn extend(&mut self, place: u32, tokens: u32) -> bool {
-        let active = &mut self.active[place as usize];
-        let keys = self.workload.keys(active.request);
-        self.cache
-            .extend(&mut active.lease, keys, &active.progress, tokens)
-            .is_ok()
-    }
-
     /// Schedules `tokens` tokens of a request.
     fn add(
         &mut self,
@@ -366,48 +269,6 @@ impl<'w, C: KvCache<Key = u32>> Scheduler<'w, C> {
             tokens,
             kind,
         });
-    }
-
-    /// Takes the blocks of the request admitted last, because `wanting` needs some, and puts it at the
-    /// head of the queue. Returns its place.
-    fn preempt_last(&mut self, step: u64, wanting: u32, log: &mut RequestLog) -> Result<u32> {
-        let alone = self.calendar.len() == 1;
-        let Some(place) = self.calendar.pop() else {
-            unreachable!("the request that needs slots is running");
-        };
-        self.sync(place, step, log);
-        let active = &mut self.active[place as usize];
-        let request = active.request;
-        let Progress {
-            computed,
-            num_tokens,
-            ..
-        } = active.progress;
-        self.cache.release(&mut active.lease);
-        log.preemptions[request as usize] += 1;
-        self.log.totals.preemptions += 1;
-        // `context` counts decodes only; while requests are prefilling it is computed anew.
-        self.context = self.context.saturating_sub(u64::from(computed));
-        self.waiting.push_front(Waiting {
-            request,
-            known: num_tokens,
-        });
-        self.refusal.forget();
-        self.spare.push(place);
-        if alone && place == wanting {
-            let last = self.lone_preemption;
-            let again = last.request == request && last.num_tokens == num_tokens;
-            self.lone_preemption = LonePreemption {
-                request,
-                num_tokens,
-                times: if again { last.times + 1 } else { 1 },
-            };
-            if self.lone_preemption.times == STUCK {
-                let why = "it preempts itself over and over, with nothing else running";
-                return Err(self.never_fits(request, why));
-            }
-        }
-        Ok(place)
     }
 
     /// Checks every invariant; `step` is the next step.

@@ -1,5 +1,7 @@
 //! Lookup, allocation, caching and release, for one sequence at a time.
 
+mod window;
+
 use super::{BlockPool, KeyIndex, NULL_SLOT, ReleaseOrder, Slot};
 use super::{ManagerConfig, Retention, SlidingWindow};
 use crate::error::{Error, Result};
@@ -74,40 +76,6 @@ impl<I: KeyIndex> Manager<I> {
         self.pool.record_events();
     }
 
-    /// From the end: the first run of `needed` cached blocks, or else the run at the beginning.
-    fn lookup_window(&mut self, keys: &[I::Key], needed: usize) {
-        self.hits.resize(keys.len(), NULL_SLOT);
-        let mut run = 0;
-        for (i, key) in keys.iter().enumerate().rev() {
-            let Some(slot) = self.pool.get(key) else {
-                self.hits[i..=i + run].fill(NULL_SLOT);
-                run = 0;
-                continue;
-            };
-            self.hits[i] = slot;
-            run += 1;
-            if run == needed {
-                self.hits.truncate(i + needed);
-                return;
-            }
-        }
-        self.hits.truncate(run);
-    }
-
-    /// Blocks that the next token of a sliding-window model attends to, at most.
-    fn needed_blocks(&self, sliding: SlidingWindow) -> usize {
-        (sliding.window - 1).div_ceil(self.config.block_size) as usize
-    }
-
-    /// Leading blocks that no longer matter once `computed` tokens are.
-    fn skipped_blocks(&self, computed: u32) -> usize {
-        let Some(sliding) = self.config.sliding_window else {
-            return 0;
-        };
-        let tokens = (u64::from(computed) + 1).saturating_sub(u64::from(sliding.window));
-        to_usize(tokens / u64::from(self.config.block_size))
-    }
-
     /// Slots found by the last lookup that nobody uses.
     fn idle_hits(&self, skipped: usize) -> usize {
         let adopted = &self.hits[skipped.min(self.hits.len())..];
@@ -118,25 +86,6 @@ impl<I: KeyIndex> Manager<I> {
     fn blocks(&self, tokens: u64) -> usize {
         let tokens = to_u32(tokens.min(u64::from(self.config.max_model_len)));
         tokens.div_ceil(self.config.block_size) as usize
-    }
-
-    /// Whether extending will release a block that left the window.
-    fn will_release(&self, lease: &Lease, computed: u32) -> bool {
-        let skipped = self.skipped_blocks(computed).min(lease.table.len());
-        skipped > 0 && lease.table[skipped - 1] != NULL_SLOT
-    }
-
-    /// Releases the blocks that no later token attends to.
-    fn leave_window(&mut self, lease: &mut Lease, computed: u32) {
-        let skipped = self.skipped_blocks(computed).min(lease.table.len());
-        let start = lease.table[..skipped]
-            .iter()
-            .rposition(|&slot| slot == NULL_SLOT)
-            .map_or(0, |i| i + 1);
-        if start < skipped {
-            self.release_slots(&lease.table[start..skipped]);
-            lease.table[start..skipped].fill(NULL_SLOT);
-        }
     }
 
     fn release_slots(&mut self, slots: &[Slot]) {
@@ -173,24 +122,6 @@ impl<I: KeyIndex> Manager<I> {
                 name: lease.name,
             });
         }
-    }
-
-    /// Whether the retention interval lets a block have its hash.
-    fn retains(&self, prompt_tokens: u32, block: usize) -> bool {
-        let Some(sliding) = self.config.sliding_window else {
-            return true;
-        };
-        let needed = self.needed_blocks(sliding);
-        let group = match sliding.retention {
-            Retention::Dense => return true,
-            Retention::PromptEnd => 0,
-            Retention::Interval(tokens) => (tokens / self.config.block_size) as usize,
-        };
-        if group > 0 && (needed >= group || block % group >= group - needed) {
-            return true;
-        }
-        let end = (prompt_tokens.saturating_sub(1) / self.config.block_size) as usize;
-        block < end && block + needed >= end
     }
 
     /// Slots that an admission needs if all known tokens have to fit.
