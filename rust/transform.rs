@@ -1,10 +1,13 @@
-//! Changes to traces that look at every id: keyed hashing and tree keys.
+//! Changes to traces that look at every id: keyed hashing and sharing trees.
+
+use std::collections::HashMap;
 
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::error::{Error, Result};
+use crate::index::to_u32;
 use crate::trace::{Csr, Id};
 
 /// Replaces the ids of each request by chained keyed hashes, one per `chunk` ids, the last of which
@@ -61,24 +64,63 @@ fn keyed_chain<T: Id>(row: &[T], chunk: usize, key: &[u8]) -> Vec<u64> {
         .collect()
 }
 
-/// XXH3-64 of the first `head` ids of each request (all of them if it has fewer): requests of one
-/// sharing tree have one key.
+/// The sharing tree of each request, as a number from 0: requests are of one tree if and only if their
+/// first `head` ids (all of them if there are fewer) and their salts are equal.
+///
+/// Trees are numbered in the order of XXH3-64 of those ids, so that a random choice of numbers is one
+/// of trees, wherever they stand in the trace. The hash decides the order alone, as ids that collide
+/// under it can be constructed.
 ///
 /// # Errors
-/// [`Error::Shape`] if `offsets` are no offsets of `ids`, see [`Csr::new`].
-pub fn tree_keys<T: Id>(offsets: &[u64], ids: &[T], head: usize, seed: u64) -> Result<Vec<u64>> {
+/// [`Error::Shape`] if `offsets` are no offsets of `ids`, see [`Csr::new`], or there is not one salt
+/// per request.
+pub fn tree_numbers<T: Id>(
+    offsets: &[u64],
+    ids: &[T],
+    head: usize,
+    seed: u64,
+    salt: Option<&[u32]>,
+) -> Result<Vec<u32>> {
     let rows = Csr::new(offsets, ids)?;
-    Ok((0..rows.len())
-        .into_par_iter()
-        .map(|i| {
-            let row = rows.list(i);
-            let mut hasher = Xxh3::with_seed(seed);
-            for &id in &row[..row.len().min(head)] {
-                hasher.update(&id.widen().to_le_bytes());
-            }
-            hasher.digest()
-        })
-        .collect())
+    if let Some(salt) = salt {
+        Error::check_rows("salt", salt.len(), rows.len())?;
+    }
+    // The table's hash has a random key: nobody can fill one place of it.
+    let mut known = HashMap::new();
+    let mut trees = Vec::new();
+    let mut tree_of = Vec::with_capacity(rows.len());
+    for i in 0..rows.len() {
+        let row = rows.list(i);
+        let start = &row[..row.len().min(head)];
+        let salt = salt.map_or(0, |salt| salt[i]);
+        let tree = *known.entry((salt, start)).or_insert_with(|| {
+            trees.push((salt, start));
+            trees.len() - 1
+        });
+        tree_of.push(tree);
+    }
+    let keys: Vec<u64> = trees
+        .par_iter()
+        .map(|(salt, start)| tree_key(start, seed) ^ u64::from(*salt).wrapping_mul(GOLDEN))
+        .collect();
+    let mut order: Vec<usize> = (0..trees.len()).collect();
+    order.sort_by_key(|&tree| keys[tree]);
+    let mut number = vec![0; trees.len()];
+    for (place, tree) in order.into_iter().enumerate() {
+        number[tree] = to_u32(place);
+    }
+    Ok(tree_of.into_iter().map(|tree| number[tree]).collect())
+}
+
+/// Spreads small numbers over 64 bits.
+const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
+
+fn tree_key<T: Id>(start: &[T], seed: u64) -> u64 {
+    let mut hasher = Xxh3::with_seed(seed);
+    for id in start {
+        hasher.update(&id.widen().to_le_bytes());
+    }
+    hasher.digest()
 }
 
 #[cfg(test)]
@@ -102,9 +144,26 @@ mod tests {
     }
 
     #[test]
-    fn tree_keys_look_at_the_head_only() {
-        let keys = tree_keys(&[0, 3, 6, 7], &[1_u64, 2, 3, 1, 2, 4, 1], 2, 0).unwrap();
-        assert_eq!(keys[0], keys[1]);
-        assert_ne!(keys[0], keys[2]);
+    fn trees_look_at_the_head_and_the_salt_only() {
+        let (offsets, ids) = ([0, 3, 6, 7, 10], [1_u64, 2, 3, 1, 2, 4, 1, 1, 2, 3]);
+        let trees = tree_numbers(&offsets, &ids, 2, 0, None).unwrap();
+        assert_eq!(trees[0], trees[1]);
+        assert_ne!(trees[0], trees[2]);
+        let salted = tree_numbers(&offsets, &ids, 2, 0, Some(&[0, 0, 0, 1])).unwrap();
+        assert_eq!(salted[0], salted[1]);
+        assert_ne!(salted[0], salted[3]);
+        assert_eq!(salted.iter().max(), Some(&2));
+        assert!(tree_numbers(&offsets, &ids, 2, 0, Some(&[0])).is_err());
+    }
+
+    #[test]
+    fn heads_made_to_collide_are_trees_of_their_own() {
+        let secret = 0xbe4b_a423_396c_feb8;
+        let ids: Vec<u64> = (0..20).flat_map(|i| [secret, i, 7, 7]).collect();
+        let offsets: Vec<u64> = (0..=20).map(|i| i * 4).collect();
+        assert_eq!(tree_key(&ids[..4], 0), tree_key(&ids[4..8], 0));
+        let mut trees = tree_numbers(&offsets, &ids, 4, 0, None).unwrap();
+        trees.sort_unstable();
+        assert_eq!(trees, (0..20).collect::<Vec<u32>>());
     }
 }

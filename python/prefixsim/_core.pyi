@@ -174,7 +174,7 @@ __all__ = [
     "replay_block_manager",
     "replay_forest_blocks",
     "sweep",
-    "tree_keys",
+    "tree_numbers",
     "weighted_summary",
 ]
 
@@ -187,9 +187,13 @@ def json_lists(offsets: npt.NDArray[np.uint64], values: _Ids) -> list[bytes]: ..
 def keyed_hashes(
     offsets: npt.NDArray[np.uint64], values: _Ids, chunk: int, key: bytes
 ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]: ...
-def tree_keys(
-    offsets: npt.NDArray[np.uint64], values: _Ids, head: int, seed: int
-) -> npt.NDArray[np.uint64]: ...
+def tree_numbers(
+    offsets: npt.NDArray[np.uint64],
+    values: _Ids,
+    head: int,
+    seed: int,
+    salt: npt.NDArray[np.uint32] | None = None,
+) -> npt.NDArray[np.uint32]: ...
 def digest_columns(columns: Sequence[npt.NDArray[np.uint8]]) -> str: ...
 
 @final
@@ -674,6 +678,8 @@ class VllmWorkload:
         salt: npt.NDArray[np.uint32] | None = None,
         output_offsets: npt.NDArray[np.uint64] | None = None,
         output_ids: npt.NDArray[np.uint32] | None = None,
+        num_blocks: int | None = None,
+        max_model_len: int | None = None,
     ) -> VllmWorkload: ...
     def __len__(self) -> int: ...
     @property

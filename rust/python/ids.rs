@@ -55,18 +55,21 @@ pub fn keyed_hashes<'py>(
     Ok((ends.into_pyarray(py), ids.into_pyarray(py)))
 }
 
-/// One key per sharing tree; see `prefixsim.transform.sample_trees`.
+/// The sharing tree of each request; see `prefixsim.transform.sample_trees`.
 #[pyfunction]
-pub fn tree_keys<'py>(
+#[pyo3(signature = (offsets, values, head, seed, salt=None))]
+pub fn tree_numbers<'py>(
     py: Python<'py>,
     offsets: PyReadonlyArray1<'py, u64>,
     values: Ids<'py>,
     head: usize,
     seed: u64,
-) -> PyResult<Bound<'py, PyArray1<u64>>> {
+    salt: Option<PyReadonlyArray1<'py, u32>>,
+) -> PyResult<Bound<'py, PyArray1<u32>>> {
     let offsets = offsets.as_slice()?;
-    let keys = on_ids!(py, values, |ids| transform::tree_keys(
-        offsets, ids, head, seed
+    let salt = salt.as_ref().map(|salt| salt.as_slice()).transpose()?;
+    let numbers = on_ids!(py, values, |ids| transform::tree_numbers(
+        offsets, ids, head, seed, salt
     ))?;
-    Ok(keys.into_pyarray(py))
+    Ok(numbers.into_pyarray(py))
 }

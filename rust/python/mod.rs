@@ -73,7 +73,7 @@ mod _core {
     #[pymodule_export]
     use super::hash::hash_blocks;
     #[pymodule_export]
-    use super::ids::{json_lists, keyed_hashes, tree_keys};
+    use super::ids::{json_lists, keyed_hashes, tree_numbers};
     #[pymodule_export]
     use super::profile::{Curve, Profile, policies, sweep, weighted_summary};
     #[pymodule_export]

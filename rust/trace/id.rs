@@ -2,7 +2,9 @@
 
 /// An id of a sequence: a token id ([`u32`]), or a hash id ([`u64`]) that stands for several tokens
 /// and all before them. Sealed: there are no others.
-pub trait Id: Copy + Eq + Default + Send + Sync + sealed::Sealed + 'static {
+pub trait Id:
+    Copy + Eq + std::hash::Hash + Default + Send + Sync + sealed::Sealed + 'static
+{
     /// Whether [`Id::fold`] tells any two ids apart.
     const FOLD_IS_EXACT: bool;
 

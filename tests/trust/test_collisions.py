@@ -11,7 +11,7 @@ import pytest
 
 from prefixsim import BlockManager, Trace, hash_blocks, replay
 from prefixsim.cli import main
-from prefixsim.trace import Ragged
+from prefixsim.trace import Ragged, transform
 
 # Where 64 bits of the input are those of XXH3's secret, a product becomes 0 whatever comes next.
 SECRET = [0x396CFEB8, 0xBE4BA423]
@@ -92,3 +92,13 @@ def test_many_random_blocks_still_hit() -> None:
     assert [manager.lookup(prompt) for prompt in prompts] == [64] * 100
     for a, b in itertools.pairwise(prompts):
         assert manager.lookup(np.concatenate([a[:32], b[32:]])) == 32
+
+
+def test_samples_of_trees_that_collide() -> None:
+    secret = SECRET[0] | SECRET[1] << 32
+    ids = [np.array([secret, i, 7, 7], np.uint64) for i in range(100)]
+    trace = Trace.from_prompts([[1] * 8] * 100).replace(
+        prompts=Ragged.from_lists(ids, np.uint64), id_block_size=2
+    )
+    assert transform.largest_tree(trace, head=8) == 1 / 100
+    assert 20 < len(transform.sample_trees(trace, 0.4, head=8)) < 60

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from prefixsim._core import keyed_hashes, tree_keys
+from prefixsim._core import keyed_hashes, tree_numbers
 from prefixsim.errors import InputError
 from prefixsim.trace import LATEST_S, Codes, Ragged, Trace
 from prefixsim.trace.anonymous import check_key, new_key
@@ -95,24 +95,22 @@ def sample_trees(trace: Trace, fraction: float, *, head: int = 16, seed: int = 0
     if not 0 < fraction <= 1:
         msg = f"sample {fraction:g}: must be above 0 and at most 1"
         raise InputError(msg)
-    trees, inverse = np.unique(_tree_keys(trace, head, seed), return_inverse=True)
-    chosen = np.random.default_rng(seed).random(len(trees)) < fraction
+    trees = _trees(trace, head, seed)
+    chosen = np.random.default_rng(seed).random(int(trees.max(initial=0)) + 1) < fraction
     if not chosen.any():
         chosen[0] = True
-    return _kept(trace, chosen[inverse], "no tree was kept")
+    return _kept(trace, chosen[trees], "no tree was kept")
 
 
 def largest_tree(trace: Trace, *, head: int = 16) -> float:
     """Share of the requests that the largest sharing tree holds; see :func:`sample_trees`."""
-    return float(np.unique(_tree_keys(trace, head, 0), return_counts=True)[1].max() / len(trace))
+    return float(np.bincount(_trees(trace, head, 0)).max() / len(trace))
 
 
-def _tree_keys(trace: Trace, head: int, seed: int) -> npt.NDArray[np.uint64]:
+def _trees(trace: Trace, head: int, seed: int) -> npt.NDArray[np.uint32]:
     ids = _ids(trace, "sampled by sharing tree")
-    keys = tree_keys(ids.offsets, ids.values, max(1, head // trace.id_block_size), seed)
-    if trace.salt is not None:
-        keys = keys ^ (trace.salt.codes.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15))
-    return keys
+    salt = None if trace.salt is None else trace.salt.codes
+    return tree_numbers(ids.offsets, ids.values, max(1, head // trace.id_block_size), seed, salt)
 
 
 def shift_times(trace: Trace) -> Trace:
