@@ -219,7 +219,7 @@ def test_a_failed_write_leaves_nothing(ending: str, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_arrow_file_written_at_once_is_mapped(tmp_path: Path) -> None:
+def test_an_arrow_file_written_at_once_is_not_copied(tmp_path: Path) -> None:
     prompts = [np.arange(5000, dtype=np.uint32)] * 300
     Trace.from_prompts(prompts).write(tmp_path / "t.arrow")
     back = Trace.read(tmp_path / "t.arrow")

@@ -1,4 +1,4 @@
-"""prefixsim's own columnar files: Parquet, and Arrow IPC that is memory-mapped.
+"""prefixsim's own columnar files: Parquet, and Arrow IPC that is read as it lies.
 
 Both hold the schema of :mod:`prefixsim.trace.arrow`.
 """
@@ -88,7 +88,7 @@ class _TableWriter:
                 values = sum(len(chunk.flatten()) for chunk in table[name].chunks)
                 self._sizes[name] = self._sizes.get(name, 0) + values
         table = table.unify_dictionaries()
-        if self._kind == "arrow":  # one record batch: a file written at once is mapped, not copied
+        if self._kind == "arrow":  # one record batch: a file written at once is read as it lies
             self._writer.write_table(table.combine_chunks())
             return
         for start, stop in _row_group_bounds(batch):
@@ -178,7 +178,8 @@ def _row_groups(path: Path, groups: int) -> Iterator[pa.RecordBatch]:
 
 
 def _read_arrow(path: Path, options: ReadOptions) -> Trace:
-    with _refusing(path, "Arrow"), pa.memory_map(str(path)) as source:
+    # Read, not mapped: where somebody cuts a mapped file, the process ends (SIGBUS).
+    with _refusing(path, "Arrow"), pa.OSFile(str(path)) as source:
         batches = list(pa.ipc.open_stream(source))
         if not batches:
             msg = f"{path}: is empty, expected requests"
@@ -217,7 +218,7 @@ PARQUET = Format(
 
 ARROW = Format(
     name="arrow",
-    title="prefixsim Arrow IPC stream: the native columns, memory-mapped",
+    title="prefixsim Arrow IPC stream: the native columns, not compressed",
     family=Family.BINARY,
     matches=lambda head: _begins(head, b"\xff\xff\xff\xff"),
     read=_read_arrow,

@@ -116,8 +116,8 @@ def from_batches(
         File name for messages.
     sizes : mapping, optional
         About how many values list columns have; they are copied into one array as they come.
-        Default: batches are kept to the end, which costs nothing if there is one, and it is
-        memory-mapped.
+        Default: batches are kept to the end, which costs nothing if there is one, as its arrays are
+        the columns.
     id_block_size : int, optional
         Tokens of a hash id. Default: as the schema's metadata says, else 1.
     """
