@@ -5,7 +5,7 @@
 use prefixsim::Stop;
 use prefixsim::engine::vllm::replay::{Ids, Prompts};
 use prefixsim::engine::vllm::{
-    DenseIndex, Manager, ManagerConfig, Recording, SchedulerConfig, Server, Workload,
+    DenseIndex, Manager, ManagerConfig, Recording, Room, SchedulerConfig, Server, Workload,
 };
 use prefixsim::serving::{
     Arrivals, Instance, InstanceLog, Latency, Linear, RequestLog, Requests, serve,
@@ -45,6 +45,7 @@ fn workload(rows: &[Row], chosen: impl Fn(usize) -> bool) -> Workload {
         &output_len,
         &arrival,
         BLOCK_SIZE,
+        Room::UNBOUNDED,
         &Stop::default(),
     )
     .unwrap()

@@ -6,8 +6,8 @@ use prefixsim::Stop;
 use prefixsim::engine::tiered::{Fill, Tiered};
 use prefixsim::engine::vllm::replay::{Ids, Prompts};
 use prefixsim::engine::vllm::{
-    DenseIndex, Lease, Manager, ManagerConfig, Recording, SchedulerConfig, Server, SlidingWindow,
-    Workload,
+    DenseIndex, Lease, Manager, ManagerConfig, Recording, Room, SchedulerConfig, Server,
+    SlidingWindow, Workload,
 };
 use prefixsim::serving::{
     Arrivals, Demand, InstanceLog, KvCache, Latency, Progress, RequestLog, serve,
@@ -38,6 +38,7 @@ fn workload(rows: &[(u32, u32, u32)]) -> Workload {
         &output_len,
         &arrival,
         BLOCK_SIZE,
+        Room::UNBOUNDED,
         &Stop::default(),
     )
     .unwrap()

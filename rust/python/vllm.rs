@@ -4,16 +4,17 @@ use numpy::{IntoPyArray, PyReadonlyArray1};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::arguments::{Ids, positive, prompts};
+use super::arguments::{Ids, num_slots, positive, prompts};
 use super::interrupt::interruptible;
 use super::vllm_results::{Origins, Run};
 use super::vllm_settings::simulation_config;
-use crate::engine::vllm::{Workload, simulate};
+use crate::engine::vllm::{Room, Workload, simulate};
 
 /// A trace compiled for the vLLM engine: every full block as a number, derived once.
 ///
 /// `ids` are tokens (uint32) or hash ids (uint64) of `unit` tokens each; outputs that are not given
-/// are taken to be unlike any others. `arrival_ns` in nanoseconds, ascending.
+/// are taken to be unlike any others. `arrival_ns` in nanoseconds, ascending. Requests that do not fit
+/// `num_blocks` and `max_model_len` are refused before any block is named.
 #[pyclass(frozen, module = "prefixsim._core")]
 pub struct VllmWorkload(Workload);
 
@@ -22,7 +23,7 @@ impl VllmWorkload {
     #[new]
     #[pyo3(signature = (
         offsets, ids, unit, prompt_len, output_len, arrival_ns, block_size, *,
-        salt=None, output_offsets=None, output_ids=None
+        salt=None, output_offsets=None, output_ids=None, num_blocks=None, max_model_len=None
     ))]
     #[allow(clippy::too_many_arguments)]
     fn new(
@@ -37,8 +38,15 @@ impl VllmWorkload {
         salt: Option<PyReadonlyArray1<'_, u32>>,
         output_offsets: Option<PyReadonlyArray1<'_, u64>>,
         output_ids: Option<PyReadonlyArray1<'_, u32>>,
+        num_blocks: Option<i64>,
+        max_model_len: Option<i64>,
     ) -> PyResult<Self> {
         let block_size = positive("block_size", block_size)?;
+        let mut room = Room::UNBOUNDED;
+        room.num_blocks = num_blocks.map(num_slots).transpose()?;
+        if let Some(length) = max_model_len {
+            room.max_model_len = positive("max_model_len", length)?;
+        }
         let prompts = prompts(
             &offsets,
             &ids,
@@ -50,7 +58,7 @@ impl VllmWorkload {
         )?;
         let (output_len, arrival_ns) = (output_len.as_slice()?, arrival_ns.as_slice()?);
         let workload = interruptible(py, |stop| {
-            Workload::compile(&prompts, output_len, arrival_ns, block_size, stop)
+            Workload::compile(&prompts, output_len, arrival_ns, block_size, room, stop)
         })?;
         Ok(Self(workload))
     }

@@ -9,7 +9,7 @@
 //! * [`Manager`]: lookup, allocation, caching and release for one sequence at a time.
 //! * [`BlockManager`]: requests by name, tokens in, slots out, one call at a time.
 //! * [`replay`]: a whole trace through the manager in one call, without time.
-//! * [`Workload`]: a trace compiled for the scheduler.
+//! * [`Workload`]: a trace compiled for the scheduler, if its lengths fit a [`Room`].
 //! * [`Scheduler`]: waiting and running requests, one step at a time.
 //! * [`Server`]: the scheduler on a clock, an [`Instance`](crate::serving::Instance).
 //! * [`simulate`]: a workload served to its end.
@@ -39,7 +39,7 @@ pub use manager::{Lease, Manager};
 pub use scheduler::{Scheduler, SchedulerConfig};
 pub use server::{Recording, Server};
 pub use simulate::{Simulation, SimulationConfig, simulate};
-pub use workload::Workload;
+pub use workload::{Room, Workload};
 
 /// A physical block of the simulated cache (vLLM's `block_id`). Slot 0 is the null block.
 pub type Slot = u32;

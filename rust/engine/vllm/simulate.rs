@@ -1,6 +1,8 @@
 //! A workload served to its end.
 
-use super::{DenseIndex, Manager, ManagerConfig, Recording, SchedulerConfig, Server, Workload};
+use super::{
+    DenseIndex, Manager, ManagerConfig, Recording, Room, SchedulerConfig, Server, Workload,
+};
 use crate::error::{Error, Result};
 use crate::serving::{Arrivals, InstanceLog, Latency, RequestLog, serve};
 use crate::stop::Stop;
@@ -81,27 +83,20 @@ fn check(workload: &Workload, config: &SimulationConfig) -> Result<()> {
         )));
     }
     config.arrivals.validate()?;
-    let requests = workload.requests();
-    for request in requests.indices() {
-        let prompt = requests.prompt_len(request);
-        if prompt >= manager.max_model_len {
-            return Err(Error::never_fits(format!(
-                "request {request}: a prompt of {prompt} tokens leaves no token to sample within \
-                 max_model_len {}, give more or leave the request out",
-                manager.max_model_len
-            )));
-        }
-        // The last token is never computed.
-        let tokens = (prompt + requests.output_len(request)).min(manager.max_model_len) - 1;
-        let blocks = tokens.div_ceil(manager.block_size);
-        if manager.sliding_window.is_none() && blocks > config.num_blocks.saturating_sub(1) {
-            return Err(Error::never_fits(format!(
-                "request {request}: {tokens} tokens need {blocks} blocks of {} tokens and can \
-                 never fit {} (the null block not counted), give more blocks",
-                manager.block_size,
-                config.num_blocks.saturating_sub(1)
-            )));
-        }
+    if workload.max_model_len() < manager.max_model_len {
+        return Err(Error::range(format!(
+            "the workload was compiled for max_model_len {}, not {}",
+            workload.max_model_len(),
+            manager.max_model_len
+        )));
     }
-    Ok(())
+    let room = Room {
+        // A window gives blocks back as it moves on.
+        num_blocks: manager
+            .sliding_window
+            .is_none()
+            .then_some(config.num_blocks),
+        max_model_len: manager.max_model_len,
+    };
+    room.check(workload.requests(), manager.block_size)
 }

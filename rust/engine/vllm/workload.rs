@@ -5,13 +5,85 @@ use hashbrown::HashTable;
 use super::replay::{Ids, Prompts};
 use crate::error::{Error, Result};
 use crate::hash::{BlockKey, Chain, Context, Xxh3Chain, Xxh3Key};
-use crate::index::to_usize;
+use crate::index::{to_u32, to_usize};
+use crate::room::{reserve, reserved};
 use crate::serving::Requests;
 use crate::stop::Stop;
 
 /// Requests between two looks at the stop flag.
 const STOP_INTERVAL: usize = 1024;
 const NIL: u32 = u32::MAX;
+/// Tokens of a request beyond which it is taken for a mistake: more than any model's context. Every
+/// block has an id, so a length that is only claimed would cost memory.
+const LONGEST: u32 = 1 << 24;
+
+/// What a server has room for, per request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Slots, the null block included; `None` if there is no limit.
+    pub num_blocks: Option<u32>,
+    /// Tokens of a prompt and its output together, at which sampling ends.
+    pub max_model_len: u32,
+}
+
+impl Room {
+    /// No limits.
+    pub const UNBOUNDED: Self = Self {
+        num_blocks: None,
+        max_model_len: u32::MAX,
+    };
+
+    /// Tokens of a request that are computed: the last one never is.
+    fn tokens(self, requests: &Requests, request: u32) -> u32 {
+        let all = requests.prompt_len(request) + requests.output_len(request);
+        all.min(self.max_model_len).saturating_sub(1)
+    }
+
+    /// # Errors
+    /// [`Error::NeverFits`] naming the first request that can never be served.
+    pub(super) fn check(self, requests: &Requests, block_size: u32) -> Result<()> {
+        let slots = self.num_blocks.map(|blocks| blocks.saturating_sub(1));
+        for request in requests.indices() {
+            let prompt = requests.prompt_len(request);
+            if prompt >= self.max_model_len {
+                return Err(Error::never_fits(format!(
+                    "request {request}: a prompt of {prompt} tokens leaves no token to sample \
+                     within max_model_len {}, give more or leave the request out",
+                    self.max_model_len
+                )));
+            }
+            let tokens = self.tokens(requests, request);
+            let blocks = tokens.div_ceil(block_size);
+            if let Some(slots) = slots
+                && blocks > slots
+            {
+                return Err(Error::never_fits(format!(
+                    "request {request}: {tokens} tokens need {blocks} blocks of {block_size} \
+                     tokens and can never fit {slots} (the null block not counted), give more blocks",
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Full blocks of all requests.
+    fn blocks(self, requests: &Requests, block_size: u32) -> Result<u64> {
+        let mut blocks = 0;
+        for request in requests.indices() {
+            let tokens = self.tokens(requests, request);
+            if tokens >= LONGEST {
+                return Err(Error::range(format!(
+                    "request {request}: {} prompt and {} output tokens are more than {LONGEST}, \
+                     give max_model_len to end it earlier, or leave the request out",
+                    requests.prompt_len(request),
+                    requests.output_len(request)
+                )));
+            }
+            blocks += u64::from(tokens / block_size);
+        }
+        Ok(blocks)
+    }
+}
 
 /// Requests in the order of their arrival, with the ids of their full blocks.
 ///
@@ -20,6 +92,7 @@ const NIL: u32 = u32::MAX;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Workload {
     block_size: u32,
+    max_model_len: u32,
     requests: Requests,
     key_offsets: Vec<u64>,
     keys: Vec<u32>,
@@ -30,27 +103,31 @@ impl Workload {
     /// Compiles a trace. `output_len` in tokens; a request that asks for none still samples one, as
     /// the server does. `arrival_ns` in nanoseconds, ascending.
     ///
-    /// Output tokens that `prompts` does not have are taken to be unlike any others.
+    /// Output tokens that `prompts` does not have are taken to be unlike any others. Lengths are checked
+    /// against `room` before anything is made of them; blocks behind its `max_model_len` are left out.
     ///
     /// # Errors
-    /// [`Error::Shape`] or [`Error::Range`] if columns do not fit together, a prompt is empty, or
-    /// there are more than
-    /// 2^32 - 1 distinct blocks; [`Error::Interrupted`].
+    /// [`Error::Shape`] or [`Error::Range`] if columns do not fit together, a prompt is empty, a request
+    /// has 2^24 tokens or more, or there are more than 2^32 - 1 distinct blocks; [`Error::NeverFits`]
+    /// if a request does not fit `room`; [`Error::Memory`]; [`Error::Interrupted`].
     pub fn compile(
         prompts: &Prompts<'_>,
         output_len: &[u32],
         arrival_ns: &[u64],
         block_size: u32,
+        room: Room,
         stop: &Stop,
     ) -> Result<Self> {
         prompts.validate(block_size)?;
         let requests = Requests::new(prompts.prompt_len, output_len, arrival_ns)?;
+        room.check(&requests, block_size)?;
         let mut compiler = Compiler::default();
         let mut workload = Self {
             block_size,
+            max_model_len: room.max_model_len,
             key_offsets: Vec::with_capacity(requests.len() + 1),
+            keys: reserved(room.blocks(&requests, block_size)?)?,
             requests,
-            keys: Vec::new(),
             num_keys: 0,
         };
         workload.key_offsets.push(0);
@@ -59,10 +136,7 @@ impl Workload {
             if row.is_multiple_of(STOP_INTERVAL) {
                 stop.check()?;
             }
-            let requests = &workload.requests;
-            // The last token is never computed.
-            let tokens = requests.prompt_len(request) + requests.output_len(request) - 1;
-            let blocks = (tokens / block_size) as usize;
+            let blocks = (room.tokens(&workload.requests, request) / block_size) as usize;
             compiler.request(prompts, row, block_size, blocks, &mut workload.keys)?;
             workload.key_offsets.push(workload.keys.len() as u64);
         }
@@ -80,6 +154,12 @@ impl Workload {
     #[must_use]
     pub fn block_size(&self) -> u32 {
         self.block_size
+    }
+
+    /// The length at which the ids of a request end.
+    #[must_use]
+    pub fn max_model_len(&self) -> u32 {
+        self.max_model_len
     }
 
     /// Ids of the full blocks of a request's prompt and output, without the last token.
@@ -128,7 +208,8 @@ pub struct Origins {
 /// A block of the trie.
 struct Node {
     key: Xxh3Key,
-    /// [`NIL`] if there is none.
+    id: u32,
+    /// A node, or [`NIL`] if there is none.
     first_child: u32,
 }
 
@@ -161,11 +242,11 @@ impl Compiler {
         let mut parent = NIL;
         for i in 0..self.hashes.len() {
             parent = self.child(parent, self.hashes[i])?;
-            keys.push(parent);
+            keys.push(self.nodes[parent as usize].id);
         }
         for _ in self.hashes.len()..blocks {
-            // Outputs that nobody knows: no other sequence gets here.
-            keys.push(self.add(Xxh3Key::default())?);
+            // Outputs that nobody knows: no other sequence gets here, so the trie does not hold them.
+            keys.push(self.id()?);
         }
         Ok(())
     }
@@ -198,38 +279,50 @@ impl Compiler {
         );
     }
 
+    /// The node of a block behind another one.
     fn child(&mut self, parent: u32, key: Xxh3Key) -> Result<u32> {
         if parent != NIL {
             let first = self.nodes[parent as usize].first_child;
             if first == NIL {
-                let id = self.add(key)?;
-                self.nodes[parent as usize].first_child = id;
-                return Ok(id);
+                let node = self.add(key)?;
+                self.nodes[parent as usize].first_child = node;
+                return Ok(node);
             }
             if self.nodes[first as usize].key == key {
                 return Ok(first);
             }
         }
-        let same = |&id: &u32| self.nodes[id as usize].key == key;
-        if let Some(&id) = self.others.find(key.bits(), same) {
-            return Ok(id);
+        let same = |&node: &u32| self.nodes[node as usize].key == key;
+        if let Some(&node) = self.others.find(key.bits(), same) {
+            return Ok(node);
         }
-        let id = self.add(key)?;
-        let hash = |&id: &u32| self.nodes[id as usize].key.bits();
-        self.others.insert_unique(key.bits(), id, hash);
-        Ok(id)
+        let node = self.add(key)?;
+        let hash = |&node: &u32| self.nodes[node as usize].key.bits();
+        self.others.insert_unique(key.bits(), node, hash);
+        Ok(node)
     }
 
     fn add(&mut self, key: Xxh3Key) -> Result<u32> {
+        let id = self.id()?;
+        if self.nodes.len() == self.nodes.capacity() {
+            let more = (self.nodes.len() as u64).max(64);
+            reserve(&mut self.nodes, more)?;
+        }
+        self.nodes.push(Node {
+            key,
+            id,
+            first_child: NIL,
+        });
+        Ok(to_u32(self.nodes.len() - 1))
+    }
+
+    /// A number for a block that was not there before.
+    fn id(&mut self) -> Result<u32> {
         if self.next == NIL {
             return Err(Error::range(
                 "the trace has more than 2^32 - 1 distinct blocks",
             ));
         }
-        self.nodes.push(Node {
-            key,
-            first_child: NIL,
-        });
         self.next += 1;
         Ok(self.next - 1)
     }

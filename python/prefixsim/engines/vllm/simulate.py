@@ -38,13 +38,35 @@ NAME = "vllm"
 UNBOUNDED = 2**32 - 2
 
 
-def compile_workload(trace: Trace, block_size: int, *, outputs: bool = True) -> _core.VllmWorkload:
+def compile_workload(
+    trace: Trace,
+    block_size: int,
+    *,
+    outputs: bool = True,
+    num_blocks: int | None = None,
+    max_model_len: int | None = None,
+) -> _core.VllmWorkload:
     """Compile a trace for the engine; worth keeping for several runs.
+
+    Lengths are checked before anything is made of them: a request may have up to 2^24 tokens.
+
+    Parameters
+    ----------
+    trace : Trace
+    block_size : int
+        Tokens per block.
+    outputs : bool
+        Use the trace's output tokens.
+    num_blocks : int, optional
+        Refuse requests that can never fit so many blocks.
+    max_model_len : int, optional
+        Tokens at which requests end; later runs may have a lower one, but no higher one.
 
     Raises
     ------
     InputError
-        If the trace has no token or hash ids, or timestamps that are negative or not ascending.
+        If the trace has no token or hash ids, timestamps that are negative or not ascending, or a
+        request that can never be served.
     """
     if trace.prompts is None:
         msg = f"{trace.name}: has no token or hash ids to simulate with"
@@ -65,6 +87,8 @@ def compile_workload(trace: Trace, block_size: int, *, outputs: bool = True) -> 
             salt=None if trace.salt is None else trace.salt.codes,
             output_offsets=None if produced is None else produced.offsets,
             output_ids=None if produced is None else produced.values.astype(np.uint32, copy=False),
+            num_blocks=num_blocks,
+            max_model_len=max_model_len,
         )
     except ValueError as error:
         msg = f"{trace.name}: {error}"
@@ -284,7 +308,7 @@ def simulate(
         raise InputError(msg)
     settings = settings.for_model()
     settings = replace(settings, block_size=block_size_for(trace, settings.block_size))
-    compiled = workload or compile_workload(trace, settings.tokens_per_block, outputs=outputs)
+    compiled = workload or _compile(trace, settings, outputs=outputs)
     wanted = _core_settings(
         settings,
         record_steps=record_steps,
@@ -297,6 +321,17 @@ def simulate(
         msg = f"{trace.name}: {error}"
         raise InputError(msg) from None
     return Simulation(trace, settings, raw, compiled)
+
+
+def _compile(trace: Trace, settings: VllmSettings, *, outputs: bool) -> _core.VllmWorkload:
+    return compile_workload(
+        trace,
+        settings.tokens_per_block,
+        outputs=outputs,
+        # A window gives blocks back as it moves on.
+        num_blocks=settings.blocks if settings.sliding_window is None else None,
+        max_model_len=settings.max_model_len,
+    )
 
 
 def _core_settings(
@@ -335,21 +370,22 @@ def _core_settings(
     }
 
 
-_workloads: WeakKeyDictionary[Forest, dict[tuple[int, bool], _core.VllmWorkload]]
+_workloads: WeakKeyDictionary[Forest, dict[tuple[int, bool, int | None], _core.VllmWorkload]]
 _workloads = WeakKeyDictionary()
 
 
 def _workload(forest: Forest, settings: VllmSettings) -> _core.VllmWorkload:
     """Return the compiled trace, made once for all runs on a forest at one block size."""
     kept = _workloads.setdefault(forest, {})
-    key = (settings.tokens_per_block, bool(settings.cache_outputs))
+    key = (settings.tokens_per_block, bool(settings.cache_outputs), settings.max_model_len)
     if key not in kept:
-        kept[key] = compile_workload(forest.trace, key[0], outputs=key[1])
+        kept[key] = _compile(forest.trace, settings, outputs=key[1])
     return kept[key]
 
 
 def replay(forest: Forest, settings: VllmSettings) -> Outcome:
     """Replay a trace with the engine."""
+    settings = settings.for_model()
     run = simulate(
         forest.trace,
         settings,
