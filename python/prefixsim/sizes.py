@@ -77,6 +77,9 @@ class Size:
     amount: int | None
     in_bytes: bool = False
 
+    def __str__(self) -> str:
+        return self.text
+
     def blocks(self, block_size: int, bytes_per_token: float | None = None) -> int | None:
         """Return the size in blocks of ``block_size`` tokens; ``None`` if it is unbounded.
 

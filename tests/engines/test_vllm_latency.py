@@ -220,3 +220,27 @@ def test_a_gpu_needs_a_model() -> None:
 def test_bad_model_configs(change: dict[str, Any], message: str) -> None:
     with pytest.raises(prefixsim.InputError, match=message):
         Model.from_config({**LLAMA_3_8B, **change})
+
+
+@pytest.mark.parametrize(
+    ("latency", "limits"),
+    [
+        ("20ms", (256, 8192)),
+        ("h100", (1024, 8192)),
+        ("H200", (1024, 8192)),
+        ("mi300x", (1024, 8192)),
+        ("a100-80gb", (256, 2048)),
+        ("l4", (256, 2048)),
+    ],
+)
+def test_defaults_are_those_of_a_server_on_the_gpu(latency: str, limits: tuple[int, int]) -> None:
+    assert VllmSettings(latency=latency).batch_limits() == limits
+    given = VllmSettings(latency=latency, max_num_seqs=7, max_num_batched_tokens=99)
+    assert given.batch_limits() == (7, 99)
+
+
+def test_the_limits_in_use_are_told() -> None:
+    trace = Trace.from_prompts([range(40), range(48)], output_len=[5, 5])
+    result = prefixsim.replay(trace, engine="vllm")
+    assert (result.config["max_num_seqs"], result.config["max_num_batched_tokens"]) == (256, 8192)
+    assert "256 at once, 8,192 tokens a step" in result.description

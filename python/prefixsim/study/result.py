@@ -48,6 +48,9 @@ def describe_config(config: JsonObject) -> str:
     words.append(f"engine {config['engine']}")
     if config.get("policy", "lru") != "lru":
         words.append(f"policy {config['policy']}")
+    if "max_num_batched_tokens" in config:
+        seqs, tokens = config["max_num_seqs"], config["max_num_batched_tokens"]
+        words.append(f"{seqs:,} at once, {tokens:,} tokens a step")
     if config["concurrency"] > 1:
         words.append(f"concurrency {config['concurrency']}")
     if config["cache_outputs"]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from prefixsim.engines.serving import ServingSettings
 from prefixsim.errors import InputError
+from prefixsim.hardware.gpus import GPUS
 from prefixsim.settings import setting
 
 __all__ = ["FROM_VERSION", "VERSIONS", "FromVersion", "Rules", "VllmSettings", "rules_of"]
@@ -156,6 +157,13 @@ def _read_version(value: Any) -> str:
     return version
 
 
+# Requests at once and tokens per step of a server by default.
+_UNKNOWN_GPU = (256, 8192)
+_SMALL = (256, 2048)
+_LARGE = (1024, 8192)
+_LARGE_GPU = 70 * 2**30  # bytes
+
+
 def _read_retention(value: Any) -> int | FromVersion | None:
     """Return what ``retention_interval`` stands for."""
     if value is None or value == "all":
@@ -180,9 +188,9 @@ class VllmSettings(ServingSettings):
     version : str
         A release in one of the ranges of :data:`VERSIONS`, whose rules hold; one without a patch
         is the first of its minor version. Also defaults of the four switches below.
-    max_num_seqs : int
+    max_num_seqs : int or None
         Requests running at once.
-    max_num_batched_tokens : int
+    max_num_batched_tokens : int or None
         Tokens per step.
     enable_chunked_prefill : bool
     long_prefill_token_threshold : int
@@ -210,8 +218,20 @@ class VllmSettings(ServingSettings):
         metavar="V",
         read=_read_version,
     )
-    max_num_seqs: int = setting(256, help="Requests running at once.", unit="requests", least=1)
-    max_num_batched_tokens: int = setting(8192, help="Tokens per step.", unit="tokens", least=1)
+    max_num_seqs: int | None = setting(
+        None,
+        help="Requests running at once.",
+        unit="requests",
+        least=1,
+        shown_default="256; a server's on the GPU that --latency names",
+    )
+    max_num_batched_tokens: int | None = setting(
+        None,
+        help="Tokens per step.",
+        unit="tokens",
+        least=1,
+        shown_default="8192; a server's on the GPU that --latency names",
+    )
     max_model_len: int | None = setting(
         None, help="Tokens of a request at most.", unit="tokens", least=1, shown_default="no limit"
     )
@@ -289,6 +309,20 @@ class VllmSettings(ServingSettings):
         """Rules of the version."""
         return rules_of(self.version)
 
+    def batch_limits(self) -> tuple[int, int]:
+        """Return requests running at once and tokens per step: as given, else a server's default.
+
+        Those of ``vllm serve`` depend on the GPU (``EngineArgs.get_batch_defaults``): 1,024 and
+        8,192 on 70 GiB or more except an A100, else 256 and 2,048. Where ``latency`` names no GPU
+        they are 256 and 8,192.
+        """
+        seqs, tokens = _UNKNOWN_GPU
+        name = self.latency.lower() if isinstance(self.latency, str) else ""
+        if name in GPUS:
+            large = GPUS[name].memory >= _LARGE_GPU and not name.startswith("a100")
+            seqs, tokens = _LARGE if large else _SMALL
+        return self.max_num_seqs or seqs, self.max_num_batched_tokens or tokens
+
     def switches(self) -> dict[str, Any]:
         """Return the version's switches with those that are set here."""
         chosen: dict[str, Any] = {}
@@ -304,4 +338,6 @@ class VllmSettings(ServingSettings):
 
     def to_config(self, engine: str) -> dict[str, Any]:
         """Return the settings as the ``config`` of an outcome, the switches as they are."""
-        return {**super().to_config(engine), **self.switches()}
+        seqs, tokens = self.batch_limits()
+        limits = {"max_num_seqs": seqs, "max_num_batched_tokens": tokens}
+        return {**super().to_config(engine), **limits, **self.switches()}

@@ -339,6 +339,7 @@ def _core_settings(
 ) -> _core._VllmSettings:
     """Return what the core takes."""
     mode, in_flight = settings.arrival_mode()
+    max_num_seqs, max_num_batched_tokens = settings.batch_limits()
     unbounded = settings.blocks is None
     rules, switches = settings.rules, settings.switches()
     return {
@@ -350,8 +351,8 @@ def _core_settings(
         "window_cap": rules.window_cap,
         "retention_interval": switches["retention_interval"],
         "uncached_first": switches["uncached_first"],
-        "max_num_seqs": settings.max_num_seqs,
-        "max_num_batched_tokens": settings.max_num_batched_tokens,
+        "max_num_seqs": max_num_seqs,
+        "max_num_batched_tokens": max_num_batched_tokens,
         "enable_chunked_prefill": settings.enable_chunked_prefill,
         "pass_over": rules.pass_over,
         "long_prefill_token_threshold": settings.long_prefill_token_threshold,
