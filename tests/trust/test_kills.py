@@ -11,13 +11,22 @@ import sys
 import time
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from prefixsim import Trace
+from prefixsim.cli import main
 from prefixsim.errors import InputError
 from prefixsim.formats import read_trace
+from tests.trust.test_atomic import largest_file
 
-CODE = "from prefixsim.cli import run; run()"
+# Libraries turn an interrupt of their import into errors of their own: they are there before.
+CODE = """
+import numpy, pyarrow.parquet, zstandard
+from prefixsim.cli import run
+print("started", flush=True)
+run()
+"""
 ROUNDS = int(os.environ.get("PREFIXSIM_KILLS", "2"))
 
 
@@ -35,15 +44,16 @@ def visible(folder: Path) -> set[str]:
 def stop_at_random(command: list[str], how: signal.Signals, seed: int) -> int:
     process = subprocess.Popen(
         [sys.executable, "-c", CODE, *command],
-        stdout=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
-    time.sleep(random.Random(seed).uniform(0.1, 1.5))
+    assert process.stdout is not None
+    assert process.stdout.readline() == "started\n"
+    time.sleep(random.Random(seed).uniform(0, 1))
     process.send_signal(how)
     _, errors = process.communicate(timeout=60)
-    started = "KeyboardInterrupt" not in errors  # before our code ran, Python itself tells
-    if how == signal.SIGINT and started and process.returncode not in (0, -2):
+    if how == signal.SIGINT and process.returncode not in (0, -2):
         assert process.returncode == 130, errors
         assert errors == "prefixsim: interrupted\n"
     return process.returncode
@@ -72,6 +82,66 @@ def test_folders_are_of_one_run(how: signal.Signals, source: Path, tmp_path: Pat
             summary = json.loads((out / "summary.json").read_text())
             assert summary["config"]["block_size"] in (16, 32, 64)
             assert visible(out) == {"summary.json", "requests.parquet"}
+
+
+# Commands and the files they write below a folder; SOURCE and OUT stand for paths.
+WRITERS = {
+    "trace": "trace --model demo --max-conversations 9 --skip-visualization --output-dir OUT/t",
+    "generate": "generate chat --requests 3000 -o OUT/g.jsonl.gz",
+    "compile": "compile SOURCE --cache-dir OUT/cache",
+    "curve": "curve SOURCE -o OUT/c.json",
+    "sweep": "sweep SOURCE --capacity 100,1000,10k -o OUT/s.parquet",
+    "report": "report SOURCE -o OUT/r.html",
+}
+
+
+def command_of(name: str, source: Path, out: Path) -> list[str]:
+    words = WRITERS[name].replace("SOURCE", str(source)).replace("OUT", str(out))
+    return words.split(" ")
+
+
+def assert_whole(name: str, out: Path) -> None:
+    """Check that what can be seen below ``out`` is all there."""
+    for path in out.rglob("*"):
+        if path.is_dir() or any(part.startswith(".") for part in path.relative_to(out).parts):
+            continue
+        if path.name.endswith((".jsonl", ".jsonl.gz", ".parquet")):
+            assert len(pq.read_table(path) if name == "sweep" else read_trace(path)) > 0
+        elif path.suffix == ".json":
+            json.loads(path.read_text())
+        elif path.suffix == ".html":
+            assert path.read_text().rstrip().endswith("</html>")
+    if name == "trace" and (out / "t").exists():
+        assert len(visible(out / "t")) in (0, 3)
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("name", WRITERS)
+def test_what_other_commands_write(
+    name: str, how: signal.Signals, source: Path, tmp_path: Path
+) -> None:
+    for seed in range(max(1, ROUNDS // 2)):
+        stop_at_random(command_of(name, source, tmp_path), how, seed)
+        assert_whole(name, tmp_path)
+    # Whatever is left of that is in nobody's way.
+    assert main(command_of(name, source, tmp_path)) == 0
+    assert_whole(name, tmp_path)
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_other_commands_on_a_full_disk(
+    name: str, source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with largest_file(10):
+        code = main(command_of(name, source, tmp_path))
+    errors = capsys.readouterr().err
+    if name == "compile":  # a cache that cannot be kept is not needed
+        assert code in (0, 2)
+    else:
+        assert code == 2
+        assert str(tmp_path) in errors
+    assert "Traceback" not in errors
+    assert not [p for p in tmp_path.rglob("*") if p.is_file()]
 
 
 def test_a_cut_file_is_refused(source: Path, tmp_path: Path) -> None:
