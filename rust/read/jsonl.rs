@@ -132,11 +132,6 @@ impl JsonlReader {
     /// The first bad row, as `line: field: problem`, unless bad rows are skipped. The rows before
     /// it can still be had from [`JsonlReader::finish`].
     pub fn feed(&mut self, block: &[u8]) -> Result<()> {
-        let block = if self.parsed.lines == 0 && self.rest.is_empty() {
-            block.strip_prefix(b"\xef\xbb\xbf").unwrap_or(block)
-        } else {
-            block
-        };
         let Some(first) = block.iter().position(|&byte| byte == b'\n') else {
             self.rest.extend_from_slice(block);
             return self.check_length();
@@ -191,6 +186,12 @@ impl JsonlReader {
     }
 
     fn parse(&mut self, text: &[u8]) -> Result<()> {
+        // Here, not where blocks come in: a block may end within the mark.
+        let text = match text.strip_prefix(b"\xef\xbb\xbf") {
+            Some([]) if self.parsed.lines == 0 => return Ok(()),
+            Some(rest) if self.parsed.lines == 0 => rest,
+            _ => text,
+        };
         let fields = &self.fields;
         let parts = split_at_lines(text, rayon::current_num_threads());
         let skip = self.skip_bad_rows;
