@@ -10,7 +10,7 @@ endif
 RUST_SOURCES := Cargo.toml Cargo.lock $(shell find rust -name '*.rs')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-rust test-python lint lint-workflows format bench docs crate wheel sdist check-wheel clean
+.PHONY: help demo test test-all test-rust test-python lint lint-workflows format fuzz audit bench docs crate wheel sdist check-wheel clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -54,6 +54,16 @@ format: $(VENV)/.deps ## rewrite sources in the house style
 	cargo fmt
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+TIME ?= 60
+fuzz: $(VENV)/.built ## TIME=60 seconds for each fuzz target (installs cargo-fuzz if it is missing)
+	tools/fuzz.sh $(TIME) $(BIN)/python
+
+audit: $(VENV)/.deps ## licences, duplicates and sources of dependencies (installs cargo-deny, pip-audit)
+	command -v cargo-deny > /dev/null || cargo install --locked cargo-deny
+	cargo deny --offline check licenses bans sources
+	$(BIN)/python -m pip install --quiet pip-audit
+	$(BIN)/python -m pip_audit --skip-editable
 
 bench: $(VENV)/.built ## speed and memory, with baselines in the same run
 	$(BIN)/python -m pytest benches -q --benchmark-columns=min,median,rounds
