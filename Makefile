@@ -10,7 +10,7 @@ endif
 RUST_SOURCES := Cargo.toml Cargo.lock $(shell find rust -name '*.rs')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-rust test-python lint lint-workflows format fuzz audit bench docs crate wheel sdist check-wheel clean
+.PHONY: help demo test test-all test-rust test-python lint lint-workflows format fuzz mutants audit bench docs crate wheel sdist check-wheel clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -58,6 +58,10 @@ format: $(VENV)/.deps ## rewrite sources in the house style
 TIME ?= 60
 fuzz: $(VENV)/.built ## TIME=60 seconds for each fuzz target (installs cargo-fuzz if it is missing)
 	tools/fuzz.sh $(TIME) $(BIN)/python
+
+mutants: ## mutation tests of the core against cargo test, hours (installs cargo-mutants if it is missing)
+	command -v cargo-mutants > /dev/null || cargo install --locked cargo-mutants
+	cargo mutants -j1 --output target
 
 audit: $(VENV)/.deps ## licences, duplicates and sources of dependencies (installs cargo-deny, pip-audit)
 	command -v cargo-deny > /dev/null || cargo install --locked cargo-deny
