@@ -93,8 +93,7 @@ pub fn num_slots(num_blocks: i64) -> PyResult<u32> {
     match u32::try_from(num_blocks) {
         Ok(num_blocks) if num_blocks >= 2 => Ok(num_blocks),
         _ => Err(PyValueError::new_err(format!(
-            "num_blocks is {num_blocks}: give at least 2, as block 0 is the null block, or None for \
-             no limit"
+            "num_blocks is {num_blocks}: give at least 2, as block 0 is the null block"
         ))),
     }
 }
