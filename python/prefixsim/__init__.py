@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from prefixsim.study.describe import info
     from prefixsim.study.replay import replay
     from prefixsim.study.result import Result
+    from prefixsim.study.surface import surface
     from prefixsim.study.sweeps import sweep
     from prefixsim.trace import Request, Trace
     from prefixsim.traffic.build import BuiltTraces, build_traces
@@ -53,6 +54,7 @@ __all__ = [
     "replay",
     "report",
     "simulate",
+    "surface",
     "sweep",
 ]
 
@@ -84,6 +86,7 @@ _HOMES = {
     "published_hash": "engines.hashing",
     "replay": "study.replay",
     "simulate": "engines.vllm.simulate",
+    "surface": "study.surface",
     "sweep": "study.sweeps",
 }
 
