@@ -12,6 +12,7 @@ from prefixsim._screen import paint, styled_output
 from prefixsim.cli import COMMANDS
 from prefixsim.cli._bundles import Output, Reading
 from prefixsim.cli._options import REQUIRED, Command, comma_list
+from prefixsim.cli._tiers import TierSizes, write_surface
 from prefixsim.engines.contract import CacheBytes
 from prefixsim.errors import InputError
 from prefixsim.settings import argument, setting
@@ -62,7 +63,7 @@ def _read_axis(text: Any) -> str:
 
 
 @dataclass(frozen=True)
-class CurveOptions(CacheBytes, Reading, Output):
+class CurveOptions(TierSizes, CacheBytes, Reading, Output):
     """Options of ``prefixsim curve``."""
 
     trace: Path = argument(REQUIRED, help="A trace file.", metavar="TRACE")
@@ -111,6 +112,9 @@ def curve_command(options: CurveOptions) -> None:
     from prefixsim.study.hit_curve import curve_tables
 
     _check_outputs(options)
+    if options.asks_for_tiers:
+        _surface(options)
+        return
     wanted = options.capacity
     per_token = options.token_bytes
     if per_token is None and any(size.in_bytes for size in wanted or ()):
@@ -143,6 +147,44 @@ def curve_command(options: CurveOptions) -> None:
         if sys.stdout.isatty():
             _draw(curves)
         print_tables(tables)
+
+
+def _surface(options: CurveOptions) -> None:
+    """Compute the surface of all sizes of tiers, and print or write it."""
+    from prefixsim.cli._terminal import print_tables, working
+    from prefixsim.forest import load_or_compile
+    from prefixsim.study.surface import surface
+    from prefixsim.study.surface_tables import surface_tables
+
+    refused = {
+        "--policy": options.policy != ("lru",),
+        "--capacity": options.capacity is not None,
+        "--axis": options.axis is not None,
+        "several --block-size": len(options.block_size or ()) > 1,
+    }
+    for flag in (flag for flag, given in refused.items() if given):
+        msg = f"{flag}: not with --tiers, which takes --hbm, --dram and --disk, one block size, LRU"
+        raise InputError(msg)
+    trace = options.read_tokens(options.trace)
+    with working(f"compiling {trace.name}"):
+        forest = load_or_compile(trace, options.cache_dir, outputs=options.cache_outputs)
+    found = surface(
+        forest,
+        hbm=options.hbm,
+        dram=options.dram,
+        disk=options.disk,
+        block_size=(options.block_size or (None,))[0],
+        bytes_per_token=options.token_bytes,
+        prices=options.price_of,
+        last_token_rule=options.last_token_rule,
+    )
+    for path in options.output:
+        with working("writing"):
+            write_surface(found, path)
+    if options.as_json:
+        sys.stdout.write(found.to_json())
+    else:
+        print_tables(surface_tables(found))
 
 
 def _blocks(size: Size, curve: Curve, per_token: float | None) -> int:
