@@ -55,6 +55,7 @@ pub mod generate;
 pub mod hash;
 pub mod index;
 mod intervals;
+mod key_lists;
 pub mod policy;
 pub mod profile;
 #[cfg(feature = "python")]

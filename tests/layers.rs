@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[&[&str]] = &[
     &["error"],
     &["bits", "index", "room", "stop"],
-    &["intervals", "trace", "hash", "stats"],
+    &["intervals", "key_lists", "trace", "hash", "stats"],
     &["generate", "read", "transform", "write"],
     &["forest"],
     &["profile"],

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from prefixsim._core import DEBUG_BUILD, __version__
 
 if TYPE_CHECKING:
-    from prefixsim._core import Allocation, BlockManager, RadixCache, RadixMatch
+    from prefixsim._core import Allocation, BlockManager, OffloadManager, RadixCache, RadixMatch
     from prefixsim.engines.hashing import hash_blocks, published_hash
     from prefixsim.engines.vllm.simulate import simulate
     from prefixsim.errors import InputError, MissingExtraError, PrefixsimError
@@ -33,6 +33,7 @@ __all__ = [
     "Forest",
     "InputError",
     "MissingExtraError",
+    "OffloadManager",
     "PrefixsimError",
     "RadixCache",
     "RadixMatch",
@@ -66,6 +67,7 @@ _HOMES = {
     "Forest": "forest",
     "InputError": "errors",
     "MissingExtraError": "errors",
+    "OffloadManager": "_core",
     "PrefixsimError": "errors",
     "RadixCache": "_core",
     "RadixMatch": "_core",

@@ -155,6 +155,7 @@ __all__ = [
     "Curve",
     "Forest",
     "JsonlReader",
+    "OffloadManager",
     "Profile",
     "RadixCache",
     "RadixMatch",
@@ -458,6 +459,49 @@ class _RadixNode(TypedDict):
     priority: int
     accessed: int
     created: int
+
+class _OffloadState(TypedDict):
+    free: list[int]
+    fresh: int
+    evictable: int
+    pending: int
+    order: NotRequired[list[tuple[int, int, int]]]
+    t1: NotRequired[list[tuple[int, int, int]]]
+    t2: NotRequired[list[tuple[int, int, int]]]
+    b1: NotRequired[list[int]]
+    b2: NotRequired[list[int]]
+    target_t1: NotRequired[float]
+    counts: NotRequired[list[tuple[int, int]]]
+
+@final
+class OffloadManager:
+    def __new__(
+        cls,
+        num_chunks: int,
+        *,
+        eviction_policy: Literal["lru", "arc"] = "lru",
+        store_threshold: int = 0,
+        max_tracker_size: int = 64_000,
+    ) -> OffloadManager: ...
+    def __len__(self) -> int: ...
+    def add_request(
+        self,
+        request_id: _RequestId,
+        keys: Sequence[int],
+        positions: Sequence[int] | None = None,
+    ) -> None: ...
+    def lookup(self, key: int) -> Literal["hit", "miss", "pending"]: ...
+    def prepare_load(self, request_id: _RequestId, keys: Sequence[int]) -> list[int]: ...
+    def complete_load(self, keys: Sequence[int]) -> None: ...
+    def prepare_store(
+        self, request_id: _RequestId, keys: Sequence[int]
+    ) -> tuple[list[int], list[int], list[int]] | None: ...
+    def complete_store(self, keys: Sequence[int], *, ok: bool = True) -> None: ...
+    def touch(self, keys: Sequence[int]) -> None: ...
+    def finish(self, request_id: _RequestId) -> None: ...
+    def reset(self) -> None: ...
+    def state(self) -> _OffloadState: ...
+    def validate(self) -> None: ...
 
 @final
 class RadixMatch:

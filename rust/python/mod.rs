@@ -22,6 +22,7 @@ mod hash;
 mod ids;
 mod interrupt;
 mod latency;
+mod offload_manager;
 mod pool;
 mod profile;
 #[allow(clippy::cast_possible_truncation)] // Offsets were checked against the values.
@@ -74,6 +75,8 @@ mod _core {
     use super::hash::hash_blocks;
     #[pymodule_export]
     use super::ids::{json_lists, keyed_hashes, tree_numbers};
+    #[pymodule_export]
+    use super::offload_manager::PyOffloadManager;
     #[pymodule_export]
     use super::profile::{Curve, Profile, policies, sweep, weighted_summary};
     #[pymodule_export]

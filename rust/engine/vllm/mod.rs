@@ -13,6 +13,7 @@
 //! * [`Scheduler`]: waiting and running requests, one step at a time.
 //! * [`Server`]: the scheduler on a clock, an [`Instance`](crate::serving::Instance).
 //! * [`simulate`]: a workload served to its end.
+//! * [`offload`]: chunks of blocks in host memory, below the device.
 
 #![warn(clippy::cast_possible_truncation)]
 
@@ -23,6 +24,7 @@ mod forest_replay;
 mod free_queue;
 mod key_index;
 mod manager;
+pub mod offload;
 pub mod replay;
 mod scheduler;
 mod server;
