@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from prefixsim._files import atomic_path
+from prefixsim._json import JsonObject
 from prefixsim.errors import InputError
 
 if TYPE_CHECKING:
@@ -83,5 +84,5 @@ def _write_jsonl(table: pa.Table, path: Path) -> None:
             out.writelines(encode(_finite(row)) + "\n" for row in batch.to_pylist())
 
 
-def _finite(row: dict[str, Any]) -> dict[str, Any]:
+def _finite(row: JsonObject) -> JsonObject:
     return {k: None if isinstance(v, float) and not isfinite(v) else v for k, v in row.items()}

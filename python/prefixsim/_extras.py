@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any
+from types import ModuleType
 
 from prefixsim.errors import MissingExtraError
 
 __all__ = ["missing", "require"]
 
 
-def require(module: str, *, extra: str | None) -> Any:
+def require(module: str, *, extra: str | None) -> ModuleType:
     """Import an optional dependency.
 
     Parameters

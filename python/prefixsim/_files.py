@@ -5,10 +5,13 @@ from __future__ import annotations
 import gzip
 import io
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, TYPE_CHECKING, cast
 
 from prefixsim._atomic import atomic_folder, atomic_path, atomic_write, check_writable
 from prefixsim.errors import InputError
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer  # collections.abc.Buffer from Python 3.12
 
 __all__ = ["atomic_folder", "atomic_path", "atomic_write", "check_writable", "open_bytes"]
 
@@ -55,9 +58,10 @@ class _Zstandard(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: Any) -> int:
-        data = self._stream.read(len(buffer))
-        buffer[: len(data)] = data
+    def readinto(self, buffer: Buffer) -> int:
+        view = memoryview(buffer)
+        data = self._stream.read(len(view))
+        view[: len(data)] = data
         return len(data)
 
 

@@ -8,14 +8,26 @@ from it, so that each option is stated once.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, is_dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import (
+    TYPE_CHECKING,
+    Literal,
+    TypeVar,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from prefixsim.errors import InputError, SettingError
+
+if TYPE_CHECKING:
+    from prefixsim._json import JsonObject
 
 __all__ = [
     "Option",
@@ -79,7 +91,7 @@ class Option:
 
     name: str
     kind: type
-    default: Any
+    default: object
     help: str
     optional: bool = False
     unit: str = ""
@@ -91,14 +103,14 @@ class Option:
     flags: tuple[str, ...] = ()
     off: str = ""
     metavar: str = ""
-    read: Callable[[Any], Any] | None = None
+    read: Callable[[object], object] | None = None
     none: str = ""
     shown_default: str = ""
     many: bool = False
     positional: bool = False
     owner: type = object
 
-    def parse(self, text: str) -> Any:
+    def parse(self, text: str) -> object:
         """Return the value that text on a command line stands for.
 
         Raises
@@ -123,7 +135,7 @@ class Option:
             return self.checked(value)
         return self.checked(Path(text) if self.kind is Path else text)
 
-    def check(self, value: Any) -> Any:
+    def check(self, value: object) -> object:
         """Return a value that a caller gave, checked and in the option's own type.
 
         Raises
@@ -134,7 +146,7 @@ class Option:
         if value is None and self.optional:
             return None
         if self.many:
-            return tuple(value)
+            return tuple(cast("Iterable[object]", value))
         if self.read is not None:
             return self.checked(self.read(value))
         if self.kind is Path and isinstance(value, str):
@@ -150,7 +162,7 @@ class Option:
             raise ValueError(self._wanted())
         return self.checked(value)
 
-    def checked(self, value: Any) -> Any:
+    def checked(self, value: object) -> object:
         """Return the value if it is within the bounds and one of the choices."""
         if self.choices is not None and value not in self.choices:
             raise ValueError(f"choose one of {', '.join(self.choices)}{_hint(value, self.choices)}")
@@ -184,7 +196,7 @@ class Option:
 
 
 def setting(
-    default: Any,
+    default: T,
     *,
     help: str,  # noqa: A002 - the word everybody uses
     unit: str = "",
@@ -196,11 +208,11 @@ def setting(
     flag: str | Sequence[str] = (),
     off: str = "",
     metavar: str = "",
-    read: Callable[[Any], Any] | None = None,
+    read: Callable[[object], object] | None = None,
     none: str = "",
     shown_default: str = "",
     many: bool = False,
-) -> Any:
+) -> T:
     """Declare a field of a dataclass of settings; see :class:`Option` for the words.
 
     Examples
@@ -231,7 +243,7 @@ def setting(
     return field(default=default, metadata={_KEY: about})
 
 
-def argument(default: Any, *, help: str, metavar: str, many: bool = False) -> Any:  # noqa: A002
+def argument(default: T, *, help: str, metavar: str, many: bool = False) -> T:  # noqa: A002
     """Declare an argument of a command, which has a place and no name."""
     about = {"help": help, "metavar": metavar, "many": many, "positional": True}
     return field(default=default, metadata={_KEY: about})
@@ -290,7 +302,7 @@ def option_named(cls: type, name: str) -> Option | None:
     return next((o for o in options_of(cls) if o.name == name), None)
 
 
-def _kind_of(hint: Any) -> tuple[type, bool, tuple[str, ...] | None]:
+def _kind_of(hint: object) -> tuple[type, bool, tuple[str, ...] | None]:
     """Return type, whether ``None`` is allowed, and the choices of a ``Literal``."""
     optional = False
     if get_origin(hint) in (Union, UnionType):
@@ -305,7 +317,7 @@ def _kind_of(hint: Any) -> tuple[type, bool, tuple[str, ...] | None]:
     return hint if isinstance(hint, type) else object, optional, None
 
 
-def build(cls: type[T], values: Mapping[str, Any], *, owner: str = "") -> T:
+def build(cls: type[T], values: Mapping[str, object], *, owner: str = "") -> T:
     """Make settings of keyword arguments.
 
     Parameters
@@ -352,7 +364,7 @@ def nearest(word: str, choices: Sequence[str]) -> str | None:
     return next(iter(get_close_matches(str(word), list(choices), 1, 0.6)), None)
 
 
-def _hint(word: Any, choices: Sequence[str] | Mapping[str, Any]) -> str:
+def _hint(word: object, choices: Sequence[str] | Mapping[str, object]) -> str:
     close = nearest(str(word), list(choices))
     return f" (did you mean {close}?)" if close else ""
 
@@ -370,12 +382,12 @@ def markdown(options: Sequence[Option]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def schema(cls: type) -> dict[str, Any]:
+def schema(cls: type) -> JsonObject:
     """Return the JSON schema of a dataclass of settings."""
     properties = {}
     for option in options_of(cls):
         kind = _SCHEMA_TYPES.get(option.kind, "string")
-        entry: dict[str, Any] = {
+        entry: JsonObject = {
             "type": [kind, "null"] if option.optional else kind,
             "description": option.help,
         }

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
+from prefixsim._json import JsonObject
 from prefixsim.engines.outcome import Weighted
 
 __all__ = ["cumulative", "histogram", "quantile", "survival", "thin"]
@@ -16,7 +15,7 @@ MAX_POINTS = 400
 Floats = npt.NDArray[np.float64]
 
 
-def histogram(values: Floats, bins: int, lo: float, hi: float) -> list[dict[str, Any]]:
+def histogram(values: Floats, bins: int, lo: float, hi: float) -> list[JsonObject]:
     """Return the share of values in equal bins."""
     counts, edges = np.histogram(values, bins=bins, range=(lo, hi))
     shares = counts / max(1, len(values))

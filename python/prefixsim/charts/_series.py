@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from types import ModuleType
 
 from prefixsim._extras import require
 from prefixsim._json import JsonObject
 from prefixsim.charts import theme
+from prefixsim.charts.theme import Chart
 from prefixsim.study.metrics import Metrics
 from prefixsim.study.result import Result, labels
 
@@ -61,11 +62,11 @@ def replayed(results: Sequence[Result]) -> Runs:
     ]
 
 
-def altair() -> Any:
+def altair() -> ModuleType:
     return require("altair", extra="report")
 
 
-def chart_of(rows: list[dict[str, Any]]) -> Any:
+def chart_of(rows: list[JsonObject]) -> Chart:
     alt = altair()
     return alt.Chart(alt.InlineData(values=rows))
 
@@ -78,7 +79,7 @@ def heads(runs: Runs, extra: str = "") -> list[str]:
     return [*lines, *([extra] if extra else [])]
 
 
-def color_of(runs: Runs, **look: Any) -> Any:
+def color_of(runs: Runs, **look: object) -> Chart:
     alt = altair()
     labels = [run.label for run in runs]
     colors = [theme.PALETTE[i % len(theme.PALETTE)] for i in range(len(runs))]
@@ -90,7 +91,7 @@ def color_of(runs: Runs, **look: Any) -> Any:
     )
 
 
-def marks(runs: Runs, rows: list[dict[str, Any]], along: str) -> list[Any]:
+def marks(runs: Runs, rows: list[JsonObject], along: str) -> list[Chart]:
     """Dashed lines across one axis, each with its text; rows hold ``trace``, ``x``, ``text``.
 
     With many series they would hide what they explain, and are left out.

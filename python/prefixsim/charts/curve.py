@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from types import ModuleType
 
 import numpy as np
 
 from prefixsim._extras import require
+from prefixsim._json import JsonObject
 from prefixsim.charts import theme
+from prefixsim.charts.theme import Chart
 from prefixsim.study.hit_curve import Axis, Curve
 
 __all__ = ["draw"]
@@ -17,7 +19,7 @@ _LRU_POINTS = 240
 _REPLAYS = 48
 
 
-def draw(curves: Sequence[Curve], axis: Axis, bytes_per_token: float | None) -> Any:
+def draw(curves: Sequence[Curve], axis: Axis, bytes_per_token: float | None) -> Chart:
     """Draw token hit rates over a logarithmic capacity; see :meth:`Curves.plot`."""
     alt = require("altair", extra="report")
     labels = [curve.label for curve in curves]
@@ -66,7 +68,7 @@ def draw(curves: Sequence[Curve], axis: Axis, bytes_per_token: float | None) -> 
     )
 
 
-def _rows(curve: Curve, axis: Axis, bytes_per_token: float | None) -> Iterable[dict[str, Any]]:
+def _rows(curve: Curve, axis: Axis, bytes_per_token: float | None) -> Iterable[JsonObject]:
     size = {"blocks": 1.0, "tokens": float(curve.block_size)}
     if bytes_per_token is not None:
         size["GB"] = curve.block_size * bytes_per_token / 1e9
@@ -80,7 +82,7 @@ def _rows(curve: Curve, axis: Axis, bytes_per_token: float | None) -> Iterable[d
         }
 
 
-def _capacity(alt: Any, rows: list[dict[str, Any]], axis: Axis) -> Any:
+def _capacity(alt: ModuleType, rows: list[JsonObject], axis: Axis) -> Chart:
     low, high = (f(row["capacity"] for row in rows) for f in (min, max))
     decades = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
     labels = "format(datum.value, ',~g')" if axis == "GB" else theme.SI
@@ -92,7 +94,7 @@ def _capacity(alt: Any, rows: list[dict[str, Any]], axis: Axis) -> Any:
     )
 
 
-def _ceilings(alt: Any, curves: Sequence[Curve]) -> Any:
+def _ceilings(alt: ModuleType, curves: Sequence[Curve]) -> Chart:
     """Dotted lines at the hit rates of infinite caches, one for each block size."""
     tops = {curve.block_size: curve.ceiling for curve in curves}
     rows = [{"top": top} for top in dict.fromkeys(tops.values())]

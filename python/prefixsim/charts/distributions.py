@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
+from prefixsim._json import JsonObject
 from prefixsim.charts import theme
 from prefixsim.charts._data import cumulative, histogram, quantile, survival
 from prefixsim.charts._series import Runs, altair, chart_of, color_of, heads, marks
+from prefixsim.charts.theme import Chart
 from prefixsim.charts.times import TICKS, log_axis
 from prefixsim.engines.outcome import Weighted
 
@@ -17,7 +17,7 @@ __all__ = ["block_hit_count", "reuse_gap", "sharing_fraction"]
 _MANY = 2000  # requests from which a histogram has fine bins
 
 
-def sharing_fraction(runs: Runs) -> Any:
+def sharing_fraction(runs: Runs) -> Chart:
     """Draw how the share of cached prompt tokens is distributed over requests."""
     alt = altair()
     bins = 40 if min(len(run.metrics.prompt_len) for run in runs) >= _MANY else 20
@@ -66,10 +66,10 @@ def sharing_fraction(runs: Runs) -> Any:
     )
 
 
-def block_hit_count(runs: Runs) -> Any:
+def block_hit_count(runs: Runs) -> Chart:
     """Draw how many blocks are used by at least so many requests, both axes logarithmic."""
     alt = altair()
-    rows: list[dict[str, Any]] = [
+    rows: list[JsonObject] = [
         {"trace": run.label, "requests": float(count), "blocks": float(blocks)}
         for run in runs
         for count, blocks in zip(*survival(run.metrics.block_hit_count), strict=True)
@@ -100,7 +100,7 @@ def block_hit_count(runs: Runs) -> Any:
     )
 
 
-def _decades(largest: float, first: float) -> dict[str, Any]:
+def _decades(largest: float, first: float) -> JsonObject:
     """Make a log scale from ``first``, labelled at the powers of ten."""
     alt = altair()
     ticks = [10**k for k in range(int(np.log10(max(largest, 10))) + 1)]
@@ -118,7 +118,7 @@ def _left_edge(columns: list[Weighted]) -> float:
     return max((t for t in TICKS if t <= min(small)), default=min(TICKS))
 
 
-def reuse_gap(runs: Runs) -> Any:
+def reuse_gap(runs: Runs) -> Chart:
     """Draw the cumulative distribution of the time since a block's previous use."""
     alt = altair()
     runs = [run for run in runs if len(run.metrics.reuse_gap_s.values)]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from prefixsim._json import JsonFields, JsonObject
 from prefixsim.charts import theme
 from prefixsim.charts._series import (
     MOST_MARKED,
@@ -19,6 +20,7 @@ from prefixsim.charts._series import (
     replayed,
 )
 from prefixsim.charts.distributions import block_hit_count, reuse_gap, sharing_fraction
+from prefixsim.charts.theme import Chart
 from prefixsim.charts.times import time_unit
 from prefixsim.study.result import Result
 
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["charts", "dashboard"]
 
 
-def hit_rate_over_time(runs: Runs) -> Any:
+def hit_rate_over_time(runs: Runs) -> Chart:
     """Draw the token hit rate over trace time; for one trace, with the load below."""
     alt = altair()
     fewest = min(len(run.metrics.prompt_len) for run in runs)
@@ -82,11 +84,11 @@ def hit_rate_over_time(runs: Runs) -> Any:
     return theme.titled(whole, "Token hit rate over time", *heads(runs))
 
 
-def _stacked(*charts: Any) -> Any:
+def _stacked(*charts: Chart) -> Chart:
     return altair().vconcat(*charts, spacing=10).resolve_scale(color="independent")
 
 
-def _load(rows: list[dict[str, Any]], x: Any) -> Any:
+def _load(rows: list[JsonObject], x: Chart) -> Chart:
     alt = altair()
     kinds = {"hit": "from the cache", "computed": "computed"}
     long = [
@@ -116,7 +118,7 @@ def _load(rows: list[dict[str, Any]], x: Any) -> Any:
     )
 
 
-_COMPARED: dict[str, Callable[[Mapping[str, Any]], float | None]] = {
+_COMPARED: dict[str, Callable[[JsonFields], float | None]] = {
     "token hit rate": lambda s: s["token_hit_rate"],
     "block reuse rate": lambda s: s["block_reuse_rate"],
     "sharing fraction, mean": lambda s: s["sharing_fraction"]["mean"],
@@ -124,7 +126,7 @@ _COMPARED: dict[str, Callable[[Mapping[str, Any]], float | None]] = {
 }
 
 
-def comparison(runs: Runs) -> Any:
+def comparison(runs: Runs) -> Chart:
     """Draw the rates of several replays next to each other."""
     alt = altair()
     rows = [
@@ -164,7 +166,7 @@ def comparison(runs: Runs) -> Any:
     return theme.titled(rowed, "Side by side", *heads(runs))
 
 
-_KINDS: dict[str, Callable[[Runs], Any]] = {
+_KINDS: dict[str, Callable[[Runs], Chart]] = {
     "hit_rate_over_time": hit_rate_over_time,
     "sharing_fraction": sharing_fraction,
     "block_hit_count": block_hit_count,
@@ -172,7 +174,7 @@ _KINDS: dict[str, Callable[[Runs], Any]] = {
 }
 
 
-def _drawn(runs: Runs) -> dict[str, Any]:
+def _drawn(runs: Runs) -> JsonObject:
     kinds = dict(_KINDS)
     if len(runs) > 1:
         kinds = {"comparison": comparison, **kinds}

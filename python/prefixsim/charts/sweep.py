@@ -4,28 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from types import ModuleType
 
 from prefixsim._extras import require
+from prefixsim._json import JsonFields, JsonObject
 from prefixsim.charts import theme
+from prefixsim.charts.theme import Chart
 from prefixsim.errors import InputError
 
 __all__ = ["sweep_chart"]
 
 
-def _numbers(rows: Sequence[Mapping[str, Any]], axis: str) -> bool:
+def _numbers(rows: Sequence[JsonFields], axis: str) -> bool:
     values = [row.get(axis) for row in rows]
     return all(isinstance(v, int | float | None) and not isinstance(v, bool) for v in values)
 
 
 def sweep_chart(
-    rows: Sequence[Mapping[str, Any]],
+    rows: Sequence[JsonFields],
     axes: Sequence[str],
     name: str,
     *,
     x: str | None = None,
     y: str = "token_hit_rate",
-) -> Any:
+) -> Chart:
     """Draw a figure of a sweep.
 
     With two axes of numbers it is a heat map, else lines over ``x``, one for each combination of
@@ -68,8 +70,8 @@ def sweep_chart(
 class _Drawing:
     """Rows, and what of them lies along which direction."""
 
-    alt: Any
-    rows: list[dict[str, Any]]
+    alt: ModuleType
+    rows: list[JsonObject]
     shown: Mapping[str, str]
     x: str
     y: str
@@ -79,14 +81,14 @@ class _Drawing:
     def percent(self) -> dict[str, str]:
         return {"format": theme.PERCENT} if self.y.endswith("_rate") else {}
 
-    def tips(self) -> list[Any]:
+    def tips(self) -> list[Chart]:
         alt, y = self.alt, self.y
         kinds = {a: "Q" if _numbers(self.rows, a) else "N" for a in (self.x, *self.rest)}
         tips = [alt.Tooltip(f"{a}:{kind}", title=self.shown[a]) for a, kind in kinds.items()]
         form = ".2%" if self.percent else ",.4~g"
         return [*tips, alt.Tooltip(f"{y}:Q", title=self.shown[y], format=form)]
 
-    def heat_map(self) -> Any:
+    def heat_map(self) -> Chart:
         alt, x, y, other = self.alt, self.x, self.y, self.rest[0]
         axis = alt.Axis(grid=False, labelAngle=0)
         base = alt.Chart(alt.InlineData(values=self.rows)).encode(
@@ -101,7 +103,7 @@ class _Drawing:
         cells = base.mark_rect().encode(color=color)
         return cells + base.mark_text().encode(text=figure, color=ink)
 
-    def lines(self) -> Any:
+    def lines(self) -> Chart:
         alt, x, y = self.alt, self.x, self.y
         for row in self.rows:
             row["series"] = ", ".join(f"{self.shown[a]} {row.get(a)}" for a in self.rest)

@@ -6,9 +6,10 @@ common kinds of colour blindness, in an order whose neighbours also differ in li
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from prefixsim._extras import require
+from prefixsim._json import JsonObject
 
 if TYPE_CHECKING:
     import altair as alt
@@ -33,10 +34,14 @@ __all__ = [
     "SKY",
     "SLATE",
     "WIDTH",
+    "Chart",
     "page_config",
     "themed",
     "titled",
 ]
+
+Chart: TypeAlias = Any
+"""A chart of Altair, or a part of one; its classes are loaded when something is drawn."""
 
 BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#E69F00", "#009E73", "#7A5195"
 PINK, RED, SKY, SLATE = "#CC79A7", "#D55E00", "#56B4E9", "#5B5B5B"
@@ -74,7 +79,7 @@ PERCENT = ".0%"
 """Axis labels of shares and rates."""
 
 
-def config() -> dict[str, Any]:
+def config() -> JsonObject:
     """Return the Vega-Lite configuration of the theme."""
     return {
         "background": "#FFFFFF",
@@ -138,7 +143,7 @@ def config() -> dict[str, Any]:
     }
 
 
-def page_config() -> dict[str, Any]:
+def page_config() -> JsonObject:
     """Return the configuration for figures that lie on a page: its font, smaller, no ground."""
     whole = config()
     whole["axis"] |= {"labelFontSize": 11.5, "titleColor": GREY, "titleFontSize": 12}
@@ -148,12 +153,12 @@ def page_config() -> dict[str, Any]:
     return whole | {"background": "transparent", "font": PAGE_FONT, "padding": 2}
 
 
-def titled(chart: alt.TopLevelMixin, title: str, *subtitle: str) -> Any:
+def titled(chart: alt.TopLevelMixin, title: str, *subtitle: str) -> Chart:
     """Put a title and subtitle lines over a chart."""
     alt = require("altair", extra="report")
     return chart.properties(title=alt.Title(title, subtitle=list(subtitle)))
 
 
-def themed(chart: alt.TopLevelMixin) -> Any:
+def themed(chart: alt.TopLevelMixin) -> Chart:
     """Give a finished chart the theme; only a chart that is in no other one can have it."""
     return chart.properties(config=config())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from prefixsim._json import JsonObject
 
 __all__ = ["TICKS", "log_axis", "time_unit"]
 
@@ -32,7 +32,7 @@ def time_unit(seconds: float) -> tuple[str, float]:
     return "seconds", 1.0
 
 
-def log_axis(low: float, high: float) -> dict[str, Any]:
+def log_axis(low: float, high: float) -> JsonObject:
     """Return the properties of a logarithmic axis of seconds: its ticks and their labels.
 
     Over many decades only the coarse ones, so that neighbours do not hide each other.

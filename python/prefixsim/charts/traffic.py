@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
 from prefixsim._extras import require
+from prefixsim._json import JsonObject
 from prefixsim.charts import theme
+from prefixsim.charts.theme import Chart
 
 __all__ = ["prompt_lengths", "turns_per_conversation"]
 
 _MOST_BARS = 30
 
 
-def turns_per_conversation(turns: Counter[int], title: str) -> Any:
+def turns_per_conversation(turns: Counter[int], title: str) -> Chart:
     """Draw the share of conversations by number of turns; the last bar holds the tail."""
     alt = require("altair", extra="report")
     total = turns.total()
@@ -46,10 +47,10 @@ def turns_per_conversation(turns: Counter[int], title: str) -> Any:
     return theme.themed(theme.titled(chart, "Turns per conversation", title, facts))
 
 
-def prompt_lengths(lengths: Mapping[str, Counter[int]], unit: str, title: str) -> Any:
+def prompt_lengths(lengths: Mapping[str, Counter[int]], unit: str, title: str) -> Chart:
     """Draw the cumulative distribution of prompt lengths of several traces on a log axis."""
     alt = require("altair", extra="report")
-    rows: list[dict[str, Any]] = []
+    rows: list[JsonObject] = []
     for name, counts in lengths.items():
         values = np.array(sorted(counts))
         share = np.cumsum([counts[int(v)] for v in values]) / counts.total()

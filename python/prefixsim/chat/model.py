@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
+from prefixsim._json import JsonObject
 from prefixsim._printable import encodable
 
 __all__ = [
@@ -102,7 +103,7 @@ def describe(value: object) -> str:
     return _JSON_NAMES.get(type(value), "a number")
 
 
-def as_list(row: Any, field: str) -> Sequence[Any]:
+def as_list(row: object, field: str) -> Sequence[object]:
     """Return the array in ``row[field]``."""
     if not isinstance(row, dict):
         msg = f"expected an object with the field '{field}', found {describe(row)}"
@@ -140,7 +141,7 @@ def role_of(value: object, field: str) -> Role:
     return role
 
 
-def message_of(value: object, where: str) -> dict[str, Any]:
+def message_of(value: object, where: str) -> JsonObject:
     """Return the object of one message."""
     if not isinstance(value, dict):
         msg = f"field '{where}': expected an object, found {describe(value)}"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
 
+from prefixsim._json import JsonObject
 from prefixsim.chat.model import (
     BadRowError,
     Message,
@@ -20,7 +20,7 @@ __all__ = ["FIELD", "message", "messages"]
 FIELD = "messages"
 
 
-def messages(row: Any, repairs: Counter[str]) -> tuple[Message, ...]:
+def messages(row: object, repairs: Counter[str]) -> tuple[Message, ...]:
     """Return the messages of one row."""
     return tuple(
         message(message_of(value, f"{FIELD}[{i}]"), f"{FIELD}[{i}]", repairs)
@@ -28,7 +28,7 @@ def messages(row: Any, repairs: Counter[str]) -> tuple[Message, ...]:
     )
 
 
-def message(value: dict[str, Any], where: str, repairs: Counter[str]) -> Message:
+def message(value: JsonObject, where: str, repairs: Counter[str]) -> Message:
     """Return one role/content message, found at the field ``where``."""
     for field in ("role", "content"):
         if field not in value and not (field == "content" and "tool_calls" in value):

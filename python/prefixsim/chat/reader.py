@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any, Literal, get_args
+from typing import IO, Literal, get_args
 
 from prefixsim._files import open_bytes
 from prefixsim.chat import openai, sharegpt, stream, wildchat
@@ -17,7 +17,7 @@ __all__ = ["FORMATS", "ChatFormat", "ChatReader"]
 ChatFormat = Literal["sharegpt", "openai", "wildchat"]
 """The layouts of chat data; LMSYS-Chat is laid out as WildChat."""
 
-Parse = Callable[[Any, "Counter[str]"], tuple[Message, ...]]
+Parse = Callable[[object, "Counter[str]"], tuple[Message, ...]]
 
 FORMATS: dict[str, tuple[str, Parse]] = {
     "sharegpt": (sharegpt.FIELD, sharegpt.messages),
@@ -72,7 +72,7 @@ class ChatReader:
 
     def __init__(
         self,
-        source: str | Path | Iterable[Any],
+        source: str | Path | Iterable[object],
         *,
         format: str | None = None,  # noqa: A002
         skip_bad_rows: bool = False,
@@ -147,7 +147,7 @@ class ChatReader:
         finally:
             rows.close()
 
-    def _parse(self, line: int, row: Any) -> Conversation | None:
+    def _parse(self, line: int, row: object) -> Conversation | None:
         try:
             if self.format is None:
                 self.format = _sniff(row)
@@ -155,6 +155,7 @@ class ChatReader:
         except BadRowError as bad:
             self._bad(bad, line)
             return None
+        assert isinstance(row, dict)  # or no format had read it
         identity = next(
             (row[k] for k in ("id", "conversation_id", "conversation_hash") if row.get(k)), ""
         )
@@ -183,7 +184,7 @@ class ChatReader:
             self.first_skipped.append(message)
 
 
-def _sniff(row: Any) -> str:
+def _sniff(row: object) -> str:
     if not isinstance(row, dict):
         msg = f"expected an object with the field {_FIELDS}, found {describe(row)}"
         raise BadRowError("wrong_schema", msg)

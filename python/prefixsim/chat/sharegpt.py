@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
 
+from prefixsim._json import JsonObject
 from prefixsim.chat import openai
 from prefixsim.chat.model import BadRowError, Message, as_list, as_text, message_of, role_of
 
@@ -13,7 +13,7 @@ __all__ = ["FIELD", "messages"]
 FIELD = "conversations"
 
 
-def messages(row: Any, repairs: Counter[str]) -> tuple[Message, ...]:
+def messages(row: object, repairs: Counter[str]) -> tuple[Message, ...]:
     """Return the messages of one row; files that name the parts role/content are read as well."""
     return tuple(
         _message(message_of(value, f"{FIELD}[{i}]"), f"{FIELD}[{i}]", repairs)
@@ -21,7 +21,7 @@ def messages(row: Any, repairs: Counter[str]) -> tuple[Message, ...]:
     )
 
 
-def _message(value: dict[str, Any], where: str, repairs: Counter[str]) -> Message:
+def _message(value: JsonObject, where: str, repairs: Counter[str]) -> Message:
     if "from" not in value and "role" in value:
         return openai.message(value, where, repairs)
     for field in ("from", "value"):

@@ -10,13 +10,13 @@ import json
 import re
 import zlib
 from collections.abc import Iterator
-from typing import IO, Any
+from typing import IO
 
 from prefixsim.chat.model import BadRowError
 
 __all__ = ["Row", "json_array", "json_lines", "parquet"]
 
-Row = tuple[int, Any] | BadRowError
+Row = tuple[int, object] | BadRowError
 
 _CHUNK = 1 << 20
 _LONGEST_ROW = 1 << 30

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
 
 from prefixsim.chat import openai
 from prefixsim.chat.model import Message, as_list, message_of
@@ -13,7 +12,7 @@ __all__ = ["FIELD", "messages"]
 FIELD = "conversation"
 
 
-def messages(row: Any, repairs: Counter[str]) -> tuple[Message, ...]:
+def messages(row: object, repairs: Counter[str]) -> tuple[Message, ...]:
     """Return the messages of one row."""
     return tuple(
         openai.message(message_of(value, f"{FIELD}[{i}]"), f"{FIELD}[{i}]", repairs)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from typing import Any
 
+from prefixsim._json import JsonFields
 from prefixsim._printable import printable
 from prefixsim.errors import InputError
 
 __all__ = ["tell_model"]
 
 
-def tell_model(given: Mapping[str, Any]) -> None:
+def tell_model(given: JsonFields) -> None:
     """Say what a token takes in each model, where that is not the same in every layer.
 
     Also said: what the configuration left open. A model of full attention whose configuration says

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+from prefixsim._json import JsonFields, JsonObject
 from prefixsim.cli._parser import (
     REQUIRED,
     Command,
@@ -55,7 +55,7 @@ class EngineChoice:
     """
 
     names: list[str] = field(default_factory=list)
-    given: dict[str, Any] = field(default_factory=dict)
+    given: JsonObject = field(default_factory=dict)
     records: dict[str, Path] = field(default_factory=dict)
     typed: dict[str, str] = field(default_factory=dict)
 
@@ -65,7 +65,7 @@ class EngineChoice:
         return self.names[0] if self.names else None
 
 
-Parsed = tuple[Any, EngineChoice]
+Parsed = tuple[object, EngineChoice]
 
 
 def usage_error(command: str, problem: str) -> InputError:
@@ -124,8 +124,8 @@ def _unknown(text: str, parser: argparse.ArgumentParser, command: Command) -> st
     return f"'prefixsim {command.name}' has no option {flag}{hint}"
 
 
-def _own(command: Command, values: Mapping[str, Any]) -> Any:
-    given: dict[str, Any] = {}
+def _own(command: Command, values: JsonFields) -> object:
+    given: JsonObject = {}
     for option in options_of(command.options):
         kept = values.get(option.name)
         if option.positional:
@@ -136,7 +136,7 @@ def _own(command: Command, values: Mapping[str, Any]) -> Any:
     return command.options(**given)
 
 
-def _argument(command: Command, option: Option, texts: Sequence[str]) -> Any:
+def _argument(command: Command, option: Option, texts: Sequence[str]) -> object:
     read = [option.kind(text) if option.kind in (Path, str) else text for text in texts]
     if not read and option.default is REQUIRED:
         raise usage_error(command.name, f"no {option.metavar.rstrip('.')} given")
@@ -147,7 +147,7 @@ def _argument(command: Command, option: Option, texts: Sequence[str]) -> Any:
     return read[0] if read else option.default
 
 
-def _value(flag: str, option: Option, text: str) -> Any:
+def _value(flag: str, option: Option, text: str) -> object:
     if option.kind is bool and flag == option.off:
         return False
     try:
@@ -157,12 +157,12 @@ def _value(flag: str, option: Option, text: str) -> Any:
         raise InputError(msg) from None
 
 
-def _choice(command: Command, values: Mapping[str, Any]) -> EngineChoice:
+def _choice(command: Command, values: JsonFields) -> EngineChoice:
     many = command.engines == "many"
     names: list[str] = []
     for _, text in values.get("engine") or []:
         names += comma_list(text) if many else [text.strip()]
-    given: dict[str, Any] = {}
+    given: JsonObject = {}
     typed: dict[str, str] = {}
     own = {option.name for option in options_of(command.options)}
     for shown in engine_options():

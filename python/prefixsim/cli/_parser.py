@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
+from prefixsim._json import JsonObject
 from prefixsim.engines import Engine, Record, engines
 from prefixsim.engines.contract import EngineSettings
 from prefixsim.errors import InputError
@@ -66,7 +67,7 @@ class _Typed(argparse.Action):
         self,
         parser: argparse.ArgumentParser,
         namespace: argparse.Namespace,
-        values: Any,
+        values: object,
         option_string: str | None = None,
     ) -> None:
         kept = getattr(namespace, self.dest, None) or []
@@ -129,7 +130,7 @@ def _metavar(option: Option, many: bool) -> str:
     return f"{name},..." if many else name
 
 
-def _add(group: Any, option: Option, *, many: bool = False) -> None:
+def _add(group: argparse._ArgumentGroup, option: Option, *, many: bool = False) -> None:
     shown, hidden = option.flags[:1], option.flags[1:]
     if option.kind is bool:
         flags = [*shown, *([option.off] if option.off and _can_be_off(option, many) else [])]
@@ -153,10 +154,15 @@ def _can_be_off(option: Option, many: bool) -> bool:
 
 
 def _add_switch(
-    group: Any, option: Option, flags: Sequence[str], many: bool, *, hide: bool = False
+    group: argparse._ArgumentGroup,
+    option: Option,
+    flags: Sequence[str],
+    many: bool,
+    *,
+    hide: bool = False,
 ) -> None:
     words = argparse.SUPPRESS if hide else _help(option, many)
-    kept = {"dest": option.name, "action": _Typed, "const": "on"}
+    kept: JsonObject = {"dest": option.name, "action": _Typed, "const": "on"}
     if not many:
         group.add_argument(*flags, nargs=0, help=words, **kept)
         return
@@ -166,9 +172,11 @@ def _add_switch(
         group.add_argument(option.off, nargs=0, help=argparse.SUPPRESS, **kept)
 
 
-def parser_of(command: Command, parent: Any = None) -> argparse.ArgumentParser:
+def parser_of(
+    command: Command, parent: argparse._SubParsersAction[argparse.ArgumentParser] | None = None
+) -> argparse.ArgumentParser:
     """Return the parser of a command; ``parent`` is a sub-parsers action to add it to."""
-    settings: dict[str, Any] = {
+    settings: JsonObject = {
         "description": command.summary,
         "formatter_class": _Formatter,
         "allow_abbrev": False,
@@ -184,9 +192,9 @@ def parser_of(command: Command, parent: Any = None) -> argparse.ArgumentParser:
         if option.positional:
             words = _help(option, False)
             parser.add_argument(option.name, metavar=option.metavar, nargs="*", help=words)
-    groups: dict[str, Any] = {}
+    groups: dict[str, argparse._ArgumentGroup] = {}
 
-    def group(panel: str) -> Any:
+    def group(panel: str) -> argparse._ArgumentGroup:
         return (
             groups.setdefault(panel, parser.add_argument_group(panel))
             if (panel not in groups)
@@ -235,10 +243,14 @@ class _Formatter(argparse.HelpFormatter):
         self._width = min(self._width, 100)
 
     def add_usage(
-        self, usage: Any, actions: Iterable[Any], groups: Any, prefix: Any = None
+        self,
+        usage: str | None,
+        actions: Iterable[argparse.Action],
+        groups: Iterable[argparse._MutuallyExclusiveGroup],
+        prefix: str | None = None,
     ) -> None:
         positionals = [a for a in actions if not a.option_strings]
-        names = " ".join(a.metavar or a.dest for a in positionals)
+        names = " ".join(str(a.metavar or a.dest) for a in positionals)
         super().add_usage(f"%(prog)s {names} [OPTIONS]".replace("  ", " "), [], groups, "Usage: ")
 
     def _format_action_invocation(self, action: argparse.Action) -> str:

@@ -6,7 +6,7 @@ import shutil
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from prefixsim._screen import paint, styled_output
 from prefixsim.cli import COMMANDS
@@ -28,7 +28,7 @@ _DRAWN_REPLAYS = 24
 _AXES = ("blocks", "tokens", "GB")
 
 
-def _read_sizes(text: Any) -> tuple[Size, ...]:
+def _read_sizes(text: object) -> tuple[Size, ...]:
     try:
         # A curve ends at no capacity: whole numbers may be of any size.
         return tuple(
@@ -39,14 +39,14 @@ def _read_sizes(text: Any) -> tuple[Size, ...]:
         raise ValueError(str(error)) from None
 
 
-def _read_numbers(text: Any) -> tuple[int, ...]:
+def _read_numbers(text: object) -> tuple[int, ...]:
     parts = comma_list(text)
     if not all(part.isdecimal() and int(part) >= 1 for part in parts):
         raise ValueError("whole numbers of at least 1 needed, separated by commas")
     return tuple(int(part) for part in parts)
 
 
-def _read_policies(text: Any) -> tuple[str, ...]:
+def _read_policies(text: object) -> tuple[str, ...]:
     from prefixsim.study.curves import POLICIES
 
     names = tuple(comma_list(text))
@@ -55,7 +55,7 @@ def _read_policies(text: Any) -> tuple[str, ...]:
     return names
 
 
-def _read_axis(text: Any) -> str:
+def _read_axis(text: object) -> str:
     named = next((axis for axis in _AXES if axis.lower() == str(text).lower()), None)
     if named is None:
         raise ValueError(f"choose one of {', '.join(_AXES)}")

@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from prefixsim._screen import paint, styled_output
 from prefixsim.cli import COMMANDS
@@ -66,7 +66,7 @@ def explain_command(options: ExplainOptions, choice: EngineChoice) -> None:
         result = replay(trace, engine=choice.name, warmup=options.warmup, **choice.given)
         fall = result.waterfall()
         if options.request is None:
-            told: Any = fall.to_dict(options.top)
+            told: object = fall.to_dict(options.top)
         else:
             explained = _one(fall, options.request, options.model)
             told = explained.to_dict()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from prefixsim._json import JsonObject
 from prefixsim.cli import COMMANDS
 from prefixsim.cli._bundles import AsJson, Reading
 from prefixsim.cli._options import REQUIRED, Command
@@ -50,7 +51,7 @@ def info_command(options: Info) -> None:
         print_tables(_tables(facts))
 
 
-def _tables(facts: dict[str, Any]) -> list[Table]:
+def _tables(facts: JsonObject) -> list[Table]:
     from prefixsim.table import Table
 
     tables = [Table(facts["name"], ["", ""], _rows(facts))]
@@ -70,7 +71,7 @@ def _tables(facts: dict[str, Any]) -> list[Table]:
     return tables
 
 
-def _rows(facts: dict[str, Any]) -> list[list[str]]:
+def _rows(facts: JsonObject) -> list[list[str]]:
     rate = facts["request_rate"]
     rows: list[tuple[str, str | None]] = [
         ("format", f"{facts['format']} ({facts.get('texts', facts['kind'])})"),

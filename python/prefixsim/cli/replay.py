@@ -15,11 +15,13 @@ from prefixsim.errors import InputError
 from prefixsim.settings import argument, setting
 
 if TYPE_CHECKING:
+    from prefixsim.engines import Engine
     from prefixsim.forest import Forest
     from prefixsim.reports.files import TableFormat
     from prefixsim.study.block_hashing import BlockCount
     from prefixsim.study.metrics import GroupLabel
     from prefixsim.study.result import Result
+    from prefixsim.trace import Trace
 
 __all__ = ["COMMAND", "Replay", "replay_all", "replay_command"]
 
@@ -80,7 +82,7 @@ def _check_outputs(options: Replay, files: Sequence[Path], choice: EngineChoice)
         raise InputError(msg)
 
 
-def _engine_for(choice: EngineChoice) -> Any:
+def _engine_for(choice: EngineChoice) -> Engine:
     """Return the engine, which must be able to keep the records asked for.
 
     Raises
@@ -90,7 +92,7 @@ def _engine_for(choice: EngineChoice) -> Any:
     """
     from prefixsim.engines import choose, engines
 
-    engine: Any = choice.name
+    engine: str | Engine | None = choice.name
     owners = [
         e
         for e in engines().values()
@@ -158,14 +160,14 @@ def replay_all(options: Replay, choice: EngineChoice) -> list[Result]:
     return results
 
 
-def _replayed(path: Path, options: Replay, choice: EngineChoice, engine: Any) -> Result:
+def _replayed(path: Path, options: Replay, choice: EngineChoice, engine: Engine) -> Result:
     from prefixsim.cli._terminal import working
     from prefixsim.study.replay import replay
 
     trace = options.read_tokens(path)
     given = {**choice.given, "record": tuple(choice.records)}
 
-    def run(source: Any, **changes: Any) -> Result:
+    def run(source: Trace | Forest, **changes: Any) -> Result:
         return replay(
             source,
             engine=engine,

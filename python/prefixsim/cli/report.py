@@ -6,16 +6,19 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from prefixsim._json import JsonObject
 from prefixsim.cli import COMMANDS
 from prefixsim.cli._bundles import Measuring, Reading
 from prefixsim.cli._options import REQUIRED, Command, EngineChoice, usage_error
 from prefixsim.settings import argument, setting
 
 if TYPE_CHECKING:
+    from prefixsim.engines import Engine
     from prefixsim.explanations.lint import Lint
     from prefixsim.forest import Forest
+    from prefixsim.study.grid import Forests
     from prefixsim.study.result import Result
 
 __all__ = ["COMMAND", "ReportOptions", "report_command"]
@@ -81,7 +84,7 @@ def report_command(options: ReportOptions, choice: EngineChoice) -> None:
     sys.stdout.write(f"wrote {options.output} ({size:.1f} MB)\n")
 
 
-def _replayed(forests: Any, engine: Any, given: dict[str, Any], warmup: float) -> Result:
+def _replayed(forests: Forests, engine: Engine, given: JsonObject, warmup: float) -> Result:
     """Replay one combination on a forest that is compiled once for all."""
     from prefixsim.study.replay import replay, settled
 

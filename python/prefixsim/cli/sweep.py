@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from prefixsim.cli import COMMANDS
 from prefixsim.cli._bundles import Output, Reading
@@ -13,12 +13,15 @@ from prefixsim.cli._options import REQUIRED, Command, EngineChoice, comma_list
 from prefixsim.engines.cache_size import read_cache_size
 from prefixsim.settings import argument, setting
 
+if TYPE_CHECKING:
+    from prefixsim.study.sweeps import Sweep
+
 __all__ = ["COMMAND", "SweepOptions", "sweep_command"]
 
 CHARTS = (".png", ".svg", ".html")
 
 
-def _read_capacities(text: Any) -> tuple[Any, ...]:
+def _read_capacities(text: object) -> tuple[object, ...]:
     found = tuple(read_cache_size(part) for part in comma_list(text))
     if any(isinstance(size, int) and size < 1 for size in found):
         raise ValueError("must be at least 1 block")
@@ -30,7 +33,7 @@ class SweepOptions(Reading, Output):
     """Options of ``prefixsim sweep``."""
 
     trace: Path = argument(REQUIRED, help="A trace file.", metavar="TRACE")
-    capacity: tuple[Any, ...] = setting(
+    capacity: tuple[object, ...] = setting(
         (None,),
         help="Usable blocks (5000, 20k, 3M), sizes like 40GB (with --model-config or "
         "--bytes-per-token), or 'inf'; several with commas.",
@@ -76,7 +79,7 @@ def sweep_command(options: SweepOptions, choice: EngineChoice) -> None:
         print_tables([table.table()])
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     if isinstance(value, list):
         found = [_plain(item) for item in value]
         return found[0] if len(found) == 1 else found
@@ -93,7 +96,7 @@ def _check_outputs(paths: tuple[Path, ...]) -> None:
         check_writable(path)
 
 
-def _write(table: Any, path: Path) -> None:
+def _write(table: Sweep, path: Path) -> None:
     from prefixsim._arrow_files import write_table
     from prefixsim.charts import save_as
 

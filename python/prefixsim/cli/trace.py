@@ -6,8 +6,9 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
+from prefixsim._json import JsonObject
 from prefixsim._printable import printable
 from prefixsim.cli import COMMANDS
 from prefixsim.cli._bundles import AsJson, Tokenizing
@@ -22,7 +23,7 @@ __all__ = ["COMMAND", "TraceOptions", "draw", "report", "trace_command"]
 _TITLES = {"single_turn": "single turn", "multi_turn": "multi turn"}
 
 
-def _read_limit(value: Any) -> int | None:
+def _read_limit(value: object) -> int | None:
     """Return a number of conversations; ``None`` for all."""
     text = str(value).strip().lower()
     if text == "all":
@@ -160,7 +161,7 @@ def report(built: BuiltTraces, files: list[Path]) -> None:
         sys.stdout.write(f"wrote {printable(str(file))}" + "\n")
 
 
-def _figures(row: dict[str, Any], unit: str) -> list[str]:
+def _figures(row: JsonObject, unit: str) -> list[str]:
     lengths = row["prompt_len" if unit == "tokens" else "prompt_len_characters"]
     ceiling = row["sharing_ceiling"]
     return [
@@ -174,7 +175,7 @@ def _figures(row: dict[str, Any], unit: str) -> list[str]:
     ]
 
 
-def remarks(data: dict[str, Any]) -> list[str]:
+def remarks(data: JsonObject) -> list[str]:
     """Return one line for each kind of irregularity that occurred."""
     kinds = (
         ("left out", data["dropped"]),

@@ -9,7 +9,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from importlib import import_module
-from typing import Any
 
 from prefixsim.engines.contract import Capabilities, Engine, EngineSettings, Record
 from prefixsim.engines.outcome import Outcome, Weighted
@@ -111,7 +110,7 @@ def _check_option(name: str, option: Option) -> None:
 
 
 def _check_function(engine: Engine) -> None:
-    run: Any = engine.run
+    run: object = engine.run
     if isinstance(run, str):
         module, colon, function = run.partition(":")
         try:
@@ -204,7 +203,7 @@ def timed() -> Engine:
     return next(e for e in engines().values() if "timed" in e.capabilities.default_for)
 
 
-def choose(engine: str | Engine | None, given: Mapping[str, Any]) -> Engine:
+def choose(engine: str | Engine | None, given: Mapping[str, object]) -> Engine:
     """Return the engine that is meant.
 
     Where none is named it is the first that has all settings that were given: of a bounded cache,
@@ -247,7 +246,7 @@ def _names(engine: Engine) -> set[str]:
     return {option.name for option in options_of(engine.settings)} | {"measured_from", "record"}
 
 
-def _is_default(name: str, value: Any) -> bool:
+def _is_default(name: str, value: object) -> bool:
     """Whether a setting says what engines without it do anyway."""
     return any(
         option.name == name and (value is option.default or value == option.default)
@@ -256,7 +255,7 @@ def _is_default(name: str, value: Any) -> bool:
     )
 
 
-def settings_for(engine: Engine, given: Mapping[str, Any]) -> EngineSettings:
+def settings_for(engine: Engine, given: Mapping[str, object]) -> EngineSettings:
     """Make an engine's settings of keyword arguments.
 
     A setting that only other engines have is let pass where it says what they do by default.

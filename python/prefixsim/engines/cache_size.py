@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from prefixsim.errors import InputError, SettingError
 from prefixsim.hardware.kv_bytes import kv_bytes_per_token
@@ -27,7 +27,7 @@ DEFAULT_BLOCK_SIZE = 16
 _ADVICE = "give blocks like 5000, 20k, 3M, bytes like 40GB, 40GiB, or 'inf'"
 
 
-def read_cache_size(value: Any) -> int | Size | None:
+def read_cache_size(value: object) -> int | Size | None:
     """Return blocks, a :class:`~prefixsim.sizes.Size` in bytes, or ``None`` for no limit.
 
     Raises

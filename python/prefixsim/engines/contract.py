@@ -25,8 +25,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
+from prefixsim._json import JsonObject
 from prefixsim.engines.cache_size import DEFAULT_BLOCK_SIZE, read_cache_size, token_bytes
 from prefixsim.settings import options_of, setting
 from prefixsim.sizes import Size
@@ -51,7 +52,7 @@ MOST = 2**32 - 2
 """The core counts blocks and tokens of one request in 32 bits."""
 
 # What every engine says of itself in ``config``, with the value of those that have no such setting.
-_EVERYWHERE: dict[str, Any] = {
+_EVERYWHERE: JsonObject = {
     "block_size": None,
     "num_blocks": None,
     "enable_caching": True,
@@ -204,7 +205,7 @@ class EngineSettings(CacheBytes, CacheBlocks):
         """
         return self
 
-    def to_config(self, engine: str) -> dict[str, Any]:
+    def to_config(self, engine: str) -> JsonObject:
         """Return the settings as the ``config`` of an outcome: JSON values."""
         own = {option.name: getattr(self, option.name) for option in options_of(type(self))}
         shown = {name: own.pop(name, value) for name, value in _EVERYWHERE.items()}
@@ -298,11 +299,15 @@ class Totals(NamedTuple):
     evictions: int
 
 
-def _resolved(function: Any) -> Any:
+F = TypeVar("F")
+
+
+def _resolved(function: F | str) -> F:
     """Return a function, imported if it is named."""
     if isinstance(function, str):
         module, _, name = function.partition(":")
-        return getattr(import_module(module), name)
+        found: F = getattr(import_module(module), name)
+        return found
     return function
 
 
@@ -359,16 +364,14 @@ class Engine:
 
     def __call__(self, forest: Forest, settings: EngineSettings) -> Outcome:
         """Run the engine."""
-        outcome: Outcome = _resolved(self.run)(forest, settings)
-        return outcome
+        return _resolved(self.run)(forest, settings)
 
     def run_totals(self, forest: Forest, settings: Sequence[EngineSettings]) -> list[Totals]:
         """Return the totals of many runs on one forest, if the engine has a way of its own."""
         assert self.totals is not None
-        found: list[Totals] = _resolved(self.totals)(forest, settings)
-        return found
+        return _resolved(self.totals)(forest, settings)
 
-    def __reduce__(self) -> str | tuple[Any, ...]:
+    def __reduce__(self) -> str | tuple[object, ...]:
         # Ours are found by name, in whatever process.
         if isinstance(self.run, str) and self.run.startswith("prefixsim.engines."):
             return _named, (self.name,)

@@ -9,17 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict
 
 import numpy as np
 import numpy.typing as npt
 
+from prefixsim._json import JsonObject
 from prefixsim.errors import InputError
+from prefixsim.trace.columns import Array
 
-__all__ = ["RESIDENCY", "Outcome", "Weighted", "tier_column"]
-
-RESIDENCY = {"lifetime_s": "block_lifetime_s", "idle_s": "block_idle_before_evict_s"}
-"""What the core calls the residency of evicted blocks, and what summaries call it."""
+__all__ = ["Outcome", "Weighted", "residency_of", "tier_column"]
 
 _COLUMNS = ("hit_tokens", "hit_blocks", "computed_tokens")
 _OPTIONAL = ("replica", "loaded_tokens", "stored_tokens")
@@ -51,6 +50,23 @@ class Weighted:
         left = np.zeros(len(values), dtype=np.int64)
         np.add.at(left, at, signed)
         return Weighted(values[left > 0], left[left > 0].astype(np.uint64))
+
+
+class Residency(TypedDict):
+    """Of evicted blocks, as the core counts it: seconds since their allocation and last use."""
+
+    lifetime_s: NotRequired[tuple[npt.NDArray[np.float64], npt.NDArray[np.uint64]]]
+    idle_s: NotRequired[tuple[npt.NDArray[np.float64], npt.NDArray[np.uint64]]]
+
+
+def residency_of(replayed: Residency) -> dict[str, Weighted]:
+    """Return the residency of evicted blocks under the names of summaries, if it was counted."""
+    known: dict[str, Weighted] = {}
+    if "lifetime_s" in replayed:
+        known["block_lifetime_s"] = Weighted(*replayed["lifetime_s"])
+    if "idle_s" in replayed:
+        known["block_idle_before_evict_s"] = Weighted(*replayed["idle_s"])
+    return known
 
 
 def tier_column(tier: str) -> str:
@@ -96,13 +112,13 @@ class Outcome:
     """
 
     engine: str
-    config: dict[str, Any]
+    config: JsonObject
     hit_tokens: npt.NDArray[np.uint32]
     hit_blocks: npt.NDArray[np.uint32]
     computed_tokens: npt.NDArray[np.uint32]
     counters: dict[str, int] = field(default_factory=dict)
-    columns: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
-    summary: dict[str, Any] = field(default_factory=dict)
+    columns: dict[str, Array] = field(default_factory=dict)
+    summary: JsonObject = field(default_factory=dict)
     residency: dict[str, Weighted] = field(default_factory=dict)
     tier_hit_tokens: dict[str, npt.NDArray[np.uint32]] = field(default_factory=dict)
     replica: npt.NDArray[np.uint32] | None = None
@@ -129,10 +145,10 @@ class Outcome:
                 msg = f"the hit tokens of the tiers {', '.join(self.tier_hit_tokens)} do not add up"
                 raise InputError(msg)
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> JsonObject:
         return {**self.__dict__, "records": {}}  # functions of a run that is over
 
-    def extra_columns(self) -> dict[str, npt.NDArray[Any]]:
+    def extra_columns(self) -> dict[str, Array]:
         """Return every further column per request that this outcome has, by name."""
         tiers = {tier_column(tier): column for tier, column in self.tier_hit_tokens.items()}
         optional = {name: getattr(self, name) for name in _OPTIONAL}
@@ -141,7 +157,7 @@ class Outcome:
 
     @classmethod
     def without_cache(
-        cls, engine: str, config: dict[str, Any], prompt_len: npt.NDArray[np.uint32]
+        cls, engine: str, config: JsonObject, prompt_len: npt.NDArray[np.uint32]
     ) -> Outcome:
         """Return the outcome of prefix caching switched off: every token computed."""
         nothing = np.zeros(len(prompt_len), dtype=np.uint32)

@@ -3,18 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import numpy.typing as npt
 
+from prefixsim._json import JsonObject
 from prefixsim.stats import distribution
 
 __all__ = ["request_times", "time_figures"]
 
 
+class ServedRequests(TypedDict):
+    """When each request came, was let in, had its first token and was done."""
+
+    arrival_ns: npt.NDArray[np.uint64]
+    admit_ns: npt.NDArray[np.uint64]
+    first_token_ns: npt.NDArray[np.uint64]
+    finish_ns: npt.NDArray[np.uint64]
+
+
+class ServedTotals(TypedDict):
+    """Steps of a run and how long they took."""
+
+    steps: int
+    final_clock_ns: int
+    busy_ns: int
+
+
 def request_times(
-    requests: Mapping[str, Any], sampled: npt.NDArray[np.int64]
+    requests: ServedRequests, sampled: npt.NDArray[np.int64]
 ) -> dict[str, npt.NDArray[np.float64]]:
     """Return seconds per request: ``queue_s``, ``ttft_s``, ``tpot_s``, ``e2e_s``.
 
@@ -42,11 +60,11 @@ def request_times(
 
 
 def time_figures(
-    requests: Mapping[str, Any],
-    totals: Mapping[str, Any],
+    requests: ServedRequests,
+    totals: ServedTotals,
     output_tokens: int,
     times: Mapping[str, npt.NDArray[np.float64]],
-) -> dict[str, Any]:
+) -> JsonObject:
     """Return steps, durations, throughput and the distributions of times; plain values."""
     start = int(requests["arrival_ns"].min()) if len(requests["arrival_ns"]) else 0
     span = (totals["final_clock_ns"] - start) / 1e9

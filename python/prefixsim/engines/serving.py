@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
+from prefixsim._json import JsonObject
 from prefixsim.engines.cache_size import read_cache_size
 from prefixsim.engines.contract import MOST, EngineSettings
 from prefixsim.errors import SettingError
@@ -18,7 +19,7 @@ from prefixsim.sizes import Size
 __all__ = ["ServingSettings"]
 
 
-def _read_arrivals(value: Any) -> str:
+def _read_arrivals(value: object) -> str:
     """Return ``trace``, ``start``, ``sequential`` or ``closed:K``, checked."""
     kind, colon, number = str(value).partition(":")
     if kind == "closed" and colon:
@@ -30,7 +31,7 @@ def _read_arrivals(value: Any) -> str:
     return str(value)
 
 
-def _read_latency(value: Any) -> str | Latency:
+def _read_latency(value: object) -> str | Latency:
     """Return text, or a latency model as it is."""
     if not isinstance(value, str | Fixed | Linear | Roofline):
         raise ValueError("give text like 20ms, or a model of prefixsim.hardware.latency")
@@ -136,7 +137,7 @@ class ServingSettings(EngineSettings):
             raise SettingError(msg)
         if not windowed or getattr(self, "sliding_window", None) is not None:
             return self
-        window: dict[str, Any] = {"sliding_window": grows.span}
+        window: JsonObject = {"sliding_window": grows.span}
         return replace(self, **window)
 
     def _check_memory(self) -> None:
@@ -152,7 +153,7 @@ class ServingSettings(EngineSettings):
             )
             raise SettingError(msg)
 
-    def to_config(self, engine: str) -> dict[str, Any]:
+    def to_config(self, engine: str) -> JsonObject:
         """Return the settings as the ``config`` of an outcome; latency as its coefficients."""
         config = super().to_config(engine)
         config.pop("kv_memory")

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -312,7 +311,7 @@ def _previous_turns(trace: Trace) -> npt.NDArray[np.int64]:
     return before
 
 
-def _before(codes: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+def _before(codes: npt.NDArray[np.generic]) -> npt.NDArray[np.int64]:
     order = np.argsort(codes, kind="stable")
     before = np.full(len(codes), -1, dtype=np.int64)
     same = codes[order[1:]] == codes[order[:-1]]

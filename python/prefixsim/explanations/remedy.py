@@ -6,7 +6,6 @@ Nothing here is an estimate. Remedies of different classes overlap, so their gai
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -39,7 +38,7 @@ class Remedy:
 
     classes: tuple[str, ...]
     change: str
-    settings: dict[str, Any]
+    settings: JsonObject
     hit_tokens: int
     gained_tokens: int
 
@@ -94,7 +93,7 @@ class _Trials:
         self._before = losses.totals["hit"]
         self._start = losses.start
 
-    def run(self, classes: tuple[str, ...], change: str, settings: dict[str, Any]) -> Remedy:
+    def run(self, classes: tuple[str, ...], change: str, settings: JsonObject) -> Remedy:
         trace = self._result.trace
         if "salt" in settings:
             again = self._result.again(trace.replace(salt=None))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -18,6 +17,7 @@ from prefixsim.explanations.waterfall import Waterfall
 from prefixsim.forest import Forest
 from prefixsim.table import Table, html, written
 from prefixsim.trace import Trace
+from prefixsim.trace.columns import Array
 
 __all__ = [
     "Divergence",
@@ -280,7 +280,7 @@ def _divergence(
     here = prompts[row]
     there = _sequence(waterfall.open_forest, other)
 
-    def text(ids: Any) -> str:
+    def text(ids: Array) -> str:
         return decode([int(i) for i in ids])
 
     return Divergence(
@@ -292,7 +292,7 @@ def _divergence(
     )
 
 
-def _sequence(forest: Forest, row: int) -> Any:
+def _sequence(forest: Forest, row: int) -> Array:
     trace = forest.trace
     assert trace.prompts is not None
     prompt = trace.prompts[row]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from prefixsim._json import JsonObject
 from prefixsim.explanations.losses import Losses
@@ -62,7 +62,7 @@ class Top:
     prefixes: list[Loser]
     labels: dict[str, list[Loser]] = field(default_factory=dict)
 
-    def to_dict(self) -> dict[str, list[dict[str, Any]]]:
+    def to_dict(self) -> dict[str, list[JsonObject]]:
         """Return every list, by the name of what it lists."""
         lists = {"request": self.requests, **self.labels, "prefix": self.prefixes}
         return {name: [loser.to_dict() for loser in losers] for name, losers in lists.items()}
@@ -105,7 +105,7 @@ def top(losses: Losses, name: str, count: int = 10) -> Top:
     return Top(requests, prefixes, labels)
 
 
-def _by_label(labels: Codes, lost: np.ndarray[Any, np.dtype[np.int64]], count: int) -> list[Loser]:
+def _by_label(labels: Codes, lost: npt.NDArray[np.int64], count: int) -> list[Loser]:
     size = len(labels.names)
     # Sums below 2^53 are exact in float64.
     tokens = np.bincount(labels.codes, weights=lost, minlength=size).astype(np.int64)

@@ -59,7 +59,7 @@ class Waterfall(Losses):
             Rows of each list of those that lose most.
         """
         whole = max(1, self.prompt_tokens)
-        classes: dict[str, Any] = {
+        classes: JsonObject = {
             name: {"tokens": tokens, "share": tokens / whole}
             for name, tokens in self.totals.items()
         }

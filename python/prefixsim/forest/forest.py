@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from prefixsim import _core
 from prefixsim._files import atomic_write
+from prefixsim._json import JsonObject
 from prefixsim.errors import InputError
 from prefixsim.table import Table, html, written
 from prefixsim.trace import Trace
@@ -78,11 +79,11 @@ class Forest:
         self._profiles: dict[int, _core.Profile] = {}
         self._curves: dict[int, _core.Curve] = {}
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> JsonObject:
         """Return what a pickle keeps: the trace and the tree, of which all else is made again."""
         return {"trace": self.trace, "forest": self._core.to_bytes(_NO_DIGEST)}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, state: JsonObject) -> None:
         trace, data = state["trace"], state["forest"]
         partial_blocks, outputs = _core.forest_options(data)
         columns = _columns(trace, outputs, partial_blocks)
@@ -362,7 +363,7 @@ def compile(  # noqa: A001 - the product's verb, used as prefixsim.compile
     return Forest(trace, core)
 
 
-def _columns(trace: Trace, outputs: bool, partial_blocks: bool) -> dict[str, Any]:
+def _columns(trace: Trace, outputs: bool, partial_blocks: bool) -> JsonObject:
     """Return what decides the forest of a trace, as the core takes it."""
     if trace.prompts is None:
         what = "texts, tokenize it first" if trace.kind == "text" else "prompt lengths only"
@@ -388,9 +389,9 @@ def _columns(trace: Trace, outputs: bool, partial_blocks: bool) -> dict[str, Any
     }
 
 
-def _u32(values: npt.NDArray[Any]) -> npt.NDArray[np.uint32]:
+def _u32(values: npt.NDArray[np.generic]) -> npt.NDArray[np.uint32]:
     return np.ascontiguousarray(values, dtype=np.uint32)
 
 
-def _u64(values: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
+def _u64(values: npt.NDArray[np.generic]) -> npt.NDArray[np.uint64]:
     return np.ascontiguousarray(values, dtype=np.uint64)

@@ -6,9 +6,9 @@ import csv
 import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
@@ -104,6 +104,7 @@ def _describe(kind: pa.DataType) -> str:
     return "a whole number >= 0" if pa.types.is_integer(kind) else "a number"
 
 
-def uint32(column: Any) -> Any:
+def uint32(column: pa.ChunkedArray) -> npt.NDArray[np.uint32]:
     """Return an Arrow column as a NumPy uint32 array."""
-    return column.to_numpy().astype(np.uint32)
+    numbers: npt.NDArray[np.uint32] = column.to_numpy().astype(np.uint32)
+    return numbers

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 __all__ = ["of_another_kind", "of_chats", "of_fields"]
 
@@ -65,7 +64,7 @@ def of_chats(path: Path, text: bytes) -> str | None:
 
 
 def of_fields(
-    path: Path, fields: list[str], row: Mapping[str, Any] | None, names: Sequence[str]
+    path: Path, fields: list[str], row: Mapping[str, object] | None, names: Sequence[str]
 ) -> str:
     """Say which field is missing of the format that the fields come closest to.
 

@@ -7,7 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Flag, IntEnum, auto
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
+
+from prefixsim._json import JsonObject
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -77,10 +79,10 @@ class Head:
 
     start: bytes
     line: bytes = b""
-    value: Any = None
+    value: object = None
 
     @property
-    def row(self) -> dict[str, Any]:
+    def row(self) -> JsonObject:
         """The first line, if it is a JSON object; otherwise empty."""
         return self.value if isinstance(self.value, dict) else {}
 

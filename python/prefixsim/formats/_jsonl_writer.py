@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, cast
+from typing import IO, cast
 
 from prefixsim._core import json_lists
 from prefixsim._files import atomic_path
+from prefixsim._json import JsonObject
 from prefixsim.errors import InputError
 from prefixsim.trace import Ragged, Trace
 
@@ -36,7 +37,7 @@ class JsonlWriter:
     def __init__(
         self,
         path: Path,
-        row: Callable[[Trace, int], dict[str, Any]],
+        row: Callable[[Trace, int], JsonObject],
         lists: Callable[[Trace], Mapping[str, str]],
         check: Callable[[Trace], str | None] = lambda _: None,
     ) -> None:

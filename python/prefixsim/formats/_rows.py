@@ -8,16 +8,18 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, Literal, NamedTuple, NoReturn
+from typing import IO, Any, Generic, Literal, NamedTuple, NoReturn, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from prefixsim._core import JsonlReader
 from prefixsim._files import atomic_path, open_bytes
+from prefixsim._json import JsonObject
 from prefixsim.errors import InputError
 from prefixsim.formats._format import ReadOptions
 from prefixsim.trace import LATEST_S, Codes, Ragged, Strings, Trace
+from prefixsim.trace.columns import Array
 
 __all__ = ["BadFieldError", "CheckedRows", "Field", "JsonRows", "Rows", "reading"]
 
@@ -34,6 +36,9 @@ class Field(NamedTuple):
     name: str
     kind: Kind
     required: bool = False
+
+
+R = TypeVar("R")
 
 
 class BadFieldError(Exception):
@@ -201,7 +206,7 @@ class Rows(CheckedRows):
         except ValueError as error:
             self._unreadable = InputError(f"{path}:{error}; {_ADVICE}")
         answer = reader.finish()
-        self._columns: dict[str, Any] = answer["columns"]
+        self._columns: JsonObject = answer["columns"]
         self._seen: dict[str, int] = answer["seen"]
         self._rejects = [
             (line, f"{field}: {problem}" if field else problem, raw)
@@ -213,9 +218,9 @@ class Rows(CheckedRows):
         """Whether any row has this field."""
         return self._seen[name] > 0
 
-    def numbers(self, name: str) -> npt.NDArray[Any]:
+    def numbers(self, name: str) -> Array:
         """Return an ``f64`` or ``u32`` column."""
-        column: npt.NDArray[Any] = self._columns[name]
+        column: Array = self._columns[name]
         return column
 
     def lists(self, name: str) -> Ragged:
@@ -231,7 +236,7 @@ class Rows(CheckedRows):
         return Codes(*self._columns[name])
 
 
-class JsonRows(CheckedRows):
+class JsonRows(CheckedRows, Generic[R]):
     """The rows of a JSON Lines file with objects of any shape, parsed one by one.
 
     Parameters
@@ -252,9 +257,9 @@ class JsonRows(CheckedRows):
         As :class:`Rows`.
     """
 
-    def __init__(self, path: Path, parse: Callable[[Any, int], Any], options: ReadOptions) -> None:
+    def __init__(self, path: Path, parse: Callable[[Any, int], R], options: ReadOptions) -> None:
         super().__init__(path, options)
-        self.rows: list[Any] = []
+        self.rows: list[R] = []
         lines = []
         for number, raw in _numbered_lines(path, options):
             try:
@@ -289,7 +294,7 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(msg)
 
 
-def _decode(raw: bytes) -> Any:
+def _decode(raw: bytes) -> object:
     try:
         return json.loads(raw.decode(), parse_constant=_no_constant)
     except UnicodeDecodeError:

@@ -12,9 +12,15 @@ import math
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
+import numpy.typing as npt
+
+from prefixsim._json import JsonObject
+
+if TYPE_CHECKING:
+    import msgpack
 
 from prefixsim.errors import InputError
 from prefixsim.formats._format import Confidence, Family, Format, Head, ReadOptions
@@ -61,7 +67,7 @@ def is_msgpack(head: bytes) -> bool:
     return bool(head) and (0x80 <= head[0] <= 0x9F or 0xDC <= head[0] <= 0xDF)
 
 
-def is_message(value: Any) -> bool:
+def is_message(value: object) -> bool:
     """Whether a value looks like an event or a batch."""
     if isinstance(value, Mapping):
         kind = value.get("type")
@@ -75,7 +81,7 @@ def is_message(value: Any) -> bool:
     return isinstance(value[0], int | float) and len(value) > 1 and isinstance(value[1], list)
 
 
-def parse_message(value: Any, line: int) -> list[KvEvent]:
+def parse_message(value: object, line: int) -> list[KvEvent]:
     """Return the events of a message.
 
     Raises
@@ -102,7 +108,7 @@ def parse_message(value: Any, line: int) -> list[KvEvent]:
     ]
 
 
-def _time(value: Any) -> float | None:
+def _time(value: object) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -112,7 +118,7 @@ def _time(value: Any) -> float | None:
     return float(value)
 
 
-def _event(value: Any, where: str, line: int) -> KvEvent:
+def _event(value: object, where: str, line: int) -> KvEvent:
     if isinstance(value, list) and value:
         name = value[0]
         names = _ARRAYS.get(name, ()) if isinstance(name, str) else ()
@@ -141,7 +147,7 @@ def _event(value: Any, where: str, line: int) -> KvEvent:
     return _stored(fields, hashes, where, line)
 
 
-def _stored(fields: Mapping[str, Any], hashes: list[Hashable], where: str, line: int) -> KvEvent:
+def _stored(fields: JsonObject, hashes: list[Hashable], where: str, line: int) -> KvEvent:
     size = fields.get("block_size")
     if isinstance(size, bool) or not isinstance(size, int) or size < 1:
         raise BadFieldError(f"{where}block_size", "expected a whole number above 0")
@@ -163,13 +169,13 @@ def _stored(fields: Mapping[str, Any], hashes: list[Hashable], where: str, line:
     )
 
 
-def _hash(value: Any, where: str) -> Hashable:
+def _hash(value: object, where: str) -> Hashable:
     if isinstance(value, bool) or not isinstance(value, int | bytes | str):
         raise BadFieldError(where, "a hash is a whole number, bytes or a string")
     return value
 
 
-def _tokens(value: Any, where: str) -> Any:
+def _tokens(value: object, where: str) -> npt.NDArray[np.uint32]:
     if not isinstance(value, list) or any(type(token) is not int for token in value):
         raise BadFieldError(where, "expected an array of whole numbers")
     if value and (min(value) < 0 or max(value) >= 2**32):
@@ -177,7 +183,7 @@ def _tokens(value: Any, where: str) -> Any:
     return np.array(value, dtype=np.uint32)
 
 
-def _salt(lora_name: Any, lora_id: Any, keys: Any) -> str:
+def _salt(lora_name: object, lora_id: object, keys: object) -> str:
     """Name what isolates a prompt: its adapter, and the extra keys of its first block."""
     lora = lora_name if lora_name is not None else lora_id
     extra = [key for key in keys if key is not None] if isinstance(keys, list) else []
@@ -223,7 +229,7 @@ class MsgpackRows(CheckedRows):
                 break
         self._set_lines(np.array(lines, dtype=np.uint64))
 
-    def _messages(self) -> Iterator[tuple[int, Any]]:
+    def _messages(self) -> Iterator[tuple[int, object]]:
         import msgpack
 
         number = 0
@@ -253,7 +259,7 @@ class MsgpackRows(CheckedRows):
                 self._bad(number + 1, "not valid msgpack (cut off)", b"")
 
 
-def _at_end(unpacker: Any) -> bool:
+def _at_end(unpacker: msgpack.Unpacker) -> bool:
     """Whether no object is unfinished: then a nil comes back as it is."""
     unpacker.feed(_NIL)
     try:
@@ -262,7 +268,7 @@ def _at_end(unpacker: Any) -> bool:
         return False
 
 
-def _packed(value: Any) -> bytes:
+def _packed(value: object) -> bytes:
     import msgpack
 
     try:
@@ -272,12 +278,12 @@ def _packed(value: Any) -> bytes:
     return packed
 
 
-def read_rows(path: Path, options: ReadOptions) -> JsonRows | MsgpackRows:
+def read_rows(path: Path, options: ReadOptions) -> JsonRows[list[KvEvent]] | MsgpackRows:
     """Read the messages of a recording; each row is the events of one."""
     with reading(path) as file:
         head = file.read(1)
     if is_msgpack(head):
-        rows: JsonRows | MsgpackRows = MsgpackRows(path, options)
+        rows: JsonRows[list[KvEvent]] | MsgpackRows = MsgpackRows(path, options)
     else:
         rows = JsonRows(path, parse_message, options)
     rows.raise_unreadable()
@@ -295,7 +301,7 @@ def read_recording(path: str | Path, *, skip_bad_rows: bool = False) -> Recordin
     return _recording(read_rows(Path(path), ReadOptions(skip_bad_rows=skip_bad_rows)), path)
 
 
-def _recording(rows: JsonRows | MsgpackRows, path: str | Path) -> Recording:
+def _recording(rows: JsonRows[list[KvEvent]] | MsgpackRows, path: str | Path) -> Recording:
     return Recording((event for row in rows.rows for event in row), str(path))
 
 

@@ -7,10 +7,10 @@ here (stable); times count from the first request, whose epoch time is kept in `
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from prefixsim._json import JsonObject
 from prefixsim.formats._format import Confidence, Family, Format, Head, ReadOptions
 from prefixsim.formats._jsonl_writer import JsonlWriter
 from prefixsim.formats._rows import Field, Rows
@@ -50,7 +50,7 @@ def _read(path: Path, options: ReadOptions) -> Trace:
     )
 
 
-def _row(trace: Trace, i: int) -> dict[str, Any]:
+def _row(trace: Trace, i: int) -> JsonObject:
     assert trace.texts is not None
     epoch = trace.meta.get("epoch_s", 0.0)
     session = {} if trace.session is None else {"session_id": trace.session[i]}

@@ -52,7 +52,7 @@ class _TableWriter:
         self._kind = kind
         self._stack = ExitStack()
         self._temporary = path
-        self._writer: Any = None
+        self._writer: Any = None  # Parquet or Arrow
         self._sizes: dict[str, int] = {}
 
     def __enter__(self) -> _TableWriter:
@@ -138,7 +138,7 @@ def _read_parquet(path: Path, options: ReadOptions) -> Trace:
     return _in_order(trace, path, options)
 
 
-def _list_sizes(facts: Any) -> dict[str, int]:
+def _list_sizes(facts: pa.Schema) -> dict[str, int]:
     """Return how many values the writer counted in each list column; a hint, not a promise.
 
     The metadata of columns says so, too, but pyarrow 26 aborts the process when it is asked for
@@ -154,7 +154,9 @@ def _row_groups(path: Path, groups: int) -> Iterator[pa.RecordBatch]:
     import pyarrow.parquet as pq
 
     workers = min(os.cpu_count() or 1, groups)
-    readers: SimpleQueue[Any] = SimpleQueue()  # opened once per worker: metadata is read again
+    readers: SimpleQueue[pa.parquet.ParquetFile] = (
+        SimpleQueue()
+    )  # opened once per worker: metadata is read again
 
     def decode(group: int) -> pa.Table:
         reader = readers.get()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from prefixsim._json import JsonObject
 from prefixsim.formats._format import Confidence, Family, Format, Head, ReadOptions
 from prefixsim.formats._jsonl_writer import JsonlWriter
 from prefixsim.formats._rows import Field, Rows
@@ -74,7 +74,7 @@ def _read(path: Path, options: ReadOptions) -> Trace:
     )
 
 
-def _content(rows: Rows, content: str | None) -> dict[str, Any]:
+def _content(rows: Rows, content: str | None) -> JsonObject:
     """Return the columns that describe the prompts."""
     prompt_len = rows.numbers("prompt_len")
     if content == "token_ids":
@@ -111,8 +111,8 @@ def _content(rows: Rows, content: str | None) -> dict[str, Any]:
     return {"prompt_len": prompt_len}
 
 
-def _row(trace: Trace, i: int) -> dict[str, Any]:
-    row: dict[str, Any] = {}
+def _row(trace: Trace, i: int) -> JsonObject:
+    row: JsonObject = {}
     if trace.request_id is not None:
         row["request_id"] = trace.request_id[i]
     if trace.session is not None:

@@ -16,10 +16,11 @@ import math
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from prefixsim._json import JsonObject
 from prefixsim._printable import encodable
 from prefixsim.formats._format import Confidence, Family, Format, Head, ReadOptions
 from prefixsim.formats._jsonl_writer import JsonlWriter
@@ -55,7 +56,7 @@ class _Row(NamedTuple):
     model: str
 
 
-def _parts(row: Any) -> list[dict[str, Any]]:
+def _parts(row: JsonObject) -> list[JsonObject]:
     """Return the objects that fields are looked for in, the outermost first."""
     parts = [row]
     for name in _NESTED:
@@ -81,16 +82,16 @@ def _matches(head: Head) -> Confidence:
     return Confidence.POSSIBLE if fits else Confidence.NO
 
 
-def _response(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _response(parts: Sequence[JsonObject]) -> JsonObject:
     """Return the completion, which some logs nest once more under ``body``."""
-    request: dict[str, Any] = next(
+    request: JsonObject = next(
         (p["response"] for p in parts if isinstance(p.get("response"), dict)), {}
     )
     inner = request.get("body")
     return inner if isinstance(inner, dict) else request
 
 
-def _find(parts: Sequence[dict[str, Any]], names: Sequence[str]) -> tuple[str, Any]:
+def _find(parts: Sequence[JsonObject], names: Sequence[str]) -> tuple[str, object]:
     """Return the first field that is there, and not null, with its name."""
     for name in names:
         for part in parts:
@@ -99,7 +100,7 @@ def _find(parts: Sequence[dict[str, Any]], names: Sequence[str]) -> tuple[str, A
     return names[0], None
 
 
-def _label(parts: Sequence[dict[str, Any]], *names: str) -> str:
+def _label(parts: Sequence[JsonObject], *names: str) -> str:
     name, value = _find(parts, names)
     if value is None:
         return ""
@@ -108,15 +109,15 @@ def _label(parts: Sequence[dict[str, Any]], *names: str) -> str:
     return encodable(str(value))
 
 
-def _seconds(parts: Sequence[dict[str, Any]]) -> float:
+def _seconds(parts: Sequence[JsonObject]) -> float:
     name, value = _find(parts, _TIMES)
     if value is None:
         raise BadFieldError("timestamp", f"missing (looked for {', '.join(_TIMES)})")
     if isinstance(value, str):
         try:
-            value = float(value)
+            value = float(text := value)
         except ValueError:
-            return _iso(name, value)
+            return _iso(name, text)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise BadFieldError(name, "expected a number or an ISO 8601 date")
     try:
@@ -138,7 +139,7 @@ def _iso(name: str, value: str) -> float:
         raise BadFieldError(name, f"{value[:40]!r} is not an ISO 8601 date") from None
 
 
-def _check_messages(messages: Any) -> list[Any]:
+def _check_messages(messages: object) -> list[object]:
     if not isinstance(messages, list) or not messages:
         raise BadFieldError("messages", "expected an array of messages")
     for i, message in enumerate(messages):
@@ -156,7 +157,7 @@ def _check_messages(messages: Any) -> list[Any]:
     return messages
 
 
-def _check_part(part: Any, where: str) -> None:
+def _check_part(part: object, where: str) -> None:
     if isinstance(part, str):
         return
     if not isinstance(part, dict):
@@ -165,12 +166,12 @@ def _check_part(part: Any, where: str) -> None:
         raise BadFieldError(f"{where}.text", "expected a string")
 
 
-def _prompt(parts: Sequence[dict[str, Any]]) -> str:
+def _prompt(parts: Sequence[JsonObject]) -> str:
     """Return the JSON of everything that a chat template sees."""
     holder = next((p for p in parts if "messages" in p), None)
     if holder is None:
         raise BadFieldError("messages", "missing")
-    prompt: dict[str, Any] = {"messages": _check_messages(holder["messages"])}
+    prompt: JsonObject = {"messages": _check_messages(holder["messages"])}
     for name, kind, told in zip(_RENDERED, (list, dict), ("an array", "an object"), strict=True):
         value = holder.get(name)
         if value is not None and not isinstance(value, kind):
@@ -180,7 +181,7 @@ def _prompt(parts: Sequence[dict[str, Any]]) -> str:
     return encodable(json.dumps(prompt, ensure_ascii=False, separators=(",", ":")))
 
 
-def _count(usage: dict[str, Any], name: str) -> int:
+def _count(usage: JsonObject, name: str) -> int:
     value = usage.get(name)
     if value is None:
         return 0
@@ -189,7 +190,7 @@ def _count(usage: dict[str, Any], name: str) -> int:
     return value
 
 
-def _answer(response: dict[str, Any]) -> str:
+def _answer(response: JsonObject) -> str:
     """Return the text of the first choice; calls of tools as the JSON that models write."""
     choices = response.get("choices")
     first = choices[0] if isinstance(choices, list) and choices else None
@@ -204,7 +205,7 @@ def _answer(response: dict[str, Any]) -> str:
     return encodable("\n".join(text for text in texts if text))
 
 
-def _call(call: Any) -> str:
+def _call(call: object) -> str:
     function = call.get("function") if isinstance(call, dict) else None
     if not isinstance(function, dict):
         return ""
@@ -217,7 +218,7 @@ def _call(call: Any) -> str:
     return f'{{"name": {name}, "arguments": {arguments}}}'
 
 
-def _parse(row: Any) -> _Row:
+def _parse(row: object) -> _Row:
     if not isinstance(row, dict):
         raise BadFieldError("", "expected a JSON object")
     parts = _parts(row)
@@ -252,7 +253,7 @@ def _salts(rows: Sequence[_Row]) -> Iterator[str]:
 
 def _read(path: Path, options: ReadOptions) -> Trace:
     checked = JsonRows(path, lambda row, _: _parse(row), options)
-    rows: list[_Row] = checked.rows
+    rows = checked.rows
     time = np.array([row.time for row in rows])
     start = float(time.min()) if len(rows) else 0.0
     outputs = [row.output for row in rows]
@@ -272,9 +273,9 @@ def _read(path: Path, options: ReadOptions) -> Trace:
     return checked.finish(trace)
 
 
-def _row(trace: Trace, i: int) -> dict[str, Any]:
+def _row(trace: Trace, i: int) -> JsonObject:
     assert trace.texts is not None
-    row: dict[str, Any] = {"timestamp": trace.meta.get("epoch_s", 0.0) + float(trace.timestamp[i])}
+    row: JsonObject = {"timestamp": trace.meta.get("epoch_s", 0.0) + float(trace.timestamp[i])}
     labels = {
         "id": trace.request_id,
         "session_id": trace.session,

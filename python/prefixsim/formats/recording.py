@@ -15,11 +15,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from prefixsim._json import JsonObject
 from prefixsim.errors import InputError
 from prefixsim.trace import Codes, Ragged, Trace
 
@@ -264,7 +265,7 @@ class Recording:
         outputs = Ragged.from_lists([self._blocks[r.output].ravel() for r in requests])
         salts = [r.salt for r in requests]
         ranks = ["" if r.rank is None else str(r.rank) for r in requests]
-        meta: dict[str, Any] = {
+        meta: JsonObject = {
             "block_size": self.block_size,
             "kv_events": dict(self.counts),
         }

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
+from prefixsim._json import JsonObject
 from prefixsim.trace import Trace
 
 __all__ = ["SUMMARY_FILE", "origin_of"]
@@ -14,7 +14,7 @@ SUMMARY_FILE = "trace_summary.json"
 """Its name, beside the traces it is about."""
 
 
-def origin_of(trace: Trace, path: str | Path) -> dict[str, Any]:
+def origin_of(trace: Trace, path: str | Path) -> JsonObject:
     """Return how a trace file was made, for formats that cannot say it themselves.
 
     Taken from the summary beside the file, if it names a file like this one with as many requests

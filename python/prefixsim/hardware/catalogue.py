@@ -9,15 +9,15 @@ from __future__ import annotations
 import json
 from functools import cache
 from pathlib import Path
-from typing import Any
 
+from prefixsim._json import JsonObject
 from prefixsim.settings import nearest
 
 __all__ = ["catalogue", "find_model", "nearest_model"]
 
 
 @cache
-def catalogue() -> dict[str, dict[str, Any]]:
+def catalogue() -> dict[str, JsonObject]:
     """Return all models: ``source`` and ``config`` by name.
 
     Examples
@@ -26,11 +26,11 @@ def catalogue() -> dict[str, dict[str, Any]]:
     4
     """
     text = Path(__file__).with_name("catalogue.json").read_text(encoding="utf-8")
-    found: dict[str, dict[str, Any]] = json.loads(text)
+    found: dict[str, JsonObject] = json.loads(text)
     return found
 
 
-def find_model(name: str) -> dict[str, Any] | None:
+def find_model(name: str) -> JsonObject | None:
     """Return the configuration of a model; case and the part before a slash do not matter.
 
     Examples

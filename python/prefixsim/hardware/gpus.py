@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
+from prefixsim._json import JsonObject
 from prefixsim.errors import InputError
 from prefixsim.hardware.kv_bytes import DTYPES, kv_bytes_per_token
 from prefixsim.hardware.model_config import ModelConfig
@@ -102,7 +102,7 @@ class Model:
 
     @classmethod
     def from_config(
-        cls, config: dict[str, Any], *, name: str = "config", kv_dtype: str | None = None
+        cls, config: JsonObject, *, name: str = "config", kv_dtype: str | None = None
     ) -> Model:
         """Derive the figures from a configuration; names as in Llama, GPT-2 or OPT."""
         sizes = _Sizes(name, config)

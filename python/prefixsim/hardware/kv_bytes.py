@@ -26,7 +26,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from prefixsim.errors import InputError
 from prefixsim.hardware.layer_kinds import LayerKinds, layer_kinds
@@ -137,7 +136,7 @@ class KVBytes:
 
 
 def kv_bytes_per_token(
-    config: str | Path | Mapping[str, Any],
+    config: str | Path | Mapping[str, object],
     *,
     dtype: str | None = None,
     tensor_parallel: int = 1,

@@ -7,12 +7,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from prefixsim._files import open_bytes
+from prefixsim._json import JsonObject
 from prefixsim.errors import InputError
 from prefixsim.hardware.gpus import GPUS, Model
 
@@ -28,6 +29,9 @@ COEFFICIENTS = (
 )
 """What the cost of a step is linear in; see ``docs/vllm.md``."""
 
+CoreLatency: TypeAlias = int | Sequence[float] | tuple[float, Sequence[float], Sequence[float]]
+"""What the core takes: nanoseconds of a step; six coefficients; overhead, compute and memory."""
+
 _NS = 1e9
 _FIXED = re.compile(r"([0-9.]+)\s*(ns|us|ms|s)")
 _SECONDS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0}
@@ -39,14 +43,14 @@ class Fixed:
 
     seconds: float
 
-    def settings(self) -> Any:
+    def settings(self) -> CoreLatency:
         """Return what the core takes: nanoseconds."""
         if not np.isfinite(self.seconds) or not 0 <= self.seconds < 1e9:
             msg = f"latency of {self.seconds} s per step: give a time from 0 to 10^9 s"
             raise InputError(msg)
         return round(self.seconds * _NS)
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> JsonObject:
         """Return plain values for provenance."""
         return {"model": "fixed", "seconds": self.seconds}
 
@@ -64,13 +68,13 @@ class Linear:
     """
 
     coefficients: Mapping[str, float]
-    source: Mapping[str, Any] | None = None
+    source: Mapping[str, object] | None = None
 
-    def settings(self) -> Any:
+    def settings(self) -> CoreLatency:
         """Return what the core takes: nanoseconds in the order of :data:`COEFFICIENTS`."""
         return _in_ns(self.coefficients)
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> JsonObject:
         """Return plain values for provenance."""
         return {"model": "linear", **dict(self.coefficients), **(self.source or {})}
 
@@ -174,7 +178,7 @@ class Roofline:
     memory_efficiency: float = 0.8
     overhead: float = 0.002
 
-    def settings(self) -> Any:
+    def settings(self) -> tuple[float, list[float], list[float]]:
         """Return what the core takes: overhead, compute and memory in nanoseconds."""
         gpu = GPUS[self.gpu]
         flops = gpu.flops * self.tensor_parallel * self.compute_efficiency
@@ -193,7 +197,7 @@ class Roofline:
         }
         return (self.overhead * _NS, _in_ns(compute), _in_ns(memory))
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> JsonObject:
         """Return plain values for provenance."""
         return {
             "model": "roofline",

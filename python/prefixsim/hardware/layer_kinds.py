@@ -31,7 +31,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeGuard
 
 from prefixsim.errors import InputError
 from prefixsim.hardware.layers import Kind
@@ -311,11 +311,11 @@ def _last_of(every: int, others: Kind, model: ModelConfig) -> list[Kind | None]:
     return [others if (i + 1) % every else "full" for i in range(model.layer_count())]
 
 
-def _is_count(value: Any) -> bool:
+def _is_count(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
-def _check_length(model: ModelConfig, name: str, listed: Sequence[Any]) -> None:
+def _check_length(model: ModelConfig, name: str, listed: Sequence[object]) -> None:
     count = model.layer_count(default=len(listed))
     if len(listed) != count:
         msg = f"{model.where}: {name} is of {len(listed)} layers, the model has {count}"

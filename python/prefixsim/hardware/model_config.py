@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+from prefixsim._json import JsonFields
 from prefixsim.errors import InputError
 from prefixsim.hardware.catalogue import find_model, nearest_model
 
@@ -19,7 +19,7 @@ _KV_HEADS = ("num_key_value_heads", "num_kv_heads", "n_head_kv", "multi_query_gr
 _NESTED = ("text_config", "llm_config", "language_config", "thinker_config")
 
 
-def _read(path: Path) -> tuple[str, Mapping[str, Any]]:
+def _read(path: Path) -> tuple[str, JsonFields]:
     if not path.exists():
         known = find_model(str(path))
         if known is not None:
@@ -56,7 +56,7 @@ class ModelConfig:
     config : mapping
     """
 
-    def __init__(self, where: str, config: Mapping[str, Any]) -> None:
+    def __init__(self, where: str, config: JsonFields) -> None:
         self.where = where
         self.outer = config
         for name in _NESTED:

@@ -19,7 +19,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import gcd, lcm
 from pathlib import Path
-from typing import Any
 
 from prefixsim.errors import InputError
 from prefixsim.hardware.kv_bytes import kv_bytes_per_token
@@ -218,7 +217,7 @@ def pool_of(layers: Sequence[Layer], planning: Planning, available_bytes: int) -
 
 
 def model_pool(
-    config: str | Path | Mapping[str, Any],
+    config: str | Path | Mapping[str, object],
     memory: str | int,
     planning: Planning,
     *,

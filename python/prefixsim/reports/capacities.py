@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from prefixsim import _core
+from prefixsim._json import JsonObject
 from prefixsim.charts.theme import INK, PERCENT, SI
 from prefixsim.reports.figures import (
     LOG_AXIS,
@@ -121,7 +121,7 @@ def _curve_lines(run: Run, comma: str, shade: str) -> list[Line]:
     ]
 
 
-def _marks(marks: list[dict[str, Any]], unit: str) -> list[Spec]:
+def _marks(marks: list[JsonObject], unit: str) -> list[Spec]:
     if not marks:
         return []
     at = {

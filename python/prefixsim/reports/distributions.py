@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
+from prefixsim._json import JsonObject
 from prefixsim.charts._data import cumulative, histogram, survival
 from prefixsim.charts.theme import PERCENT, SI
 from prefixsim.charts.times import TICKS, log_axis, time_unit
@@ -221,7 +221,7 @@ def _durations(
         series.append(Line(name, x, share, shade, dash))
     key, title, y_title, x_title = words
     largest = max(float(max(line.x)) for line in series)
-    x_axis: dict[str, Any] = {
+    x_axis: JsonObject = {
         "title": x_title,
         "format": ",.4~g",
         "scale": {"type": "log", "nice": False, "domain": [floor, max(largest, floor * 10)]},
@@ -289,7 +289,7 @@ def turns(runs: Sequence[Run]) -> Figure | None:
     )
 
 
-def _fill(spec: dict[str, Any]) -> None:
+def _fill(spec: JsonObject) -> None:
     """Let the first lines of a chart fill what is below them."""
     first = next(layer for layer in spec["layer"] if layer["mark"]["type"] == "line")
     first["mark"] = {**first["mark"], "type": "area", "line": True, "fillOpacity": 0.14}

@@ -9,15 +9,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from prefixsim._json import JsonObject
 from prefixsim.charts.theme import GREY, GROUND, PALETTE
 from prefixsim.explanations.losses import usable_blocks
 from prefixsim.explanations.waterfall import Waterfall
-from prefixsim.table import Table, written
+from prefixsim.table import Kind, Table, written
 
 if TYPE_CHECKING:
     from prefixsim.forest import Forest
@@ -42,8 +43,8 @@ HEIGHT = 270
 LOG_AXIS = {"tickCount": 6, "grid": False, "labelOverlap": "greedy", "labelSeparation": 8}
 _TABLE_ROWS = 40
 
-Spec = dict[str, Any]
-Numbers = Sequence[float] | npt.NDArray[np.floating[Any]]
+Spec = JsonObject
+Numbers = Sequence[float] | npt.NDArray[np.floating]
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,7 @@ def note(y: float, text: str) -> list[Spec]:
     ]
 
 
-def _by_line(series: Sequence[Line], values: Sequence[Any]) -> Spec:
+def _by_line(series: Sequence[Line], values: Sequence[object]) -> Spec:
     """Encode the name of a line by one value each."""
     names = [line.name for line in series]
     return {
@@ -252,7 +253,7 @@ def _thinned(rows: Sequence[Sequence[str]], most: int = _TABLE_ROWS) -> list[Seq
     return [rows[i] for i in np.unique(np.linspace(0, len(rows) - 1, most).round().astype(int))]
 
 
-def line_table(series: Sequence[Line], x: str, y: str, y_kind: Any = "rate") -> Table:
+def line_table(series: Sequence[Line], x: str, y: str, y_kind: Kind = "rate") -> Table:
     """Return the points of lines as a table, thinned."""
     each = max(6, _TABLE_ROWS // max(1, len(series)))
     rows: list[Sequence[str]] = []

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
+from prefixsim._json import JsonObject
 from prefixsim.charts import theme
 from prefixsim.explanations.classes import CLASSES, MEANINGS, label
 from prefixsim.explanations.waterfall import Waterfall
@@ -31,7 +31,7 @@ _NEAR_THE_EDGE = 0.88
 
 def waterfall_bars(runs: Sequence[Run]) -> Figure:
     """Draw the waterfall: a step for each class; for several runs, one stacked bar each."""
-    rows: list[dict[str, Any]] = []
+    rows: list[JsonObject] = []
     for run in runs:
         done, whole = 0, max(1, run.fall.prompt_tokens)
         for name, tokens, meaning in _parts(run.fall):
@@ -62,7 +62,7 @@ def waterfall_bars(runs: Sequence[Run]) -> Figure:
     return Figure("waterfall", "Where every prompt token went", words, spec, table, wide=True)
 
 
-def _encoding(rows: list[dict[str, Any]], order: list[str], one: bool) -> Spec:
+def _encoding(rows: list[JsonObject], order: list[str], one: bool) -> Spec:
     names = list(dict.fromkeys(row["class"] for row in rows))
     colours = [_COLOURS[_plain(name)] for name in names]
     return {

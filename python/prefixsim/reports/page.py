@@ -9,12 +9,12 @@ from functools import cache
 from html import escape
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from prefixsim._core import __version__
 from prefixsim._extras import require
 from prefixsim._files import atomic_write
-from prefixsim._json import plain
+from prefixsim._json import JsonObject, plain
 from prefixsim.charts import theme
 from prefixsim.errors import InputError
 from prefixsim.explanations.classes import CLASSES, MEANINGS, label
@@ -147,7 +147,7 @@ def short_labels(results: Sequence[Result]) -> list[str]:
     return names
 
 
-def _said(key: str, value: Any) -> str:
+def _said(key: str, value: object) -> str:
     if key == "num_blocks":
         return "unbounded" if value is None else f"{value:,} blocks"
     if key == "block_size":
@@ -169,7 +169,7 @@ def _figures(runs: Sequence[Run]) -> Iterator[Figure | None]:
     yield dist.turns(runs)
 
 
-def _page(title: str, subtitle: str, body: str, specs: dict[str, Any]) -> str:
+def _page(title: str, subtitle: str, body: str, specs: JsonObject) -> str:
     assets = files("prefixsim.reports") / "assets"
     text = {
         name: (assets / name).read_text(encoding="utf-8")
@@ -191,7 +191,7 @@ def _page(title: str, subtitle: str, body: str, specs: dict[str, Any]) -> str:
     return re.sub(r"@@(\w+)@@", lambda place: parts[place[1]], text["page.html"])
 
 
-def _embedded(value: dict[str, Any]) -> str:
+def _embedded(value: JsonObject) -> str:
     """Write JSON in which nothing can close the element that it stands in."""
     text = json.dumps(plain(value), separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c")

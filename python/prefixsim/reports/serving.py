@@ -78,7 +78,7 @@ def _value(result: Result, row: SummaryRow, statistic: str) -> float | None:
     return figure
 
 
-def figure(summary: Mapping[str, Any], path: str) -> float | None:
+def figure(summary: Mapping[str, object], path: str) -> float | None:
     """Return a figure by its name, such as ``ttft_s.p99``.
 
     Raises
@@ -86,7 +86,7 @@ def figure(summary: Mapping[str, Any], path: str) -> float | None:
     InputError
         If there is no such number.
     """
-    value: Any = summary
+    value: object = summary
     for key in path.split("."):
         if not isinstance(value, Mapping) or key not in value:
             names = [name for name, v in summary.items() if isinstance(v, int | float)]
@@ -102,7 +102,7 @@ def figure(summary: Mapping[str, Any], path: str) -> float | None:
 
 def comparison(
     names: Sequence[str],
-    runs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]],
+    runs: Sequence[tuple[Mapping[str, object], Mapping[str, object]]],
     sort: str | None,
     title: str,
 ) -> Table:
@@ -120,7 +120,7 @@ def comparison(
         root = path.split(".")[0]
         somewhere = any(root in summary for _, summary in ordered)
 
-        def key(run: tuple[Mapping[str, Any], Mapping[str, Any]]) -> tuple[bool, float]:
+        def key(run: tuple[Mapping[str, object], Mapping[str, object]]) -> tuple[bool, float]:
             # A figure that only some engines have, such as a time, puts the others last.
             value = None if somewhere and root not in run[1] else figure(run[1], path)
             return (value is None, 0.0 if value is None else sign * value)

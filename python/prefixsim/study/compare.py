@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from prefixsim._json import JsonObject
 from prefixsim.engines import Engine, load, timed
@@ -15,6 +14,7 @@ from prefixsim.study.grid import Cell, combinations, listed, run_cells
 from prefixsim.study.replay import prepared
 from prefixsim.table import Table
 from prefixsim.trace import Trace
+from prefixsim.trace.columns import Array
 
 __all__ = ["MOST_RUNS", "Comparison", "compare", "differences"]
 
@@ -40,7 +40,7 @@ class Comparison:
     trace: Trace
     axes: tuple[str, ...]
     fixed: JsonObject
-    runs: list[tuple[dict[str, Any], JsonObject]]
+    runs: list[tuple[JsonObject, JsonObject]]
     engines: list[Engine]
 
     def to_dict(self) -> JsonObject:
@@ -55,7 +55,7 @@ def compare(
     engine: str | Engine | Sequence[str | Engine] | None = None,
     model: str | None = None,
     progress: Callable[[int, int], None] | None = None,
-    **axes: Any,
+    **axes: object,
 ) -> Comparison:
     """Run servers for every combination of the settings given, on all cores.
 
@@ -69,7 +69,7 @@ def compare(
     progress : callable, optional
         Called with the runs done and all runs.
     **axes
-        Any option of the engines: one value, or a list of values to go through.
+        object option of the engines: one value, or a list of values to go through.
 
     Returns
     -------
@@ -107,7 +107,7 @@ def compare(
     return Comparison(columns, tuple(several), fixed, runs, used)
 
 
-def _run(trace: Trace, cell: Cell) -> tuple[dict[str, Any], dict[str, Any]]:
+def _run(trace: Trace, cell: Cell) -> tuple[JsonObject, JsonObject]:
     if cell.outcome is None or cell.settings is None:
         raise SettingError(cell.error or "no outcome")
     outcome = cell.outcome
@@ -135,7 +135,7 @@ def _run(trace: Trace, cell: Cell) -> tuple[dict[str, Any], dict[str, Any]]:
     return settings, summary
 
 
-def _tiers(tiers: Mapping[str, Any]) -> JsonObject:
+def _tiers(tiers: Mapping[str, Array]) -> JsonObject:
     if not tiers:
         return {}
     return {"tier_hit_tokens": {name: int(c.sum(dtype="uint64")) for name, c in tiers.items()}}

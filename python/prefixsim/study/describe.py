@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -84,7 +83,7 @@ def info(trace: Trace | str | Path, *, block_size: int | None = None) -> JsonObj
     return facts
 
 
-def _spread(values: npt.NDArray[Any]) -> Distribution:
+def _spread(values: npt.NDArray[np.generic]) -> Distribution:
     """Summarize values in the order mean, median, p90, p99 between the extremes."""
     if not len(values):
         return {}

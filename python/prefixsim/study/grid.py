@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any, NoReturn, TypeVar
 
+from prefixsim._json import JsonObject
 from prefixsim.engines import Engine, EngineSettings, choose, engines
 from prefixsim.engines.outcome import Outcome
 from prefixsim.errors import InputError, SettingError
@@ -55,7 +56,7 @@ class Cell:
     """
 
     engine: Engine
-    given: dict[str, Any]
+    given: JsonObject
     settings: EngineSettings | None = None
     outcome: Outcome | None = None
     error: str | None = None
@@ -69,8 +70,8 @@ def listed(value: Any) -> list[Any]:
 
 
 def combinations(
-    engine: str | Engine | Sequence[str | Engine] | None, axes: Mapping[str, Sequence[Any]]
-) -> list[tuple[Engine, dict[str, Any]]]:
+    engine: str | Engine | Sequence[str | Engine] | None, axes: Mapping[str, Sequence[object]]
+) -> list[tuple[Engine, JsonObject]]:
     """Return every combination of engines and option values.
 
     An engine gets only the axes that it has: an option that one of several engines lacks does not
@@ -92,7 +93,7 @@ def combinations(
             _refuse(axis, chosen)
         for value in values:
             _check(axis, value, chosen)
-    found: list[tuple[Engine, dict[str, Any]]] = []
+    found: list[tuple[Engine, JsonObject]] = []
     for e in chosen:
         own = {axis: values for axis, values in axes.items() if axis in known[e.name]}
         count = 1
@@ -118,7 +119,7 @@ def _refuse(axis: str, chosen: Sequence[Engine]) -> NoReturn:
     raise SettingError(msg)
 
 
-def _check(axis: str, value: Any, chosen: Sequence[Engine]) -> None:
+def _check(axis: str, value: object, chosen: Sequence[Engine]) -> None:
     """Refuse a value that no cell could use, before any work is done."""
     name = "num_blocks" if axis == "capacity" else axis
     for engine in chosen:
@@ -136,7 +137,7 @@ def _check(axis: str, value: Any, chosen: Sequence[Engine]) -> None:
 
 def run_cells(
     source: Trace | Forest,
-    wanted: Sequence[tuple[Engine, Mapping[str, Any]]],
+    wanted: Sequence[tuple[Engine, Mapping[str, object]]],
     reduce: Callable[[Cell], T],
     *,
     progress: Callable[[int, int], None] | None = None,
@@ -167,7 +168,7 @@ def run_cells(
             yield found
 
 
-def _settle(trace: Trace, forests: Forests, engine: Engine, given: Mapping[str, Any]) -> Cell:
+def _settle(trace: Trace, forests: Forests, engine: Engine, given: Mapping[str, object]) -> Cell:
     """Settle one cell's options, and compile what it needs: before threads could do so twice."""
     try:
         settings = settled(trace, engine, without_capacity(engine, given))
@@ -177,7 +178,7 @@ def _settle(trace: Trace, forests: Forests, engine: Engine, given: Mapping[str, 
     return Cell(engine, dict(given), settings)
 
 
-def without_capacity(engine: Engine, given: Mapping[str, Any]) -> dict[str, Any]:
+def without_capacity(engine: Engine, given: Mapping[str, object]) -> JsonObject:
     """Turn usable blocks into blocks as the engine counts them."""
     options = dict(given)
     if "capacity" in options:

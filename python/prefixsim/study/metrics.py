@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -42,7 +42,7 @@ def _rate(part: int, whole: int) -> float:
     return part / whole if whole else 0.0
 
 
-def _total(column: npt.NDArray[Any]) -> int:
+def _total(column: npt.NDArray[np.generic]) -> int:
     return int(column.sum(dtype=np.uint64))
 
 
@@ -117,11 +117,11 @@ class Metrics:
     start: int
     window: Profile
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> JsonObject:
         """Return what a pickle keeps; profiles are made again from the forest."""
         return {name: value for name, value in vars(self).items() if name != "window"}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, state: JsonObject) -> None:
         vars(self).update(state)
         forest, size = self.forest, self.block_size
         if self.start:
@@ -287,7 +287,7 @@ class Metrics:
     def _tiers(self, prompt_tokens: int) -> JsonObject:
         """Hits by tier, and what moved between tiers, where an engine has several."""
         outcome, start = self.outcome, self.start
-        found: dict[str, Any] = {}
+        found: JsonObject = {}
         if outcome.tier_hit_tokens:
             found["tiers"] = {
                 tier: {

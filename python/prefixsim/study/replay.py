@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace as changed
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from prefixsim._json import JsonObject
 from prefixsim.engines import Engine, EngineSettings, choose, engines, settings_for
 from prefixsim.engines.cache_size import block_size_for, blocks_in
 from prefixsim.errors import InputError, SettingError
@@ -36,7 +36,7 @@ def replay(
     model: str | None = None,
     cache_dir: str | Path | None = None,
     warm_start: str | Path | None = None,
-    **options: Any,
+    **options: object,
 ) -> Result:
     """Replay a trace through a simulated prefix cache.
 
@@ -133,7 +133,7 @@ def with_tokens(trace: Trace, model: str | None, cache_dir: str | Path | None = 
 
 
 def _engine_of(
-    engine: str | Engine | None, settings: EngineSettings | None, options: Mapping[str, Any]
+    engine: str | Engine | None, settings: EngineSettings | None, options: Mapping[str, object]
 ) -> Engine:
     if engine is None and settings is not None:
         known = [e for e in engines().values() if e.settings is type(settings)]
@@ -150,7 +150,7 @@ def _engine_of(
 
 
 def settled(
-    trace: Trace, engine: Engine, options: Mapping[str, Any] | EngineSettings
+    trace: Trace, engine: Engine, options: Mapping[str, object] | EngineSettings
 ) -> EngineSettings:
     """Return an engine's settings with all that depends on the trace filled in.
 
@@ -170,7 +170,7 @@ def settled(
         if found.num_blocks is not None:
             msg = "kv_memory and num_blocks: both are the size of the cache, give one of them"
             raise SettingError(msg)
-        sized: dict[str, Any] = {"num_blocks": _in_bytes(memory), "kv_memory": None}
+        sized: JsonObject = {"num_blocks": _in_bytes(memory), "kv_memory": None}
         found = changed(found, **sized)
     found = found.for_model()
     blocks = blocks_in(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from prefixsim._json import JsonObject
 from prefixsim.engines.outcome import Outcome
 from prefixsim.trace import Codes, Strings, Trace
 
@@ -41,7 +41,7 @@ def request_table(trace: Trace, outcome: Outcome) -> pa.Table:
     the trace has them, then those of the engine.
     """
     n = len(trace)
-    columns: dict[str, Any] = {
+    columns: JsonObject = {
         "request_id": _ids(trace.request_id, n),
         "session": _labels(trace.session, n),
         "turn": pa.nulls(n, pa.uint32()) if trace.turn is None else pa.array(trace.turn),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from prefixsim._json import JsonFields, JsonObject
 from prefixsim.engines import Engine, choose, engines, policies
 from prefixsim.engines.contract import Totals
 from prefixsim.engines.outcome import Outcome
@@ -46,7 +47,7 @@ _TIMED = (
 _KEYS = ("engine", "policy", "block_size", "capacity_blocks")
 
 
-class Sweep(Sequence[Mapping[str, Any]]):
+class Sweep(Sequence[JsonFields]):
     """One row per combination; a sequence of them, and an Arrow table.
 
     Attributes
@@ -57,7 +58,7 @@ class Sweep(Sequence[Mapping[str, Any]]):
         Columns in which the rows were asked to differ.
     """
 
-    def __init__(self, name: str, rows: Sequence[Mapping[str, Any]], axes: Sequence[str]) -> None:
+    def __init__(self, name: str, rows: Sequence[JsonFields], axes: Sequence[str]) -> None:
         self.name = name
         self.axes = tuple(axes)
         self._rows = [dict(row) for row in rows]
@@ -69,10 +70,10 @@ class Sweep(Sequence[Mapping[str, Any]]):
         """Return a row by its number, or a column by its name."""
         return self.to_arrow()[key] if isinstance(key, str) else self._rows[key]
 
-    def __iter__(self) -> Iterator[Mapping[str, Any]]:
+    def __iter__(self) -> Iterator[JsonFields]:
         return iter(self._rows)
 
-    def to_pylist(self) -> list[dict[str, Any]]:
+    def to_pylist(self) -> list[JsonObject]:
         """Return the rows as dictionaries."""
         return [dict(row) for row in self._rows]
 
@@ -147,10 +148,10 @@ def sweep(
     *,
     engine: str | Engine | Sequence[str | Engine] | None = None,
     policy: str | Sequence[str] | None = None,
-    capacity: Any = None,
+    capacity: object = None,
     model: str | None = None,
     progress: Callable[[int, int], None] | None = None,
-    **axes: Any,
+    **axes: object,
 ) -> Sweep:
     """Replay every combination of engines and their options, on all cores.
 
@@ -169,7 +170,7 @@ def sweep(
     progress : callable, optional
         Called with the cells done and all cells.
     **axes
-        Any option of the engines: one value, or a list of values to go through.
+        object option of the engines: one value, or a list of values to go through.
 
     Returns
     -------
@@ -206,7 +207,7 @@ def sweep(
     forests = Forests(source)
     ready = _totals_ahead(columns, forests, wanted)
     others = [i for i in range(len(wanted)) if i not in ready]
-    rows: dict[int, dict[str, Any]] = {
+    rows: dict[int, JsonObject] = {
         i: _row(columns, forests, cell, totals) for i, (cell, totals) in ready.items()
     }
     found = run_cells(
@@ -227,8 +228,8 @@ def sweep(
 
 
 def _with_policies(
-    cells: list[tuple[Engine, dict[str, Any]]], policy: str | Sequence[str] | None
-) -> list[tuple[Engine, dict[str, Any]]]:
+    cells: list[tuple[Engine, JsonObject]], policy: str | Sequence[str] | None
+) -> list[tuple[Engine, JsonObject]]:
     """Multiply the cells of engines that have policies."""
     if policy is None:
         return cells
@@ -237,7 +238,7 @@ def _with_policies(
         if name not in policies():
             msg = f"policy {name!r}: choose from {', '.join(policies())}"
             raise InputError(msg)
-    found: list[tuple[Engine, dict[str, Any]]] = []
+    found: list[tuple[Engine, JsonObject]] = []
     for engine, given in cells:
         if engine.capabilities.policies:
             found += [(engine, {**given, "policy": name}) for name in names]
@@ -251,7 +252,7 @@ def _with_policies(
 
 
 def _totals_ahead(
-    trace: Trace, forests: Forests, wanted: Sequence[tuple[Engine, Mapping[str, Any]]]
+    trace: Trace, forests: Forests, wanted: Sequence[tuple[Engine, Mapping[str, object]]]
 ) -> dict[int, tuple[Cell, Totals]]:
     """Run at once what an engine can run at once."""
     groups: dict[tuple[str, bool, bool], list[tuple[int, Cell]]] = {}
@@ -283,7 +284,7 @@ def _sums(outcome: Outcome) -> Totals:
     )
 
 
-def _row(trace: Trace, forests: Forests, cell: Cell, totals: Totals | None) -> dict[str, Any]:
+def _row(trace: Trace, forests: Forests, cell: Cell, totals: Totals | None) -> JsonObject:
     options = {k: v for k, v in cell.given.items() if k not in ("capacity", "num_blocks", "policy")}
     options.pop("block_size", None)
     head = {
@@ -328,7 +329,7 @@ def _policy_of(engine: Engine) -> str:
     return _POLICY if option is None else str(option.default)
 
 
-def _times(summary: Mapping[str, Any]) -> dict[str, Any]:
+def _times(summary: Mapping[str, object]) -> JsonObject:
     found = {}
     for name, key, statistic in _TIMED:
         value = summary.get(key)

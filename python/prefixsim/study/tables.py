@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
-from prefixsim._json import JsonObject
+from prefixsim._json import JsonFields, JsonObject
 from prefixsim.study.metrics import Group
 from prefixsim.table import Kind, Table, ratio, written
 from prefixsim.trace import Trace
@@ -123,7 +123,7 @@ def _flat() -> list[tuple[SummaryRow, str]]:
     return scalars + [(figure, s) for figure in _DISTRIBUTIONS for s in _STATISTICS]
 
 
-def _figure(summary: Mapping[str, Any], figure: SummaryRow, statistic: str) -> float | None:
+def _figure(summary: JsonFields, figure: SummaryRow, statistic: str) -> float | None:
     value: float | None = summary[figure.key][statistic] if statistic else summary[figure.key]
     return value
 

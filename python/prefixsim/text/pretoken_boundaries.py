@@ -24,7 +24,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
-from typing import Any
+from typing import Protocol
+
+from prefixsim._json import JsonObject
 
 __all__ = ["STOPS", "find_first", "find_last", "is_boundary", "refusal"]
 
@@ -146,7 +148,15 @@ def alternatives(pattern: str) -> list[str]:
     return [*parts, pattern[start:]]
 
 
-def refusal(tokenizer_json: str, added: Iterable[Any]) -> str | None:
+class AddedToken(Protocol):
+    """What decides whether an added token of a tokenizer reaches over a boundary."""
+
+    content: str
+    rstrip: bool
+    single_word: bool
+
+
+def refusal(tokenizer_json: str, added: Iterable[AddedToken]) -> str | None:
     """Say why a tokenizer has no stable boundaries, or ``None`` if it has.
 
     Parameters
@@ -166,7 +176,7 @@ def refusal(tokenizer_json: str, added: Iterable[Any]) -> str | None:
     return _refuse_splits(spec.get("pre_tokenizer")) or _refuse_added(added)
 
 
-def _refuse_splits(pre: dict[str, Any] | None) -> str | None:
+def _refuse_splits(pre: JsonObject | None) -> str | None:
     steps = (pre or {}).get("pretokenizers", [pre] if pre else [])
     if not steps or steps[-1].get("type") != "ByteLevel" or steps[-1].get("add_prefix_space"):
         return "its pre-tokenizer does not end with ByteLevel without a prefix space"
@@ -192,7 +202,7 @@ def _refuse_splits(pre: dict[str, Any] | None) -> str | None:
     )
 
 
-def _refuse_added(added: Iterable[Any]) -> str | None:
+def _refuse_added(added: Iterable[AddedToken]) -> str | None:
     """Look for added tokens, which are found before text is split, that reach over a cut."""
     for token in added:
         content = token.content

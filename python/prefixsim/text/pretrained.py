@@ -8,7 +8,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from prefixsim._extras import require
 from prefixsim.errors import InputError
@@ -29,7 +29,11 @@ if hasattr(os, "register_at_fork"):  # the threads of the tokenizers do not surv
     )
 
 
-def load_tokenizer(model: str) -> Any:
+Tokenizer: TypeAlias = Any
+"""A tokenizer of ``transformers``, which has no types of its own here: it is loaded when needed."""
+
+
+def load_tokenizer(model: str) -> Tokenizer:
     """Return the ``transformers`` tokenizer that ``model`` names.
 
     Parameters
@@ -57,7 +61,7 @@ def load_tokenizer(model: str) -> Any:
     return _from_hub(model)
 
 
-def _from_folder(folder: Path) -> Any:
+def _from_folder(folder: Path) -> Tokenizer:
     with _quiet():
         loader = require("transformers", extra="text").AutoTokenizer
         try:
@@ -70,7 +74,7 @@ def _from_folder(folder: Path) -> Any:
             raise InputError(msg) from None
 
 
-def _from_hub(model: str) -> Any:
+def _from_hub(model: str) -> Tokenizer:
     with _quiet():
         loader = require("transformers", extra="text").AutoTokenizer
         try:  # downloaded earlier: no network needed
@@ -89,11 +93,12 @@ def _from_hub(model: str) -> Any:
             raise InputError(msg) from None
 
 
-def _pretrained(loader: Any, name: str, **options: Any) -> Any:
+def _pretrained(loader: Any, name: str, **options: object) -> Tokenizer:
     """Load a tokenizer; the library never gets to ask whether code that comes with it may run."""
     allowed = remote_code_allowed()
     try:
-        return loader.from_pretrained(name, trust_remote_code=allowed, **options)
+        loaded: Tokenizer = loader.from_pretrained(name, trust_remote_code=allowed, **options)
+        return loaded
     except Exception as error:
         if not allowed and "trust_remote_code" in str(error):
             msg = (

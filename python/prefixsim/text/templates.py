@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal
+from typing import Literal
 
+from prefixsim._json import JsonObject
 from prefixsim.chat.model import BadRowError, Message
 from prefixsim.errors import InputError
+from prefixsim.text.pretrained import Tokenizer
 
 __all__ = [
     "Render",
@@ -48,7 +50,7 @@ def render_role(messages: Sequence[Message]) -> str:
     return "".join(role_line(m) for m in messages) + ROLE_CUE
 
 
-def _render_chat(tokenizer: Any) -> Render:
+def _render_chat(tokenizer: Tokenizer) -> Render:
     def render(messages: Sequence[Message]) -> str:
         rows = [{"role": m.role, "content": m.text} for m in messages]
         try:
@@ -63,7 +65,7 @@ def _render_chat(tokenizer: Any) -> Render:
     return render
 
 
-def renderer(template: Template, tokenizer: Any | None = None) -> Render:
+def renderer(template: Template, tokenizer: Tokenizer | None = None) -> Render:
     r"""Return the function that renders prompts.
 
     Parameters
@@ -95,7 +97,7 @@ def renderer(template: Template, tokenizer: Any | None = None) -> Render:
     return _render_chat(tokenizer)
 
 
-def message_renderer(tokenizer: Any, name: str) -> Callable[[str], str]:
+def message_renderer(tokenizer: Tokenizer, name: str) -> Callable[[str], str]:
     """Return the function that renders the JSON of a logged request with a chat template.
 
     The JSON object has ``messages`` and, optionally, ``tools`` and ``chat_template_kwargs``. As in
@@ -118,7 +120,7 @@ def message_renderer(tokenizer: Any, name: str) -> Callable[[str], str]:
     def render(text: str) -> str:
         try:
             request = json.loads(text)
-            options: dict[str, Any] = request.get("chat_template_kwargs") or {}
+            options: JsonObject = request.get("chat_template_kwargs") or {}
             rendered = tokenizer.apply_chat_template(
                 [_plain_message(m) for m in request["messages"]],
                 tools=request.get("tools"),
@@ -135,7 +137,7 @@ def message_renderer(tokenizer: Any, name: str) -> Callable[[str], str]:
     return render
 
 
-def _plain_message(message: dict[str, Any]) -> dict[str, Any]:
+def _plain_message(message: JsonObject) -> JsonObject:
     content = message.get("content")
     if isinstance(content, list):
         texts = (part if isinstance(part, str) else part.get("text") for part in content)
@@ -146,8 +148,10 @@ def _plain_message(message: dict[str, Any]) -> dict[str, Any]:
     return plain
 
 
-def _plain_call(call: Any) -> Any:
-    function = call.get("function") if isinstance(call, dict) else None
+def _plain_call(call: object) -> object:
+    if not isinstance(call, dict):
+        return call
+    function = call.get("function")
     if not isinstance(function, dict) or not isinstance(function.get("arguments"), str):
         return call
     arguments: str = function["arguments"]

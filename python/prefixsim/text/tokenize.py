@@ -13,13 +13,13 @@ import hashlib
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from prefixsim.text import pretoken_boundaries as boundaries
-from prefixsim.text.pretrained import load_tokenizer
+from prefixsim.text.pretrained import Tokenizer, load_tokenizer
 from prefixsim.text.token_cache import TokenCache
 
 if TYPE_CHECKING:
@@ -73,8 +73,8 @@ class ChatTokenizer:
 
     def __init__(self, model: str, cache_dir: str | Path | None = None) -> None:
         self.name = model
-        self.hf: Any = load_tokenizer(model)
-        self._fast: Any = getattr(self.hf, "backend_tokenizer", None)
+        self.hf: Tokenizer = load_tokenizer(model)
+        self._fast: Tokenizer = getattr(self.hf, "backend_tokenizer", None)
         if self._fast is None:
             self.refusal: str | None = "it is not a fast tokenizer"
         else:

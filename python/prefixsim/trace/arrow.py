@@ -27,14 +27,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from prefixsim._json import JsonObject
 from prefixsim.errors import InputError
-from prefixsim.trace.columns import Codes, Ragged, Strings, offsets_of
+from prefixsim.trace.columns import Array, Codes, Ragged, Strings, offsets_of
 from prefixsim.trace.trace import Trace
 
 __all__ = ["SCHEMA_VERSION", "from_batches", "to_arrow"]
@@ -171,7 +171,7 @@ def from_batches(
 
 
 def _prompt_lengths(
-    known: npt.NDArray[Any] | None, prompts: Ragged | None, rows: int, unit: int
+    known: Array | None, prompts: Ragged | None, rows: int, unit: int
 ) -> npt.NDArray[np.uint32]:
     """Tokens of each prompt: as stated, else of all its ids."""
     if known is not None:
@@ -180,7 +180,7 @@ def _prompt_lengths(
     return (counts * np.uint64(unit)).astype(np.uint32)
 
 
-def _empty_scalars(names: set[str], rows: int) -> dict[str, npt.NDArray[Any]]:
+def _empty_scalars(names: set[str], rows: int) -> dict[str, Array]:
     return {
         name: np.empty(rows, dtype=np.float64 if name == "timestamp" else np.uint32)
         for name in ("timestamp", "prompt_len", "output_len", "turn")
@@ -199,11 +199,11 @@ def _empty_lists(names: set[str], sizes: Mapping[str, int] | None) -> dict[str, 
     }
 
 
-def _facts(schema: pa.Schema, where: str) -> dict[str, Any]:
+def _facts(schema: pa.Schema, where: str) -> JsonObject:
     raw = (schema.metadata or {}).get(_META_KEY)
     if raw is None:
         return {"version": SCHEMA_VERSION, "id_block_size": 1, "meta": {}}
-    facts: dict[str, Any] = json.loads(raw)
+    facts: JsonObject = json.loads(raw)
     if not _well_formed(facts):
         msg = f"{where}: the facts in its schema ({raw[:60].decode(errors='replace')}) are damaged"
         raise InputError(msg)
@@ -216,7 +216,7 @@ def _facts(schema: pa.Schema, where: str) -> dict[str, Any]:
     return facts
 
 
-def _well_formed(facts: Any) -> bool:
+def _well_formed(facts: object) -> bool:
     """Whether the metadata holds what this module wrote there, of these types."""
     if not isinstance(facts, dict) or type(facts.get("version")) is not int:
         return False
@@ -233,13 +233,14 @@ def _check_names(names: set[str], where: str) -> None:
         raise InputError(msg)
 
 
-def _numbers(column: pa.Array, name: str, where: str) -> npt.NDArray[Any]:
+def _numbers(column: pa.Array, name: str, where: str) -> Array:
     wanted = pa.float64() if name == "timestamp" else pa.uint32()
     if column.null_count:
         msg = f"{where}: {name}: has empty cells, fill them or drop the rows"
         raise InputError(msg)
     try:
-        return column.cast(wanted).to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
+        numbers: Array = column.cast(wanted).to_numpy(zero_copy_only=False)
+        return numbers
     except pa.ArrowInvalid as error:
         msg = f"{where}: {name}: {str(error).splitlines()[0].lower()}"
         raise InputError(msg) from None
@@ -260,7 +261,7 @@ class _ListJoin:
         self._dtype = np.dtype(dtype)
         self._whole = None if size is None else np.empty(size, dtype=self._dtype)
         self._filled = 0
-        self._parts: list[npt.NDArray[Any]] = []
+        self._parts: list[Array] = []
         self._lengths: list[npt.NDArray[np.int64]] = []
 
     def add(self, column: pa.Array, name: str, where: str) -> None:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import Any, TypeAlias, overload
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Codes", "Ragged", "Strings", "offsets_of", "taken"]
+__all__ = ["Array", "Codes", "Ragged", "Strings", "offsets_of", "taken"]
 
 
-def offsets_of(lengths: Iterable[int] | npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
+Array: TypeAlias = npt.NDArray[Any]
+"""A column of numbers whose type its name says: seconds are float64, counts uint32."""
+
+
+def offsets_of(lengths: Iterable[int] | npt.NDArray[np.generic]) -> npt.NDArray[np.uint64]:
     """Return where lists of these lengths start when joined, and where the last one ends.
 
     Examples
@@ -41,7 +45,7 @@ class Ragged:
     values: npt.NDArray[np.uint32] | npt.NDArray[np.uint64]
 
     @classmethod
-    def from_lists(cls, lists: Sequence[Any], dtype: npt.DTypeLike = np.uint32) -> Ragged:
+    def from_lists(cls, lists: Sequence[object], dtype: npt.DTypeLike = np.uint32) -> Ragged:
         """Join a sequence of integer sequences into one column."""
         arrays = [np.asarray(x, dtype=dtype) for x in lists]
         offsets = offsets_of(len(x) for x in arrays)
@@ -51,7 +55,7 @@ class Ragged:
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
-    def __getitem__(self, i: int) -> npt.NDArray[Any]:
+    def __getitem__(self, i: int) -> Array:
         lo, hi = int(self.offsets[i]), int(self.offsets[i + 1])
         return self.values[lo:hi]
 
@@ -153,7 +157,10 @@ class Codes:
         return Codes(self.codes[index], self.names)
 
 
-def taken(column: Any, index: npt.NDArray[np.intp]) -> Any:
+Column: TypeAlias = "Ragged | Codes | Strings | Sequence[str] | Array | None"
+
+
+def taken(column: Column, index: npt.NDArray[np.intp]) -> Column:
     """Return the rows of any column at ``index``, in that order; ``None`` for no column."""
     if isinstance(column, Ragged | Codes | Strings):
         return column.take(index)

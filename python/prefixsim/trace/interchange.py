@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from math import isfinite
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from prefixsim._json import JsonObject
 from prefixsim.errors import InputError
 from prefixsim.trace.arrow import from_batches
 from prefixsim.trace.trace import Trace
@@ -17,7 +17,7 @@ __all__ = ["from_arrow"]
 
 
 def from_arrow(
-    source: Any, *, name: str = "memory", id_block_size: int | None = None, sort: bool = False
+    source: object, *, name: str = "memory", id_block_size: int | None = None, sort: bool = False
 ) -> Trace:
     """Take a trace from any object that gives Arrow columns; see :meth:`Trace.from_arrow`.
 
@@ -57,7 +57,7 @@ def from_arrow(
     return trace.sorted().replace(name=name, meta={**trace.meta, **meta})
 
 
-def _with_seconds(table: pa.Table, where: str) -> tuple[pa.Table, dict[str, Any]]:
+def _with_seconds(table: pa.Table, where: str) -> tuple[pa.Table, JsonObject]:
     """Return the table with times in seconds, and what is known of their origin."""
     if "timestamp" not in table.column_names:
         return table.append_column("timestamp", pa.array(np.arange(float(table.num_rows)))), {}

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import cast
 
 import numpy as np
+import numpy.typing as npt
 
+from prefixsim._json import JsonObject
 from prefixsim.errors import InputError
 from prefixsim.trace.columns import Codes, Ragged, Strings, offsets_of
 from prefixsim.trace.trace import Trace
@@ -33,7 +35,7 @@ def concat(traces: Sequence[Trace]) -> Trace:
                 "traces of one kind can be joined"
             )
             raise InputError(msg)
-    changes: dict[str, Any] = {
+    changes: JsonObject = {
         name: np.concatenate([getattr(t, name) for t in traces])
         for name in ("timestamp", "prompt_len", "output_len")
     }
@@ -46,7 +48,7 @@ def concat(traces: Sequence[Trace]) -> Trace:
     turns = [t.turn for t in traces]
     known = [t for t in turns if t is not None]
     changes["turn"] = np.concatenate(known) if len(known) == len(turns) else None
-    meta: dict[str, Any] = {"joined": [t.name for t in traces]}
+    meta: JsonObject = {"joined": [t.name for t in traces]}
     meta |= {k: v for k, v in first.meta.items() if k in ("epoch_s", "texts")}
     skipped = Counter[str]()
     for trace in traces:
@@ -68,8 +70,7 @@ def _join_ragged(columns: list[Ragged | None]) -> Ragged | None:
     lengths = np.concatenate([c.lengths for c in known])
     offsets = offsets_of(lengths)
     parts = [c.values[int(c.offsets[0]) : int(c.offsets[-1])] for c in known]
-    values: Any = np.concatenate(parts)
-    return Ragged(offsets, values)
+    return Ragged(offsets, cast("npt.NDArray[np.uint32]", np.concatenate(parts)))
 
 
 def _join_strings(columns: list[Sequence[str] | None]) -> Strings | None:
@@ -110,6 +111,6 @@ def merge(traces: Sequence[Trace]) -> Trace:
     return concat(traces).sorted()
 
 
-def without(meta: dict[str, Any], name: str) -> dict[str, Any]:
+def without(meta: JsonObject, name: str) -> JsonObject:
     """Return the facts of a trace without one."""
     return {k: v for k, v in meta.items() if k != name}

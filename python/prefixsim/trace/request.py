@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 __all__ = ["Request", "request_at"]
@@ -50,8 +51,8 @@ class Request:
     timestamp: float
     prompt_len: int
     output_len: int
-    prompt: npt.NDArray[Any] | None = None
-    output: npt.NDArray[Any] | None = None
+    prompt: npt.NDArray[np.generic] | None = None
+    output: npt.NDArray[np.generic] | None = None
     text: str | None = None
     output_text: str | None = None
     session: str | None = None

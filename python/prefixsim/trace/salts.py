@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
 
 __all__ = ["distinct_names", "salt_name"]
 
 
-def salt_name(*keys: Any) -> str:
+def salt_name(*keys: object) -> str:
     """Name what isolates a prompt by several keys, for example a model and a tenant.
 
     Keys are joined by ``/``. A ``/`` or ``%`` within a key is escaped as in a URL, and what is no
@@ -27,7 +26,7 @@ def salt_name(*keys: Any) -> str:
     return "/".join(names)
 
 
-def _quoted(key: Any) -> str:
+def _quoted(key: object) -> str:
     if key is None:
         return ""
     if isinstance(key, str):

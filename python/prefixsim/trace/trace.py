@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from prefixsim._core import digest_columns
+from prefixsim._json import JsonObject
 from prefixsim.errors import InputError
 from prefixsim.table import Table, html, written
 from prefixsim.trace.columns import Codes, Ragged, Strings, taken
@@ -96,7 +97,7 @@ class Trace:
     category: Codes | None = None
     name: str = "trace"
     format: str = "memory"
-    meta: dict[str, Any] = field(default_factory=dict)
+    meta: JsonObject = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         n = len(self.timestamp)
@@ -114,11 +115,11 @@ class Trace:
     @classmethod
     def from_prompts(
         cls,
-        prompts: Sequence[Any],
+        prompts: Sequence[object],
         *,
         timestamp: Sequence[float] | None = None,
-        output_len: Sequence[int] | npt.NDArray[Any] | None = None,
-        outputs: Sequence[Any] | None = None,
+        output_len: Sequence[int] | npt.NDArray[np.generic] | None = None,
+        outputs: Sequence[object] | None = None,
         session: Sequence[str] | None = None,
         salt: Sequence[str | None] | None = None,
         name: str = "memory",
@@ -163,7 +164,7 @@ class Trace:
         rows: int,
         known: tuple[
             Sequence[float] | None,
-            Sequence[int] | npt.NDArray[Any] | None,
+            Sequence[int] | npt.NDArray[np.generic] | None,
             Sequence[str] | None,
             Sequence[str | None] | None,
         ],
@@ -228,7 +229,11 @@ class Trace:
 
     @staticmethod
     def from_arrow(
-        source: Any, *, name: str = "memory", id_block_size: int | None = None, sort: bool = False
+        source: object,
+        *,
+        name: str = "memory",
+        id_block_size: int | None = None,
+        sort: bool = False,
     ) -> Trace:
         """Take a trace from Arrow columns; see :func:`prefixsim.trace.interchange.from_arrow`.
 
@@ -361,7 +366,7 @@ class Trace:
     @property
     def digest(self) -> str:
         """XXH3-128 of the columns that decide a replay, in hex."""
-        columns: list[npt.NDArray[Any]] = [self.timestamp, self.prompt_len, self.output_len]
+        columns: list[npt.NDArray[np.generic]] = [self.timestamp, self.prompt_len, self.output_len]
         for ragged in (self.prompts, self.outputs):
             if ragged is not None:
                 columns += [ragged.offsets, ragged.values]
@@ -380,7 +385,8 @@ class Trace:
     def take(self, index: npt.ArrayLike) -> Trace:
         """Return the requests at ``index``, in that order."""
         at = np.asarray(index, dtype=np.intp)
-        return replace(self, **{name: taken(getattr(self, name), at) for name in _COLUMNS})
+        columns: JsonObject = {name: taken(getattr(self, name), at) for name in _COLUMNS}
+        return replace(self, **columns)
 
     def out_of_order(self) -> int | None:
         """Row of the first request that is earlier than the one before it."""

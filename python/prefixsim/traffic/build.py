@@ -14,10 +14,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from prefixsim._core import __version__
 from prefixsim._files import atomic_folder, atomic_write
+from prefixsim._json import JsonObject
 from prefixsim.chat import ChatReader, Conversation
 from prefixsim.errors import InputError
 from prefixsim.formats import open_writer
@@ -31,7 +32,7 @@ from prefixsim.traffic.ceiling import sharing_ceiling
 from prefixsim.traffic.counts import ConversationCounts, KindCounts
 from prefixsim.traffic.demo import DEFAULT_CONVERSATIONS, sample_conversations
 from prefixsim.traffic.sessions import Session, SessionEncoder, TextSession
-from prefixsim.traffic.trace_writers import Memory, Sink, Turn, Writer
+from prefixsim.traffic.trace_writers import Memory, Prompt, Sink, Turn, Writer
 
 __all__ = ["BuiltTraces", "OutputFormat", "SingleTurns", "build_traces"]
 
@@ -69,7 +70,7 @@ class BuiltTraces:
     'tokens'
     """
 
-    summary: dict[str, Any]
+    summary: JsonObject
     files: dict[str, Path]
     counts: dict[str, KindCounts]
     conversations: ConversationCounts
@@ -94,7 +95,7 @@ class BuiltTraces:
 
 
 def build_traces(
-    data: str | Path | Iterable[Any] | None = None,
+    data: str | Path | Iterable[object] | None = None,
     *,
     model: str = DEFAULT_MODEL,
     output_dir: str | Path | None = None,
@@ -197,7 +198,7 @@ def build_traces(
 
 
 def _built(
-    run: _Run, config: dict[str, Any], seed: int, folder: Path | None, output_format: str
+    run: _Run, config: JsonObject, seed: int, folder: Path | None, output_format: str
 ) -> BuiltTraces:
     """Make the traces, in memory or as files of a folder."""
     files: dict[str, Path] = {}
@@ -245,7 +246,7 @@ def _check_options(
 
 
 def _open_data(
-    data: str | Path | Iterable[Any] | None,
+    data: str | Path | Iterable[object] | None,
     data_format: str | None,
     skip_bad_rows: bool,
     limit: int | None,
@@ -351,7 +352,7 @@ class _Run:
         self.counts.used += 1
         self.counts.turns[len(lengths)] += 1
         self.counts.turns_without_answer += sum(o is None for o in session.outputs)
-        prompts = zip(session.single, session.multi, strict=True)
+        prompts: Iterator[tuple[Prompt, Prompt]] = zip(session.single, session.multi, strict=True)
         rows = zip(times, prompts, session.outputs, lengths, strict=True)
         return [
             Turn(time, conversation.index, k, name, both, output, length)
@@ -363,7 +364,7 @@ class _Run:
             return -(-len(output.encode()) // _BYTES_PER_TOKEN)
         return len(output)
 
-    def summary(self, config: dict[str, Any], sinks: Sequence[Sink]) -> dict[str, Any]:
+    def summary(self, config: JsonObject, sinks: Sequence[Sink]) -> JsonObject:
         """Return the content of ``trace_summary.json``."""
         unit = "characters" if self.text else "tokens"
         return {

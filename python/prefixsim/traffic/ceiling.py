@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from prefixsim._json import JsonObject
 from prefixsim.forest import compile as compile_forest
 from prefixsim.trace import Trace
 
@@ -17,7 +17,7 @@ _MOST_TOKENS_COMPILED = 200_000_000  # the one step that needs a whole trace in 
 
 def sharing_ceiling(
     source: Trace | Path, prompt_tokens: int | None, block_size: int
-) -> dict[str, Any] | None:
+) -> JsonObject | None:
     """Return what an infinite cache would reuse; None for text, and for traces too long to load."""
     if not prompt_tokens or prompt_tokens > _MOST_TOKENS_COMPILED:
         return None

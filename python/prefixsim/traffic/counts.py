@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any
 
+from prefixsim._json import JsonObject
 from prefixsim.stats import distribution_of_counts
 
 __all__ = ["ConversationCounts", "KindCounts"]
@@ -27,7 +27,7 @@ class KindCounts:
         self.output_lengths[output] += 1
         self.last_timestamp = timestamp
 
-    def summary(self, unit: str) -> dict[str, Any]:
+    def summary(self, unit: str) -> JsonObject:
         """Return totals and distributions; ``unit`` is ``tokens`` or ``characters``."""
         name = "prompt_len" if unit == "tokens" else "prompt_len_characters"
         return {

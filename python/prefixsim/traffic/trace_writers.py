@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
+from prefixsim._json import JsonObject
 from prefixsim.text.tokenize import Tokens
 from prefixsim.trace import Codes, Ragged, Trace
 from prefixsim.trace.joining import concat
@@ -26,6 +29,10 @@ class Writer(Protocol):
         ...
 
 
+Prompt: TypeAlias = str | Sequence[npt.NDArray[np.uint32]]
+"""A prompt as text, or as token arrays to be joined."""
+
+
 class Turn(NamedTuple):
     """A request waiting for its time; ordered by time, then place in the data."""
 
@@ -33,8 +40,8 @@ class Turn(NamedTuple):
     conversation: int
     turn: int
     session: str
-    prompts: tuple[Any, Any]
-    output: Any
+    prompts: tuple[Prompt, Prompt]
+    output: Any  # text, ids, or None
     output_len: int
 
 
@@ -56,7 +63,7 @@ class Memory:
 class Sink:
     """Collects requests of one trace and hands them on in batches."""
 
-    def __init__(self, writer: Writer, name: str, meta: dict[str, Any]) -> None:
+    def __init__(self, writer: Writer, name: str, meta: JsonObject) -> None:
         self._writer = writer
         self._name = name
         self._meta = meta
@@ -64,14 +71,15 @@ class Sink:
         self._tokens = 0
         self.counts = KindCounts()
 
-    def add(self, turn: Turn, prompt: Any) -> None:
+    def add(self, turn: Turn, prompt: Prompt) -> None:
         """Take one request; its prompt is text, or token arrays to be joined."""
-        text = isinstance(prompt, str)
-        if not text:
-            prompt = np.concatenate(prompt) if prompt else _EMPTY
-        self._turns.append((turn, prompt))
-        self._tokens += len(prompt)
-        self.counts.add(len(prompt), turn.output_len, turn.time)
+        if isinstance(prompt, str):
+            whole: str | npt.NDArray[np.uint32] = prompt
+        else:
+            whole = np.concatenate(prompt) if prompt else _EMPTY
+        self._turns.append((turn, whole))
+        self._tokens += len(whole)
+        self.counts.add(len(whole), turn.output_len, turn.time)
         if len(self._turns) >= _FLUSH_REQUESTS or self._tokens >= _FLUSH_TOKENS:
             self.flush()
 

@@ -8,13 +8,12 @@ null block.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from prefixsim import _core
-from prefixsim.engines.outcome import RESIDENCY, Outcome, Weighted
+from prefixsim.engines.outcome import Outcome, residency_of
 
 if TYPE_CHECKING:
     from prefixsim.engines.block_manager import BlockManagerSettings
@@ -41,11 +40,11 @@ def replay(forest: Forest, settings: BlockManagerSettings) -> Outcome:
             "evictions": int(found["request_evictions"][settings.measured_from :].sum()),
             "peak_blocks": found["peak_used"],
         },
-        residency={name: Weighted(*found[key]) for key, name in RESIDENCY.items() if key in found},
+        residency=residency_of(found),
     )
 
 
-def _run(forest: Forest, settings: BlockManagerSettings) -> Mapping[str, Any]:
+def _run(forest: Forest, settings: BlockManagerSettings) -> _core._BlockManagerReplay:
     trace = forest.trace
     outputs = trace.outputs if settings.cache_outputs else None
     return _core.replay_forest_blocks(

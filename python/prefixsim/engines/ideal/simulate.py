@@ -6,15 +6,15 @@ keeps its first blocks. Replayed on the segments of the forest.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from prefixsim import _core
 from prefixsim.engines.contract import Totals
 from prefixsim.engines.ideal.settings import AGELESS, IdealSettings
-from prefixsim.engines.outcome import RESIDENCY, Outcome, Weighted
+from prefixsim.engines.outcome import Outcome, residency_of
 from prefixsim.forest import compile as compile_trace
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def replay(forest: Forest, settings: IdealSettings) -> Outcome:
     reached = hit_blocks.astype(np.uint64) * np.uint64(settings.tokens_per_block)
     hit_tokens = np.minimum(reached, prompt_len).astype(np.uint32)
     evictions = found["evictions"]
-    residency = {name: Weighted(*found[key]) for key, name in RESIDENCY.items() if key in found}
+    residency = residency_of(found)
     if settings.measured_from and evictions and settings.policy == "lru":
         # LRU does not know what comes later: the first requests alone evict the same.
         first = forest.trace.take(np.arange(settings.measured_from))
@@ -50,9 +50,8 @@ def replay(forest: Forest, settings: IdealSettings) -> Outcome:
             settings,
         )
         evictions -= warmup["evictions"]
-        residency = {
-            name: residency[name].minus(Weighted(*warmup[key])) for key, name in RESIDENCY.items()
-        }
+        early = residency_of(warmup)
+        residency = {name: whole.minus(early[name]) for name, whole in residency.items()}
     return Outcome(
         engine=NAME,
         config=config,
@@ -64,7 +63,7 @@ def replay(forest: Forest, settings: IdealSettings) -> Outcome:
     )
 
 
-def _run(forest: Forest, settings: IdealSettings) -> Mapping[str, Any]:
+def _run(forest: Forest, settings: IdealSettings) -> _core._Replay:
     profile = forest.profile(settings.tokens_per_block)
     return profile.replay(
         settings.policy,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
+from prefixsim._json import JsonObject
 from prefixsim.engines.serving import ServingSettings
 from prefixsim.errors import InputError
 from prefixsim.settings import setting
@@ -150,7 +150,7 @@ class SglangSettings(ServingSettings):
         """Tokens of the pool; ``None``: no limit."""
         return None if self.blocks is None else self.blocks * self.tokens_per_block
 
-    def eviction(self) -> dict[str, Any]:
+    def eviction(self) -> JsonObject:
         """Return the order of eviction as the core takes it."""
         return {
             "policy": self.radix_eviction_policy,
@@ -159,6 +159,6 @@ class SglangSettings(ServingSettings):
             "next_prompt_estimate": self.next_prompt_estimate,
         }
 
-    def to_config(self, engine: str) -> dict[str, Any]:
+    def to_config(self, engine: str) -> JsonObject:
         """Return the settings as the ``config`` of an outcome."""
         return {**super().to_config(engine), "page_size": self.block_size}

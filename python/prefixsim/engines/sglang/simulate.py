@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -17,11 +17,13 @@ import numpy.typing as npt
 
 from prefixsim import _core
 from prefixsim._arrow_files import write_table
+from prefixsim._json import JsonObject
 from prefixsim.engines.cache_size import block_size_for
 from prefixsim.engines.outcome import Outcome
 from prefixsim.engines.served import request_times, time_figures
 from prefixsim.engines.sglang.settings import SglangSettings
 from prefixsim.errors import InputError
+from prefixsim.trace.columns import Array
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -121,10 +123,10 @@ class Simulation:
         found = request_times(self.raw["requests"], self.sampled)
         return {name: np.where(self.aborted, np.nan, times) for name, times in found.items()}
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> JsonObject:
         """Return figures of the run; plain values."""
         totals, capacity = self.raw["totals"], self.settings.capacity_tokens
-        found: dict[str, Any] = {
+        found: JsonObject = {
             "preemptions": totals["preemptions"],
             "aborted": len(self.raw["aborted"]),
             "scheduled_tokens": totals["scheduled_tokens"],
@@ -154,10 +156,10 @@ class Simulation:
             again[request] = max(int(again[request]), before - min(hits, before))
         return again
 
-    def columns(self) -> dict[str, npt.NDArray[Any]]:
+    def columns(self) -> dict[str, Array]:
         """Return further columns per request."""
         r = self.raw["requests"]
-        found: dict[str, npt.NDArray[Any]] = {
+        found: dict[str, Array] = {
             "preemptions": r["preemptions"],
             "preempted_tokens": self.preempted_tokens,
         }

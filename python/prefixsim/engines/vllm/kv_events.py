@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
+import numpy.typing as npt
 
+from prefixsim._json import JsonObject
 from prefixsim.engines.hashing import HashAlgorithm, hash_blocks, published_hash
 from prefixsim.errors import InputError
 
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["batches", "request_hashes"]
 
 
-def _tokens(run: Simulation, request: int) -> Any:
+def _tokens(run: Simulation, request: int) -> npt.NDArray[np.uint32]:
     """Return the tokens of a request, prompt and output."""
     trace = run.trace
     assert trace.prompts is not None
@@ -61,12 +63,12 @@ class _Hashes:
         return self.of_request(int(self.origin_request[key]))[int(self.origin_block[key])]
 
 
-def batches(run: Simulation, algorithm: str, seed: str | None) -> Iterator[dict[str, Any]]:
+def batches(run: Simulation, algorithm: str, seed: str | None) -> Iterator[JsonObject]:
     """Yield one batch per step that has events."""
     events = run.raw["events"]
     hashes = _Hashes(run, algorithm, seed)
     clock = run.raw["steps"]["clock_ns"]
-    batch: dict[str, Any] = {}
+    batch: JsonObject = {}
     for i, step in enumerate(events["step"].tolist()):
         if batch and batch["step"] != step:
             yield batch
@@ -81,7 +83,7 @@ def batches(run: Simulation, algorithm: str, seed: str | None) -> Iterator[dict[
         yield batch
 
 
-def _stored(run: Simulation, hashes: _Hashes, i: int) -> dict[str, Any]:
+def _stored(run: Simulation, hashes: _Hashes, i: int) -> JsonObject:
     events, size = run.raw["events"], run.settings.tokens_per_block
     start, end = int(events["offsets"][i]), int(events["offsets"][i + 1])
     blocks = events["blocks"][start:end].tolist()
@@ -99,7 +101,7 @@ def _stored(run: Simulation, hashes: _Hashes, i: int) -> dict[str, Any]:
     }
 
 
-def _removed(run: Simulation, hashes: _Hashes, i: int) -> dict[str, Any]:
+def _removed(run: Simulation, hashes: _Hashes, i: int) -> JsonObject:
     events = run.raw["events"]
     key = int(events["keys"][int(events["offsets"][i])])
     return {"type": "BlockRemoved", "block_hashes": [hashes.of_key(key)], "medium": "GPU"}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
 
+from prefixsim._json import JsonObject
 from prefixsim.engines.serving import ServingSettings
 from prefixsim.errors import InputError
 from prefixsim.hardware.gpus import GPUS
@@ -85,7 +85,7 @@ class Rules:
 
 _ANY_PATCH = 10**9
 
-_CHANGES: tuple[tuple[str, str, dict[str, Any]], ...] = (
+_CHANGES: tuple[tuple[str, str, JsonObject], ...] = (
     ("0.31", "0.33", {}),
     (
         "0.29",
@@ -109,7 +109,7 @@ again."""
 
 
 def _ranges() -> tuple[Rules, ...]:
-    changes: dict[str, Any] = {}
+    changes: JsonObject = {}
     ranges = []
     for first, last, change in _CHANGES:
         changes |= change
@@ -150,7 +150,7 @@ def rules_of(version: str) -> Rules:
         raise ValueError(problem) from None
 
 
-def _read_version(value: Any) -> str:
+def _read_version(value: object) -> str:
     """Return a version that is simulated."""
     version = str(value)
     rules_of(version)
@@ -164,7 +164,7 @@ _LARGE = (1024, 8192)
 _LARGE_GPU = 70 * 2**30  # bytes
 
 
-def _read_retention(value: Any) -> int | FromVersion | None:
+def _read_retention(value: object) -> int | FromVersion | None:
     """Return what ``retention_interval`` stands for."""
     if value is None or value == "all":
         return None
@@ -323,9 +323,9 @@ class VllmSettings(ServingSettings):
             seqs, tokens = _LARGE if large else _SMALL
         return self.max_num_seqs or seqs, self.max_num_batched_tokens or tokens
 
-    def switches(self) -> dict[str, Any]:
+    def switches(self) -> JsonObject:
         """Return the version's switches with those that are set here."""
-        chosen: dict[str, Any] = {}
+        chosen: JsonObject = {}
         for name in ("uncached_first", "reserve_full_isl", "stats_at_lookup"):
             own = getattr(self, name)
             chosen[name] = getattr(self.rules, name) if own is None else own
@@ -336,7 +336,7 @@ class VllmSettings(ServingSettings):
         )
         return chosen
 
-    def to_config(self, engine: str) -> dict[str, Any]:
+    def to_config(self, engine: str) -> JsonObject:
         """Return the settings as the ``config`` of an outcome, the switches as they are."""
         seqs, tokens = self.batch_limits()
         limits = {"max_num_seqs": seqs, "max_num_batched_tokens": tokens}

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -19,12 +19,14 @@ import numpy.typing as npt
 from prefixsim import _core
 from prefixsim._arrow_files import write_table
 from prefixsim._files import atomic_path
+from prefixsim._json import JsonObject
 from prefixsim.engines.cache_size import block_size_for
 from prefixsim.engines.outcome import Outcome
 from prefixsim.engines.served import request_times, time_figures
 from prefixsim.engines.vllm.settings import VllmSettings
 from prefixsim.errors import InputError
 from prefixsim.settings import build
+from prefixsim.trace.columns import Array
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -137,13 +139,13 @@ class Simulation:
             wanted, self.settings.max_model_len - self.trace.prompt_len.astype(np.int64)
         )
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> JsonObject:
         """Return figures of the run; plain values."""
         totals = self.totals
         usable = None if self.settings.blocks is None else self.settings.blocks - 1
         stats = dict(zip(("requests", "queries", "hits"), totals["stats"], strict=True))
         again = dict(zip(("requests", "queries", "hits"), totals["stats_preempted"], strict=True))
-        found: dict[str, Any] = {
+        found: JsonObject = {
             "preemptions": totals["preemptions"],
             "prefix_cache_stats": stats,
             "prefix_cache_stats_preempted": again,
@@ -173,10 +175,10 @@ class Simulation:
             again[request] = max(int(again[request]), before - min(hits, before))
         return again
 
-    def columns(self) -> dict[str, npt.NDArray[Any]]:
+    def columns(self) -> dict[str, Array]:
         """Return further columns per request."""
         r = self.raw["requests"]
-        found: dict[str, npt.NDArray[Any]] = {
+        found: dict[str, Array] = {
             "preemptions": r["preemptions"],
             "num_blocks": r["num_blocks"],
             "preempted_tokens": self.preempted_tokens,
@@ -235,7 +237,9 @@ class Simulation:
         """Write :meth:`steps` as .parquet, .csv or .jsonl."""
         write_table(self.steps(), path)
 
-    def kv_events(self, algorithm: str = "sha256_cbor", seed: str | None = None) -> Iterator[Any]:
+    def kv_events(
+        self, algorithm: str = "sha256_cbor", seed: str | None = None
+    ) -> Iterator[JsonObject]:
         """Yield batches of KV events as vLLM publishes them; needs ``record_events``.
 
         Each batch is ``{"step", "ts", "events"}``; events are maps with vLLM's fields, hashes in
@@ -267,7 +271,7 @@ def simulate(
     record_steps: bool = False,
     record_events: bool = False,
     record_tables: bool = False,
-    **options: Any,
+    **options: object,
 ) -> Simulation:
     """Run vLLM's scheduler and KV cache manager on a trace.
 

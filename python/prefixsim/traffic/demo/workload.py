@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from typing import Any
 
+from prefixsim._json import JsonObject
 from prefixsim.traffic.demo.grammar import DOMAINS, FOLLOW_UPS, OPENINGS, SYSTEM_PROMPTS, Domain
 
 __all__ = ["DEFAULT_CONVERSATIONS", "sample_conversations"]
@@ -55,7 +55,7 @@ _CODE = (
 
 def sample_conversations(
     count: int = DEFAULT_CONVERSATIONS, *, seed: int = 0
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[JsonObject]:
     """Yield synthetic conversations, the same ones for the same seed.
 
     Numbers of turns are heavy-tailed; part of the conversations begin with one of a few shared

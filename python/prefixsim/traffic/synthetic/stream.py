@@ -27,12 +27,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from prefixsim._core import __version__, expand_ids, expand_tokens
+from prefixsim._json import JsonObject
 from prefixsim.errors import InputError
 from prefixsim.trace import Codes, Ragged, Trace, offsets_of
 from prefixsim.trace.joining import concat
@@ -100,7 +101,7 @@ class Workload:
         self._vocabulary = vocabulary
         self._measured = measured
         self._keep_rate = keep_rate
-        self.config: dict[str, Any] = {
+        self.config: JsonObject = {
             "generator": f"prefixsim {__version__}",
             "shape": name,
             "requests": requests,
