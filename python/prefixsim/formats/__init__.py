@@ -84,13 +84,29 @@ def read_trace(
         progress=progress,
     )
     with input_files(path) as files:
-        if options.rejects is not None and len(files) > 1:
+        together = _together(files, format)
+        if together is not None:
+            parts = [together.read_together(files, options).replace(format=together.name)]  # type: ignore[misc]
+            parts[0] = parts[0].replace(name=trace_name(path))
+        elif options.rejects is not None and len(files) > 1:
             parts = _read_keeping_rejects(files, format, options, options.rejects)
         else:
             parts = [_read_file(file, format, options) for file in files]
     if len(parts) == 1:
         return parts[0]
     return merge(parts).replace(name=Path(path).name, format=parts[0].format)
+
+
+def _together(files: Sequence[Path], name: str | None) -> Format | None:
+    """Return the format of several files whose rows join, if they are all of it."""
+    if len(files) < 2:
+        return None
+    chosen = sniff_format(files[0]) if name is None else load_format(name)
+    if chosen.read_together is None:
+        return None
+    if name is None and any(sniff_format(file).name != chosen.name for file in files[1:]):
+        return None
+    return chosen
 
 
 def _read_keeping_rejects(

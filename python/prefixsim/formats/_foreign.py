@@ -24,7 +24,15 @@ _KINDS: tuple[tuple[bytes, str], ...] = (
     (b"SQLite format 3\x00", "is an SQLite database, export a table as JSON Lines"),
     (b"\x89HDF\r\n\x1a\n", "is an HDF5 file, save it as Parquet"),
     (b"\x93NUMPY", "is a NumPy array, make a trace with Trace.from_prompts"),
-    (b"\x80\x04\x95", "is a Python pickle, save it as Parquet or JSON Lines"),
+    *(
+        (
+            bytes([0x80, version]),
+            "is a Python pickle, which runs code when it is read, and is refused; SGLang writes "
+            "JSON with --log-requests --log-requests-level 3 --log-requests-format json, other "
+            "data can be saved as Parquet or JSON Lines",
+        )
+        for version in (2, 3, 4, 5)
+    ),
     (b"\x7fELF", "is a program, not a trace"),
     (b"<", "is HTML or XML, not a trace"),
     (b"---", "is YAML, write one JSON object a line"),
@@ -38,6 +46,17 @@ _NEEDED: dict[str, tuple[str, ...]] = {
     "azure": ("TIMESTAMP", "ContextTokens", "GeneratedTokens"),
     "burstgpt": ("Timestamp", "Request tokens", "Response tokens"),
     "openai": ("messages",),
+    "litellm": ("startTime", "call_type", "litellm_call_id", "proxy_server_request", "messages"),
+    "langfuse": ("start_time", "trace_id", "type", "input", "output", "usage_details"),
+    "otel": ("context", "start_time", "end_time", "attributes", "kind"),
+    "helicone": ("request_created_at", "request_body", "response_body", "request_properties"),
+    "portkey": ("created_at", "request", "response", "ai_model", "response_status_code"),
+    "envoy": ("start_time", "response_code", "request_body", "duration", "upstream_host"),
+    "nginx": ("msec", "request_time", "request_body", "status", "remote_addr"),
+    "bedrock": ("schemaType", "modelId", "input", "output", "timestamp", "requestId"),
+    "vertex": ("logging_time", "full_request", "full_response", "api_method"),
+    "batch": ("custom_id", "url", "body", "method"),
+    "anthropic": ("timestamp", "request", "response", "path"),
 }
 _PROMPTS = ("token_ids", "hash_ids", "text")
 _CHATS = ("conversations", "conversation")

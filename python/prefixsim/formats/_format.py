@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Flag, IntEnum, auto
 from pathlib import Path
@@ -28,6 +28,8 @@ class Family(Flag):
     """A line of column names, then rows of cells."""
     JSON = auto()
     """One JSON value a line."""
+    TEXT = auto()
+    """Lines that a program logged."""
 
 
 class Confidence(IntEnum):
@@ -75,11 +77,14 @@ class Head:
         The first line that is not blank; empty for a binary file.
     value : object
         What the first line says, if it is a JSON object or array.
+    text : str
+        The first lines, if they may be those of a program's log.
     """
 
     start: bytes
     line: bytes = b""
     value: object = None
+    text: str = ""
 
     @property
     def row(self) -> JsonObject:
@@ -133,6 +138,11 @@ class Format:
         Opens a file for writing, where the format can be written.
     endings : tuple of str
         File name endings that mean this format when writing.
+    read_together : callable or None
+        Reads several files whose rows join with each other (spans and their log records, say);
+        without it files are read one by one and merged by time.
+    source : object or None
+        What the format is as a log of calls, if it is one.
     """
 
     name: str
@@ -142,3 +152,5 @@ class Format:
     read: Callable[[Path, ReadOptions], Trace]
     open_writer: Callable[[Path], TraceWriter] | None = None
     endings: tuple[str, ...] = ()
+    read_together: Callable[[Sequence[Path], ReadOptions], Trace] | None = None
+    source: Any = None

@@ -14,14 +14,22 @@ import numpy as np
 import numpy.typing as npt
 
 from prefixsim._core import JsonlReader
-from prefixsim._files import atomic_path, open_bytes
+from prefixsim._files import atomic_write, open_bytes
 from prefixsim._json import JsonObject
 from prefixsim.errors import InputError
 from prefixsim.formats._format import ReadOptions
 from prefixsim.trace import LATEST_S, Codes, Ragged, Strings, Trace
 from prefixsim.trace.columns import Array
 
-__all__ = ["BadFieldError", "CheckedRows", "Field", "JsonRows", "Rows", "reading"]
+__all__ = [
+    "BadFieldError",
+    "CheckedRows",
+    "Field",
+    "JsonRows",
+    "Rows",
+    "numbered_lines",
+    "reading",
+]
 
 _BLOCK_BYTES = 8 << 20
 _LONGEST_LINE = 256 << 20
@@ -164,19 +172,39 @@ class CheckedRows:
             trace = trace.replace(meta={**trace.meta, "rows_skipped": dict(reasons)})
         return trace
 
+    def leave_out(self, line: int, reason: str) -> None:
+        """Leave out the row of a line, or raise the error of it."""
+        if not self._options.skip_bad_rows:
+            msg = f"{self.path}:{line}: {reason}; {_ADVICE}"
+            raise InputError(msg)
+        self._rejects.append((line, reason, None))
+
+    def left_out(self) -> dict[str, int]:
+        """Return how many rows were left out, by reason."""
+        return dict(Counter(reason for _, reason, _ in self._rejects))
+
+    @staticmethod
+    def write_rejects(files: Sequence[CheckedRows], path: Path) -> None:
+        """Write the rows that were left out of several files, if there are any."""
+        rejects = b"".join(rows._rejected() for rows in files)
+        if rejects:
+            atomic_write(path, rejects)
+
     def _write_rejects(self) -> None:
-        if self._options.rejects is None:
-            return
+        if self._options.rejects is not None:
+            atomic_write(self._options.rejects, self._rejected())
+
+    def _rejected(self) -> bytes:
+        """Return the rows that were left out, as they were."""
         wanted = {line: raw for line, _, raw in self._rejects}
         if any(raw is None for raw in wanted.values()):
             with open_bytes(self.path) as file:
                 wanted.update(
                     (number, line) for number, line in enumerate(file, 1) if number in wanted
                 )
-        with atomic_path(self._options.rejects) as path, path.open("wb") as out:
-            for line in sorted(wanted):
-                raw = wanted[line] or b""
-                out.write(raw.rstrip(b"\r\n") + self.row_end if self.row_end else raw)
+        raws = [wanted[line] or b"" for line in sorted(wanted)]
+        end = self.row_end
+        return b"".join(raw.rstrip(b"\r\n") + end if end else raw for raw in raws)
 
 
 class Rows(CheckedRows):
@@ -261,7 +289,7 @@ class JsonRows(CheckedRows, Generic[R]):
         super().__init__(path, options)
         self.rows: list[R] = []
         lines = []
-        for number, raw in _numbered_lines(path, options):
+        for number, raw in numbered_lines(path, options):
             try:
                 self.rows.append(parse(_decode(raw), number))
                 lines.append(number)
@@ -274,7 +302,7 @@ class JsonRows(CheckedRows, Generic[R]):
         self._set_lines(np.array(lines, dtype=np.uint64))
 
 
-def _numbered_lines(path: Path, options: ReadOptions) -> Iterator[tuple[int, bytes]]:
+def numbered_lines(path: Path, options: ReadOptions) -> Iterator[tuple[int, bytes]]:
     """Yield the lines that are not blank, with their 1-based numbers."""
     with reading(path) as file:
         lines = iter(lambda: file.readline(_LONGEST_LINE + 1), b"")

@@ -21,6 +21,7 @@ _BOM = b"\xef\xbb\xbf"
 _HEAD_BYTES = 64
 _CHAT_BYTES = 4096
 _LONGEST_FIRST_LINE = 64 << 20
+_LOG_BYTES = 1 << 18
 _BLANK = b" \t\r\n"
 _BLANK_BYTES = 1 << 16
 _ONE_OBJECT = (
@@ -46,6 +47,9 @@ def sniff_format(path: str | Path) -> Format:
         msg = f"{path}: is empty, expected a trace"
         raise InputError(msg)
     _refuse_other_kinds(path, head)
+    text = Head(head.start, head.line, text=_first_lines(path))
+    if (logged := _surest(Family.TEXT, text)) is not None:
+        return logged
     if head.start.lstrip(_BOM)[:1].isalpha() and b"," in head.line:
         family = Family.CSV
     else:
@@ -117,6 +121,17 @@ def _first_line(path: Path) -> bytes:
             looked_at += len(more)
             line = (line + more).lstrip(_BLANK)
     return line.removeprefix(_BOM).strip()
+
+
+def _first_lines(path: Path) -> str:
+    """Return the first lines of a program's log; those of JSON are none."""
+    with _opened(path) as file:
+        raw = file.read(_LOG_BYTES)
+    return (
+        ""
+        if raw.lstrip(_BLANK).startswith(b'{"') and b'"message"' not in raw
+        else raw.decode("utf-8", "replace")
+    )
 
 
 def _first_value(path: Path, line: bytes) -> dict[str, object] | list[object]:

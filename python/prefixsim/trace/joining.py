@@ -55,7 +55,19 @@ def concat(traces: Sequence[Trace]) -> Trace:
         skipped.update(trace.meta.get("rows_skipped", {}))
     if skipped:
         meta["rows_skipped"] = dict(skipped)
+    if lost := _join_lost(traces):
+        meta["lost"] = lost
     return first.replace(**changes, meta=meta)
+
+
+def _join_lost(traces: Sequence[Trace]) -> list[dict[str, Any]]:
+    """Add up what the logs of the traces lost, by what it is."""
+    found: dict[str, dict[str, Any]] = {}
+    for trace in traces:
+        for lost in trace.meta.get("lost", ()):
+            sum_of = found.setdefault(lost["what"], {**lost, "calls": 0})
+            sum_of["calls"] += lost["calls"]
+    return list(found.values())
 
 
 def _content(trace: Trace) -> str:
