@@ -68,6 +68,9 @@ def _tables(facts: JsonObject) -> list[Table]:
             if len(counts) > _LABELS_SHOWN:
                 rows.append([f"... and {len(counts) - _LABELS_SHOWN:,} more", ""])
             tables.append(Table("", [name.replace("_", " "), "requests"], rows))
+    if facts.get("lost"):
+        rows = [[lost["what"], f"{lost['calls']:,}", lost["keep"]] for lost in facts["lost"]]
+        tables.append(Table("", ["the log does not hold", "calls", "what keeps it"], rows))
     return tables
 
 

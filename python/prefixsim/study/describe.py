@@ -61,7 +61,7 @@ def info(trace: Trace | str | Path, *, block_size: int | None = None) -> JsonObj
             np.fromiter((len(text) for text in trace.texts), np.uint64, len(trace))
         )
     if trace.texts is not None and trace.meta.get("texts") == "messages":
-        messages = [len(json.loads(text)["messages"]) for text in trace.texts]
+        messages = [len(json.loads(text).get("messages", ())) for text in trace.texts]
         facts["texts"] = "messages"
         facts["messages_per_request"] = _spread(np.array(messages))
     if trace.request_id is not None:
@@ -78,6 +78,8 @@ def info(trace: Trace | str | Path, *, block_size: int | None = None) -> JsonObj
             facts[name] = {codes.names[code]: int(n) for code, n in zip(used, counts, strict=True)}
     if "rows_skipped" in trace.meta:
         facts["rows_skipped"] = trace.meta["rows_skipped"]
+    if "lost" in trace.meta:
+        facts["lost"] = trace.meta["lost"]
     if trace.prompts is not None:
         facts |= _sharing(trace, block_size)
     return facts

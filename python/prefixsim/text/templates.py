@@ -15,6 +15,7 @@ __all__ = [
     "Render",
     "Template",
     "answer",
+    "is_bare_prompt",
     "message_renderer",
     "multi_turn_prompts",
     "renderer",
@@ -100,9 +101,10 @@ def renderer(template: Template, tokenizer: Tokenizer | None = None) -> Render:
 def message_renderer(tokenizer: Tokenizer, name: str) -> Callable[[str], str]:
     """Return the function that renders the JSON of a logged request with a chat template.
 
-    The JSON object has ``messages`` and, optionally, ``tools`` and ``chat_template_kwargs``. As in
-    vLLM (``entrypoints/chat_utils.py``), text parts are joined with line ends, arguments of tool
-    calls are parsed, and missing content is empty. Parts that are no text are left out.
+    The JSON object has ``messages`` and, optionally, ``tools`` and ``chat_template_kwargs``; or a
+    ``prompt``, which is returned as it is. As in vLLM (``entrypoints/chat_utils.py``), text parts
+    are joined with line ends, arguments of tool calls are parsed, and missing content is empty.
+    Parts that are no text are left out.
 
     Raises
     ------
@@ -120,6 +122,8 @@ def message_renderer(tokenizer: Tokenizer, name: str) -> Callable[[str], str]:
     def render(text: str) -> str:
         try:
             request = json.loads(text)
+            if "messages" not in request:
+                return str(request["prompt"])
             options: JsonObject = request.get("chat_template_kwargs") or {}
             rendered = tokenizer.apply_chat_template(
                 [_plain_message(m) for m in request["messages"]],
@@ -135,6 +139,14 @@ def message_renderer(tokenizer: Tokenizer, name: str) -> Callable[[str], str]:
         return rendered
 
     return render
+
+
+def is_bare_prompt(text: str) -> bool:
+    """Whether the JSON of a logged request is a text that no chat template was applied to."""
+    if '"prompt":' not in text[:16]:
+        return False
+    request = json.loads(text)
+    return "messages" not in request and not request.get("rendered")
 
 
 def _plain_message(message: JsonObject) -> JsonObject:

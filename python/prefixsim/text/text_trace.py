@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from prefixsim.errors import InputError
-from prefixsim.text.templates import message_renderer
+from prefixsim.text.templates import is_bare_prompt, message_renderer
 from prefixsim.text.tokenize import (
     DEFAULT_MODEL,
     ChatTokenizer,
@@ -38,6 +38,11 @@ _LEAST_CHARACTERS = 250_000
 _USUAL_CHARACTERS = 1_000_000
 _MOST_CHARACTERS = 4_000_000
 _EMPTY: Tokens = np.empty(0, dtype=np.uint32)
+
+
+def _never(row: int) -> bool:
+    del row
+    return False
 
 
 def tokenize_trace(
@@ -79,12 +84,12 @@ def tokenize_trace(
     source = _Source(trace, tokenizer)
     answers = trace.output_texts or ()
     run = _Run(tokenizer, len(trace) + len(answers), progress)
-    prompts = run.encode(source.shards(), len(trace), special=not source.messages)
+    prompts = run.encode(source.shards(), len(trace), special=source.special)
     meta = {k: v for k, v in trace.meta.items() if k != "texts"} | {"tokenizer": model}
     outputs, output_len = None, trace.output_len
     if trace.output_texts is not None:
         every = ([(row, [text])] for row, text in enumerate(answers))
-        outputs = Ragged.from_lists(run.encode(_shards(every, answers), len(trace), special=False))
+        outputs = Ragged.from_lists(run.encode(_shards(every, answers), len(trace), special=_never))
         counted = outputs.lengths.astype(np.uint32)
         if np.any((counted == 0) & (output_len > 0)):  # lengths of answers that were not logged
             output_len, outputs = np.where(counted > 0, counted, output_len), None
@@ -121,6 +126,10 @@ class _Source:
         self._whole = tokenizer.refusal is not None
         if self.messages:
             self._render = message_renderer(tokenizer.hf, tokenizer.name)
+
+    def special(self, row: int) -> bool:
+        """Whether a prompt gets the tokenizer's special tokens: a template writes its own."""
+        return not self.messages or is_bare_prompt(self._texts[row])
 
     def _text(self, row: int) -> str:
         text = self._texts[row]
@@ -201,8 +210,10 @@ class _Run:
         self._progress = progress
         self._done = 0
 
-    def encode(self, shards: Iterable[_Shard], count: int, *, special: bool) -> list[Tokens]:
-        """Return the tokens of each row, with the tokenizer's special tokens if ``special``."""
+    def encode(
+        self, shards: Iterable[_Shard], count: int, *, special: Callable[[int], bool]
+    ) -> list[Tokens]:
+        """Return the tokens of each row, with special tokens where ``special(row)``."""
         rows: list[Tokens] = [_EMPTY] * count
         waiting: deque[Future[dict[int, Tokens]]] = deque()
 
@@ -227,18 +238,24 @@ class _Run:
                 raise
         return rows
 
-    def _encode(self, shard: _Shard, special: bool) -> dict[int, Tokens]:
+    def _encode(self, shard: _Shard, special: Callable[[int], bool]) -> dict[int, Tokens]:
         if shard.whole:
-            texts = [spans[0] for spans in shard.spans.values()]
-            done = self._tokenizer.encode_shard(texts, special=special)
-            return dict(zip(shard.spans, done, strict=True))
-        prefix, suffix = self._tokenizer.prefix, self._tokenizer.suffix
-        if not special:
-            prefix = suffix = _EMPTY
+            return self._encode_whole(shard, special)
+        around = (self._tokenizer.prefix, self._tokenizer.suffix)
         every = (span for spans in shard.spans.values() for span in spans)
         encoded = self._tokenizer.encode_spans(every)
         tokens = {}
         for row, spans in shard.spans.items():
+            prefix, suffix = around if special(row) else (_EMPTY, _EMPTY)
             parts = join(spans, encoded, prefix, suffix)
             tokens[row] = np.concatenate(parts) if parts else _EMPTY
+        return tokens
+
+    def _encode_whole(self, shard: _Shard, special: Callable[[int], bool]) -> dict[int, Tokens]:
+        tokens: dict[int, Tokens] = {}
+        for wanted in (True, False):
+            rows = [row for row in shard.spans if special(row) is wanted]
+            texts = [shard.spans[row][0] for row in rows]
+            done = self._tokenizer.encode_shard(texts, special=wanted)
+            tokens |= dict(zip(rows, done, strict=True))
         return tokens
