@@ -14,6 +14,7 @@ from prefixsim._json import JsonObject
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from prefixsim.formats.logs._traces import LogTrace
     from prefixsim.trace import Trace
 
 __all__ = ["Confidence", "Family", "Format", "Head", "ReadOptions", "TraceWriter"]
@@ -141,8 +142,8 @@ class Format:
     read_together : callable or None
         Reads several files whose rows join with each other (spans and their log records, say);
         without it files are read one by one and merged by time.
-    source : object or None
-        What the format is as a log of calls, if it is one.
+    calls : callable or None
+        Reads files as calls, if the format is a log of them.
     """
 
     name: str
@@ -153,4 +154,4 @@ class Format:
     open_writer: Callable[[Path], TraceWriter] | None = None
     endings: tuple[str, ...] = ()
     read_together: Callable[[Sequence[Path], ReadOptions], Trace] | None = None
-    source: Any = None
+    calls: Callable[[Sequence[Path], ReadOptions], LogTrace] | None = None

@@ -35,9 +35,9 @@ from prefixsim.formats.logs._places import (
 from prefixsim.formats.logs._source import (
     LogSource,
     Piece,
-    as_it_is,
     attempt,
     log_format,
+    object_rows,
     session_of_user,
 )
 from prefixsim.formats.logs._traces import MESSAGES
@@ -111,7 +111,7 @@ def _fill(row: JsonObject, call: Call) -> None:
     call.session = call.session or session_of_user(call.user)
 
 
-def _join(pieces: Sequence[Piece]) -> Iterable[Call]:
+def _join(pieces: Sequence[Piece[JsonObject]]) -> Iterable[Call]:
     for piece in pieces:
         yield attempt(piece, partial(_fill, piece.value))
 
@@ -155,7 +155,7 @@ FORMAT = replace(
             title="OpenAI request log JSONL: messages, tools, created or timestamp, user, "
             "cache_salt",
             matches=_matches,
-            parse=as_it_is,
+            rows=object_rows,
             join=_join,
             ordered=True,
             keeps={

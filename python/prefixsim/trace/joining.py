@@ -60,9 +60,9 @@ def concat(traces: Sequence[Trace]) -> Trace:
     return first.replace(**changes, meta=meta)
 
 
-def _join_lost(traces: Sequence[Trace]) -> list[dict[str, Any]]:
+def _join_lost(traces: Sequence[Trace]) -> list[JsonObject]:
     """Add up what the logs of the traces lost, by what it is."""
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, JsonObject] = {}
     for trace in traces:
         for lost in trace.meta.get("lost", ()):
             sum_of = found.setdefault(lost["what"], {**lost, "calls": 0})

@@ -60,9 +60,10 @@ def api_of(body: JsonObject, url: str | None = None) -> Api:
     return "messages" if anthropic & body.keys() or _has_blocks(body["messages"]) else "chat"
 
 
-def _has_blocks(messages: Any) -> bool:
+def _has_blocks(messages: object) -> bool:
     """Whether a content is made of Anthropic's or Bedrock's blocks."""
-    contents = [m.get("content") for m in messages or () if isinstance(m, dict)]
+    every = messages if isinstance(messages, list) else []
+    contents = [m.get("content") for m in every if isinstance(m, dict)]
     parts = [p for c in contents if isinstance(c, list) for p in c if isinstance(p, dict)]
     return any("type" not in p or p["type"] in ("tool_use", "tool_result") for p in parts)
 
@@ -118,7 +119,7 @@ def _read_prompt(call: Call, body: JsonObject) -> None:
         raise BadFieldError("messages", "missing")
 
 
-def read_input(call: Call, value: Any, instructions: Any = None) -> None:
+def read_input(call: Call, value: object, instructions: Any = None) -> None:
     """Read the input of the Responses API: a text, or messages and other items."""
     call.api = "responses"
     if isinstance(value, str):
@@ -127,7 +128,7 @@ def read_input(call: Call, value: Any, instructions: Any = None) -> None:
     call.messages = [*system_message(system), *messages_of(value, "input")]
 
 
-def prompts_of(value: Any) -> list[str | list[int]]:
+def prompts_of(value: object) -> list[str | list[int]]:
     """Return the prompts of a completion: a text, token ids, or a list of either."""
     if isinstance(value, str):
         return [value]
@@ -139,11 +140,11 @@ def prompts_of(value: Any) -> list[str | list[int]]:
     raise BadFieldError("prompt", "expected a text, token ids, or an array of them")
 
 
-def _is_ids(value: Any) -> bool:
+def _is_ids(value: object) -> bool:
     return isinstance(value, list) and all(type(v) is int and 0 <= v < 2**32 for v in value)
 
 
-def read_answer(call: Call, answer: Any) -> None:
+def read_answer(call: Call, answer: object) -> None:
     """Read the body of an answer into a call: texts, calls of tools, counts, its id."""
     answer = joined(opened(answer))
     if not isinstance(answer, dict):

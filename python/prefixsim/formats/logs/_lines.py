@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Generic, TypeVar
 
 import numpy as np
 
@@ -14,7 +14,10 @@ from prefixsim.formats._rows import BadFieldError, CheckedRows, numbered_lines
 __all__ = ["LogLines"]
 
 
-class LogLines(CheckedRows):
+R = TypeVar("R")
+
+
+class LogLines(CheckedRows, Generic[R]):
     r"""The lines of a server's log that say something about requests.
 
     Lines end at "\n" alone: prompts may hold other ends of lines.
@@ -25,9 +28,11 @@ class LogLines(CheckedRows):
         What ``parse`` returned, where it was not ``None``.
     """
 
-    def __init__(self, path: Path, parse: Callable[[Any, int], Any], options: ReadOptions) -> None:
+    def __init__(
+        self, path: Path, parse: Callable[[str, int], R | None], options: ReadOptions
+    ) -> None:
         super().__init__(path, options)
-        self.rows: list[Any] = []
+        self.rows: list[R] = []
         lines = []
         for number, raw in numbered_lines(path, options):
             try:

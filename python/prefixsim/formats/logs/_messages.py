@@ -39,14 +39,14 @@ def tool_call(name: Any, arguments: Any, call_id: Any = None) -> JsonObject:
     return call if call_id is None else {"id": call_id, **call}
 
 
-def _result(content: Any, call_id: Any) -> JsonObject:
+def _result(content: object, call_id: Any) -> JsonObject:
     if not isinstance(content, str):
         content = content_text(content)
     message = {"role": "tool", "content": content}
     return message if call_id is None else {**message, "tool_call_id": call_id}
 
 
-def _json_text(value: Any) -> str:
+def _json_text(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
@@ -83,7 +83,7 @@ def _kind(part: JsonObject) -> str | None:
     return next((key for key in (*_CALLS, *_RESULTS) if isinstance(part.get(key), dict)), None)
 
 
-def _part_text(part: Any) -> str | None:
+def _part_text(part: object) -> str | None:
     """Return the text of a part, if it is one of text."""
     if isinstance(part, str):
         return part
@@ -96,7 +96,7 @@ def _part_text(part: Any) -> str | None:
     return None
 
 
-def content_text(content: Any) -> str:
+def content_text(content: object) -> str:
     r"""Return the texts of a content, joined by line ends.
 
     >>> content_text([{"type": "text", "text": "a"}, {"type": "image"}, "b"])
@@ -111,7 +111,7 @@ def content_text(content: Any) -> str:
     return "\n".join(text for text in map(_part_text, content) if text is not None)
 
 
-def system_message(content: Any, role: str = "system") -> list[JsonObject]:
+def system_message(content: object, role: str = "system") -> list[JsonObject]:
     """Return the message of a system prompt that stands beside the messages, if there is any."""
     if isinstance(content, dict):
         content = content.get("parts", [content])
@@ -151,7 +151,7 @@ def messages_of(values: Any, where: str = "messages") -> list[JsonObject]:
     return messages
 
 
-def _message(value: Any, where: str) -> list[JsonObject]:
+def _message(value: object, where: str) -> list[JsonObject]:
     if not isinstance(value, dict):
         raise BadFieldError(where, "expected an object with role and content")
     kind = value.get("type")
@@ -195,7 +195,7 @@ def _of_parts(value: JsonObject, parts: list[Any], where: str) -> list[JsonObjec
     return [*results, message]
 
 
-def _check_part(part: Any, where: str) -> None:
+def _check_part(part: object, where: str) -> None:
     if isinstance(part, str):
         return
     if not isinstance(part, dict):
@@ -220,7 +220,7 @@ def has_images(messages: Sequence[JsonObject]) -> bool:
     return any(images_in(message) for message in messages)
 
 
-def tools_of(value: Any) -> list[JsonObject]:
+def tools_of(value: object) -> list[JsonObject]:
     """Return definitions of tools in OpenAI's form."""
     if isinstance(value, dict):  # Converse
         value = value.get("tools")

@@ -72,7 +72,7 @@ class Places:
     outcome: Paths = ()
 
 
-def opened(value: Any) -> Any:
+def opened(value: object) -> object:
     """Return what a string of JSON holds; anything else as it is."""
     if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
         try:
@@ -82,7 +82,7 @@ def opened(value: Any) -> Any:
     return value
 
 
-def at(row: Any, path: str) -> Any:
+def at(row: object, path: str) -> object:
     """Return what is at a path, or ``None``.
 
     >>> at({"a": '{"b": [1]}'}, "a/b")
@@ -97,7 +97,7 @@ def at(row: Any, path: str) -> Any:
     return value
 
 
-def first(row: Any, paths: Paths) -> tuple[str, Any]:
+def first(row: object, paths: Paths) -> tuple[str, Any]:
     """Return the first path at which there is something, and what it is."""
     for path in paths:
         value = at(row, path)
@@ -106,7 +106,7 @@ def first(row: Any, paths: Paths) -> tuple[str, Any]:
     return paths[0] if paths else "", None
 
 
-def label(row: Any, paths: Paths) -> str | None:
+def label(row: object, paths: Paths) -> str | None:
     """Return a name, which may be written as a number."""
     path, value = first(row, paths)
     if value is None:
@@ -116,7 +116,7 @@ def label(row: Any, paths: Paths) -> str | None:
     return encodable(str(value))
 
 
-def count(row: Any, paths: Paths) -> int | None:
+def count(row: object, paths: Paths) -> int | None:
     """Return a number of tokens; absent is unknown."""
     path, value = first(row, paths)
     if isinstance(value, str) and value.isdecimal():
@@ -130,7 +130,7 @@ def count(row: Any, paths: Paths) -> int | None:
     return value
 
 
-def seconds(row: Any, paths: Paths) -> float | None:
+def seconds(row: object, paths: Paths) -> float | None:
     """Return a time in seconds since the epoch.
 
     A number is in s, ms, µs or ns, told apart by size (below 1e11, 1e14 and 1e17); a string is
@@ -166,7 +166,7 @@ def _iso(path: str, value: str) -> float:
         raise BadFieldError(path, f"{value[:40]!r} is not an ISO 8601 date") from None
 
 
-def outcome(value: Any) -> str | None:
+def outcome(value: object) -> str | None:
     """Return ``ok`` or ``error`` for an HTTP status, a word, or a flag."""
     if isinstance(value, str) and value.isdecimal():
         value = int(value)
@@ -179,7 +179,7 @@ def outcome(value: Any) -> str | None:
     return None
 
 
-def as_object(value: Any) -> JsonObject:
+def as_object(value: object) -> JsonObject:
     """Return a JSON object, opened; empty if it is none."""
     value = opened(value)
     return value if isinstance(value, dict) else {}

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Generic, Protocol, TypeVar
 
+from prefixsim._json import JsonObject
 from prefixsim.errors import InputError
 from prefixsim.formats._format import Confidence, Family, Format, Head, ReadOptions
 from prefixsim.formats._inputs import input_files
@@ -31,11 +32,11 @@ from prefixsim.trace import LATEST_S, Trace
 __all__ = [
     "LogSource",
     "Piece",
-    "as_it_is",
     "attempt",
     "call_of_row",
     "has_fields",
     "log_format",
+    "object_rows",
     "read_calls",
     "read_logs",
     "row_join",
@@ -46,8 +47,26 @@ __all__ = [
 _ADVICE = "fix the line or pass --skip-bad-rows"
 
 
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+
+class ParsedRows(Protocol[R_co]):
+    """Rows of a file, parsed: what :class:`CheckedRows` and its kinds are."""
+
+    @property
+    def rows(self) -> Sequence[R_co]:
+        """What was parsed of each row."""
+        ...
+
+    @property
+    def checked(self) -> CheckedRows:
+        """The rows as they may turn out to be bad."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(Generic[R]):
     """What a row of a log says: the whole of a call, or a part that joins with others.
 
     Attributes
@@ -59,12 +78,12 @@ class Piece:
     """
 
     line: int
-    value: Any
+    value: R
     file: int = 0
 
 
 @dataclass(frozen=True)
-class LogSource:
+class LogSource(Generic[R]):
     """One source of request logs.
 
     Attributes
@@ -73,15 +92,13 @@ class LogSource:
         As in :class:`~prefixsim.formats.Format`.
     matches : callable
         As in :class:`~prefixsim.formats.Format`.
-    parse : callable
-        Turns the JSON value of a line, and its number, into what :attr:`join` takes.
+    rows : callable
+        Reads the rows of a file, as :attr:`join` takes them.
     join : callable
         Makes calls of the pieces of all files.
     keeps : mapping of str to str
         For each thing that may be lost, the setting of the logger that keeps it.
     family : Family
-    rows : callable
-        Reads the rows of a file; default: JSON Lines.
     ordered : bool
         Whether rows must be in order of time; most logs are in order of completion.
     """
@@ -89,15 +106,14 @@ class LogSource:
     name: str
     title: str
     matches: Callable[[Head], Confidence]
-    parse: Callable[[Any, int], Any]
-    join: Callable[[Sequence[Piece]], Iterable[Call]]
+    rows: Callable[[Path, ReadOptions], ParsedRows[R]]
+    join: Callable[[Sequence[Piece[R]]], Iterable[Call]]
     keeps: Mapping[str, str] = field(default_factory=dict)
     family: Family = Family.JSON
-    rows: Callable[[Path, Callable[[Any, int], Any], ReadOptions], Any] = JsonRows
     ordered: bool = False
 
 
-def log_format(source: LogSource) -> Format:
+def log_format(source: LogSource[R]) -> Format:
     """Return the format of a source; files of it that are named together are read together."""
     return Format(
         name=source.name,
@@ -106,7 +122,7 @@ def log_format(source: LogSource) -> Format:
         matches=source.matches,
         read=lambda path, options: read_logs(source, [path], options).trace,
         read_together=lambda paths, options: read_logs(source, paths, options).trace,
-        source=source,
+        calls=partial(read_logs, source),
     )
 
 
@@ -128,24 +144,24 @@ def read_calls(path: str | Path, *, skip_bad_rows: bool = False) -> LogTrace:
 
     with input_files(path) as files:
         chosen = sniff_format(files[0])
-        if chosen.source is None:
+        if chosen.calls is None:
             msg = f"{path}: format {chosen.name} is a trace, not a log of calls"
             raise InputError(msg)
-        return read_logs(chosen.source, files, ReadOptions(skip_bad_rows=skip_bad_rows))
+        return chosen.calls(files, ReadOptions(skip_bad_rows=skip_bad_rows))
 
 
-def read_logs(source: LogSource, paths: Sequence[Path], options: ReadOptions) -> LogTrace:
+def read_logs(source: LogSource[R], paths: Sequence[Path], options: ReadOptions) -> LogTrace:
     """Read the files of a source together."""
     checked: list[CheckedRows] = []
-    pieces: list[Piece] = []
+    pieces: list[Piece[R]] = []
     for number, path in enumerate(paths):
-        rows = source.rows(path, source.parse, options)
+        parsed = source.rows(path, options)
+        rows = parsed.checked
         rows.raise_unreadable()
         checked.append(rows)
         pieces += (
             Piece(int(line), value, number)
-            for line, value in zip(rows.lines, rows.rows, strict=True)
-            if value is not None
+            for line, value in zip(rows.lines, parsed.rows, strict=True)
         )
     calls = list(source.join(pieces))
     _refuse_bad(calls, checked)
@@ -178,7 +194,7 @@ def _check_order(calls: Sequence[Call], checked: Sequence[CheckedRows]) -> None:
 
 
 def _with_skipped(trace: Trace, checked: Sequence[CheckedRows], options: ReadOptions) -> Trace:
-    skipped = Counter(trace.meta.get("rows_skipped", {}))
+    skipped: Counter[str] = Counter(trace.meta.get("rows_skipped", {}))
     for rows in checked:
         skipped.update(rows.left_out())
     if options.rejects is not None:
@@ -186,7 +202,7 @@ def _with_skipped(trace: Trace, checked: Sequence[CheckedRows], options: ReadOpt
     return trace.replace(meta={**trace.meta, "rows_skipped": dict(skipped)}) if skipped else trace
 
 
-def attempt(piece: Piece, make: Callable[[Call], None]) -> Call:
+def attempt(piece: Piece[R], make: Callable[[Call], None]) -> Call:
     """Return the call that ``make`` fills in; what is wrong with it becomes ``bad``."""
     call = Call(piece.line, file=piece.file)
     try:
@@ -200,7 +216,7 @@ def attempt(piece: Piece, make: Callable[[Call], None]) -> Call:
     return call
 
 
-def call_of_row(row: Any, places: Places, call: Call) -> None:
+def call_of_row(row: object, places: Places, call: Call) -> None:
     """Fill in a call from a row that holds all of it.
 
     Raises
@@ -245,24 +261,22 @@ def session_of_user(user: str | None) -> str | None:
     return inner if isinstance(inner, str) else None
 
 
-def as_it_is(value: Any, line: int) -> Any:
-    """Return a row that is an object.
+def object_rows(path: Path, options: ReadOptions) -> JsonRows[JsonObject]:
+    """Read JSON Lines of objects."""
+    return JsonRows(path, _object, options)
 
-    Raises
-    ------
-    BadFieldError
-        If it is none.
-    """
+
+def _object(value: object, line: int) -> JsonObject:
     del line
     if not isinstance(value, dict):
         raise BadFieldError("", "expected a JSON object")
     return value
 
 
-def row_join(places: Places) -> Callable[[Sequence[Piece]], Iterable[Call]]:
+def row_join(places: Places) -> Callable[[Sequence[Piece[JsonObject]]], Iterable[Call]]:
     """Return the ``join`` of a source whose rows are whole calls."""
 
-    def join(pieces: Sequence[Piece]) -> Iterable[Call]:
+    def join(pieces: Sequence[Piece[JsonObject]]) -> Iterable[Call]:
         for piece in pieces:
             yield attempt(piece, partial(call_of_row, piece.value, places))
 
@@ -280,12 +294,26 @@ def has_fields(*paths: str, sure: bool = True) -> Callable[[Head], Confidence]:
     return matches
 
 
-def _present(row: Any, path: str) -> bool:
+def _present(row: object, path: str) -> bool:
     outer, _, key = path.rpartition("/")
     holder = at(row, outer) if outer else row
     return key in as_object(holder)
 
 
-def row_source(name: str, title: str, places: Places, **options: Any) -> LogSource:
+def row_source(
+    name: str,
+    title: str,
+    places: Places,
+    *,
+    matches: Callable[[Head], Confidence],
+    keeps: Mapping[str, str],
+) -> LogSource[JsonObject]:
     """Return a source whose rows are whole calls."""
-    return LogSource(name=name, title=title, parse=as_it_is, join=row_join(places), **options)
+    return LogSource(
+        name=name,
+        title=title,
+        rows=object_rows,
+        join=row_join(places),
+        matches=matches,
+        keeps=keeps,
+    )

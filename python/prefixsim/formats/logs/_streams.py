@@ -25,7 +25,7 @@ def events_of(text: str) -> list[JsonObject]:
     return found
 
 
-def joined(answer: Any) -> Any:
+def joined(answer: object) -> object:
     """Return the answer that a stream adds up to; anything that is no stream as it is."""
     if isinstance(answer, str):
         if not answer.lstrip().startswith(("data:", "event:")):

@@ -184,7 +184,7 @@ def _message_text(call: Call) -> JsonObject:
     return {**prompt, **call.options}
 
 
-def _json(value: Any) -> str:
+def _json(value: object) -> str:
     return encodable(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
 
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import Any
 
+from prefixsim._json import JsonObject
 from prefixsim.formats._format import Confidence, Head
 from prefixsim.formats._rows import BadFieldError
 from prefixsim.formats.logs._bodies import read_answer, read_request
 from prefixsim.formats.logs._call import Call
 from prefixsim.formats.logs._places import as_object, at, label, outcome
-from prefixsim.formats.logs._source import LogSource, Piece, as_it_is, attempt, log_format
+from prefixsim.formats.logs._source import LogSource, Piece, attempt, log_format, object_rows
 
 __all__ = ["FORMAT"]
 
@@ -27,9 +27,9 @@ def _matches(head: Head) -> Confidence:
     return Confidence.CERTAIN if asked or answered else Confidence.NO
 
 
-def _join(pieces: Sequence[Piece]) -> Iterable[Call]:
-    asked: dict[str, Piece] = {}
-    answers: dict[str, Any] = {}
+def _join(pieces: Sequence[Piece[JsonObject]]) -> Iterable[Call]:
+    asked: dict[str, Piece[JsonObject]] = {}
+    answers: dict[str, JsonObject] = {}
     for piece in pieces:
         name = str(piece.value.get("custom_id"))
         if "body" in piece.value:
@@ -46,7 +46,7 @@ def _join(pieces: Sequence[Piece]) -> Iterable[Call]:
         yield Call(pieces[0].line, file=pieces[0].file, bad=f"custom_id: {told}")
 
 
-def _fill(row: Any, answer: Any, call: Call) -> None:
+def _fill(row: JsonObject, answer: JsonObject | None, call: Call) -> None:
     body = as_object(row.get("body"))
     if not body:
         raise BadFieldError("body", "missing")
@@ -69,7 +69,7 @@ FORMAT = log_format(
         name="batch",
         title="OpenAI and Azure batch files: custom_id, body; custom_id, response",
         matches=_matches,
-        parse=as_it_is,
+        rows=object_rows,
         join=_join,
         keeps={
             "time": "nothing: a batch has no arrivals; give them with --arrivals",

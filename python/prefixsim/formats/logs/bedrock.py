@@ -9,18 +9,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import Any
 
+from prefixsim._json import JsonObject
 from prefixsim.formats.logs._call import Call
 from prefixsim.formats.logs._places import Places, at, label
 from prefixsim.formats.logs._source import (
     LogSource,
     Piece,
-    as_it_is,
     attempt,
     call_of_row,
     has_fields,
     log_format,
+    object_rows,
 )
 
 __all__ = ["FORMAT"]
@@ -42,7 +42,7 @@ def _model(name: str | None) -> str | None:
     return found["model"] if found else name
 
 
-def _fill(row: Any, call: Call) -> None:
+def _fill(row: JsonObject, call: Call) -> None:
     call.api = "messages"
     call_of_row(row, _PLACES, call)
     call.id = call.id or label(row, ("requestId",))
@@ -55,7 +55,7 @@ def _fill(row: Any, call: Call) -> None:
         call.give_up("truncated")
 
 
-def _join(pieces: Sequence[Piece]) -> Iterable[Call]:
+def _join(pieces: Sequence[Piece[JsonObject]]) -> Iterable[Call]:
     for piece in pieces:
         yield attempt(piece, partial(_fill, piece.value))
 
@@ -65,7 +65,7 @@ FORMAT = log_format(
         name="bedrock",
         title="Amazon Bedrock model invocation log: timestamp, input, output",
         matches=has_fields("schemaType", "modelId", "input"),
-        parse=as_it_is,
+        rows=object_rows,
         join=_join,
         keeps={
             "prompt": "model invocation logging with text data delivery on",

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import Any
 
 from prefixsim._json import JsonObject
 from prefixsim.formats._format import Confidence, Head
@@ -19,7 +18,7 @@ from prefixsim.formats.logs._bodies import read_answer, read_usage
 from prefixsim.formats.logs._call import Call
 from prefixsim.formats.logs._messages import content_text, messages_of, tools_of
 from prefixsim.formats.logs._places import as_object, count, label, opened, seconds
-from prefixsim.formats.logs._source import LogSource, Piece, as_it_is, attempt, log_format
+from prefixsim.formats.logs._source import LogSource, Piece, attempt, log_format, object_rows
 
 __all__ = ["FORMAT", "read_counts", "read_input", "read_output"]
 
@@ -37,10 +36,10 @@ def _matches(head: Head) -> Confidence:
     return Confidence.CERTAIN if export else Confidence.NO
 
 
-def _join(pieces: Sequence[Piece]) -> Iterable[Call]:
+def _join(pieces: Sequence[Piece[JsonObject]]) -> Iterable[Call]:
     traces: dict[str, JsonObject] = {}
     generations: dict[str, JsonObject] = {}
-    where: dict[str, Piece] = {}
+    where: dict[str, Piece[JsonObject]] = {}
     for piece in pieces:
         if "batch" not in piece.value:
             if piece.value.get("type") == "GENERATION":
@@ -93,7 +92,7 @@ def _fill_export(row: JsonObject, call: Call) -> None:
         read_counts(call, row.get("usage_details"))
 
 
-def read_input(call: Call, value: Any) -> None:
+def read_input(call: Call, value: object) -> None:
     """Read the input of a generation: messages, tools and messages, a text, or several texts."""
     value = opened(value)
     call.tools = []
@@ -110,7 +109,7 @@ def read_input(call: Call, value: Any) -> None:
         raise BadFieldError("input", "expected messages or a text")
 
 
-def read_output(call: Call, value: Any) -> None:
+def read_output(call: Call, value: object) -> None:
     """Read the output of a generation: a message, its parts, several of them, or a text."""
     value = opened(value)
     if value is None:
@@ -127,7 +126,7 @@ def read_output(call: Call, value: Any) -> None:
         call.output_calls = [c for answer in answers for c in answer.get("tool_calls") or ()]
 
 
-def read_counts(call: Call, value: Any) -> None:
+def read_counts(call: Call, value: object) -> None:
     """Read counts of tokens, in the provider's names or in Langfuse's, which leave cached out."""
     usage = as_object(value)
     if not any(usage.get(name) for name in usage if name != "total"):
@@ -147,7 +146,7 @@ FORMAT = log_format(
         name="langfuse",
         title="Langfuse: batches of the SDK 2, exports of observations",
         matches=_matches,
-        parse=as_it_is,
+        rows=object_rows,
         join=_join,
         keeps={
             "prompt": "generations with an input (no masking)",

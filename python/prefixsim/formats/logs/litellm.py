@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import Any
 
 from prefixsim._json import JsonObject
 from prefixsim.formats._format import Confidence, Head
@@ -22,7 +21,7 @@ from prefixsim.formats.logs._bodies import (
 from prefixsim.formats.logs._call import Api, Call
 from prefixsim.formats.logs._messages import content_text
 from prefixsim.formats.logs._places import as_object, count, label, outcome, seconds
-from prefixsim.formats.logs._source import LogSource, Piece, as_it_is, attempt, log_format
+from prefixsim.formats.logs._source import LogSource, Piece, attempt, log_format, object_rows
 
 __all__ = ["FORMAT"]
 
@@ -45,8 +44,8 @@ def _matches(head: Head) -> Confidence:
     return Confidence.CERTAIN if known and ours else Confidence.NO
 
 
-def _join(pieces: Sequence[Piece]) -> Iterable[Call]:
-    rows: dict[str, Piece] = {}
+def _join(pieces: Sequence[Piece[JsonObject]]) -> Iterable[Call]:
+    rows: dict[str, Piece[JsonObject]] = {}
     for piece in pieces:
         name = str(piece.value.get("litellm_call_id") or f"{piece.file}:{piece.line}")
         if name not in rows or _succeeded(piece.value):
@@ -110,7 +109,7 @@ def _read_prompt(row: JsonObject, call: Call, *, spend: bool) -> None:
 
 
 def _read_payload(row: JsonObject, parameters: JsonObject, call: Call) -> None:
-    messages: Any = as_object(row) and row.get("messages")
+    messages: object = as_object(row) and row.get("messages")
     if not messages:
         return
     if call.api == "responses":
@@ -128,7 +127,7 @@ FORMAT = log_format(
         name="litellm",
         title="LiteLLM: payloads of its loggers (S3, GCS, callbacks) and spend log rows",
         matches=_matches,
-        parse=as_it_is,
+        rows=object_rows,
         join=_join,
         keeps={
             "prompt": "general_settings: store_prompts_in_spend_logs: true",

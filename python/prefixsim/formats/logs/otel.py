@@ -15,7 +15,7 @@ from typing import Any
 
 from prefixsim._json import JsonObject
 from prefixsim.formats._format import Confidence, Head
-from prefixsim.formats._rows import BadFieldError
+from prefixsim.formats._rows import BadFieldError, JsonRows
 from prefixsim.formats.logs import langfuse_spans, openinference, otel_genai
 from prefixsim.formats.logs._call import Call
 from prefixsim.formats.logs._places import as_object, label, seconds
@@ -47,7 +47,7 @@ _SCALARS = ("stringValue", "boolValue", "doubleValue", "bytesValue")
 class _Span:
     """A span, or a log record (``name`` empty), with its attributes as a plain object."""
 
-    piece: Piece
+    piece: Piece[None]
     trace: str
     id: str
     parent: str
@@ -68,7 +68,7 @@ def _matches(head: Head) -> Confidence:
     return Confidence.CERTAIN if known else Confidence.NO
 
 
-def _value(tagged: Any) -> Any:
+def _value(tagged: object) -> object:
     """Return what a tagged value of OTLP says; ``{}`` is null."""
     if not isinstance(tagged, dict) or not tagged:
         return None
@@ -84,13 +84,18 @@ def _value(tagged: Any) -> Any:
     return None
 
 
-def _attributes(pairs: Any) -> JsonObject:
+def _attributes(pairs: object) -> JsonObject:
     if isinstance(pairs, dict):
         return pairs
-    return {pair["key"]: _value(pair.get("value")) for pair in pairs or ()}
+    return {
+        pair["key"]: _value(pair.get("value"))
+        for pair in (pairs if isinstance(pairs, list) else ())
+    }
 
 
-def _parse(row: Any, line: int) -> list[_Span]:
+def _parse(row: object, line: int) -> list[_Span]:
+    if not isinstance(row, dict):
+        raise BadFieldError("", "expected a JSON object")
     piece = Piece(line, None)
     try:
         if "context" in row:
@@ -108,7 +113,7 @@ def _parse(row: Any, line: int) -> list[_Span]:
     return found
 
 
-def _span(span: JsonObject, scope: str, piece: Piece) -> _Span:
+def _span(span: JsonObject, scope: str, piece: Piece[None]) -> _Span:
     status = span.get("status") or {}
     return _Span(
         piece,
@@ -124,7 +129,7 @@ def _span(span: JsonObject, scope: str, piece: Piece) -> _Span:
     )
 
 
-def _record(record: JsonObject, scope: str, piece: Piece) -> _Span:
+def _record(record: JsonObject, scope: str, piece: Piece[None]) -> _Span:
     attributes = _attributes(record.get("attributes"))
     name = record.get("eventName") or attributes.get("event.name") or ""
     time = record.get("timeUnixNano") or record.get("observedTimeUnixNano")
@@ -143,7 +148,7 @@ def _record(record: JsonObject, scope: str, piece: Piece) -> _Span:
     )
 
 
-def _console(row: JsonObject, piece: Piece) -> _Span:
+def _console(row: JsonObject, piece: Piece[None]) -> _Span:
     context = row["context"]
     return _Span(
         piece,
@@ -159,7 +164,7 @@ def _console(row: JsonObject, piece: Piece) -> _Span:
     )
 
 
-def _join(pieces: Sequence[Piece]) -> Iterable[Call]:
+def _join(pieces: Sequence[Piece[list[_Span]]]) -> Iterable[Call]:
     spans: dict[tuple[str, str], _Span] = {}
     records: list[_Span] = []
     for piece in pieces:
@@ -221,7 +226,7 @@ FORMAT = log_format(
         name="otel",
         title="OpenTelemetry GenAI spans and log records: OTLP JSON, console exporter JSON",
         matches=_matches,
-        parse=_parse,
+        rows=lambda path, options: JsonRows(path, _parse, options),
         join=_join,
         keeps={
             "prompt": "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT=SPAN_AND_EVENT (older: "

@@ -99,7 +99,7 @@ def _read_names(call: Call, attributes: JsonObject) -> None:
     call.previous = previous if isinstance(previous, str) else None
 
 
-def _whole(attributes: JsonObject, name: str) -> Any:
+def _whole(attributes: JsonObject, name: str) -> object:
     """Return the value of an attribute of JSON; one that was cut is none."""
     value = opened(attributes.get(name))
     if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):

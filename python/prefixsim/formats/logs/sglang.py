@@ -34,7 +34,7 @@ _TEXT_FORM = re.compile(r"(Receive|Finish|Receive OpenAI): obj=")
 
 @dataclass(slots=True)
 class _Served:
-    piece: Piece
+    piece: Piece[JsonObject]
     received: JsonObject
     body: JsonObject | None
     finished: JsonObject | None = None
@@ -64,7 +64,7 @@ def _parse(line: str, number: int) -> JsonObject | None:
     )
 
 
-def _join(pieces: Sequence[Piece]) -> Iterable[Call]:
+def _join(pieces: Sequence[Piece[JsonObject]]) -> Iterable[Call]:
     bodies: list[JsonObject] = []
     served: dict[str, _Served] = {}
     for piece in pieces:
@@ -150,9 +150,8 @@ FORMAT = log_format(
         name="sglang-log",
         title="SGLang request log, JSON (--log-requests --log-requests-format json)",
         matches=_matches,
-        parse=_parse,
         join=_join,
-        rows=LogLines,
+        rows=lambda path, options: LogLines(path, _parse, options),
         family=Family.TEXT,
         keeps={
             "prompt": "--log-requests-level 3",

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from prefixsim._json import JsonObject
 from prefixsim.formats.logs._call import Call
 from prefixsim.formats.logs._places import Places
 from prefixsim.formats.logs._source import (
     LogSource,
     Piece,
-    as_it_is,
     has_fields,
     log_format,
+    object_rows,
     row_join,
 )
 
@@ -26,7 +27,7 @@ _PLACES = Places(
 )
 
 
-def _join(pieces: Sequence[Piece]) -> Iterable[Call]:
+def _join(pieces: Sequence[Piece[JsonObject]]) -> Iterable[Call]:
     for call in row_join(_PLACES)(pieces):
         call.lost.add("end")
         yield call
@@ -37,7 +38,7 @@ FORMAT = log_format(
         name="vertex",
         title="Vertex AI request-response log: logging_time, full_request, full_response",
         matches=has_fields("logging_time", "full_request"),
-        parse=as_it_is,
+        rows=object_rows,
         join=_join,
         keeps={
             "prompt": "request-response logging of the endpoint, with a sampling_rate of 1",

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from prefixsim._json import JsonObject
 from prefixsim.formats._format import Confidence, Family, Head, ReadOptions
@@ -65,7 +65,7 @@ class _Said(NamedTuple):
 class _Served:
     """What several lines say of one request."""
 
-    piece: Piece
+    piece: Piece[_Said]
     id: str
     time: float
     parameters: str = ""
@@ -87,13 +87,13 @@ def _plain(line: str) -> str:
     return _COLOUR.sub("", line) if "\x1b" in line else line
 
 
-def _rows(path: Path, parse: Any, options: ReadOptions) -> LogLines:
+def _rows(path: Path, options: ReadOptions) -> LogLines[_Said]:
     """Read the lines of a file; their year is that of its last change, or the year before."""
     changed = datetime.fromtimestamp(path.stat().st_mtime, UTC)
-    return LogLines(path, lambda line, number: parse(line, number, changed), options)
+    return LogLines(path, partial(_parse, changed), options)
 
 
-def _parse(line: str, number: int, changed: datetime) -> _Said | None:
+def _parse(changed: datetime, line: str, number: int) -> _Said | None:
     del number
     found = _LINE.match(_plain(line)) or _json_line(line)
     if found is None:
@@ -138,7 +138,7 @@ def _seconds(stamp: str, changed: datetime) -> float:
     return time.timestamp()
 
 
-def _join(pieces: Sequence[Piece]) -> Iterable[Call]:
+def _join(pieces: Sequence[Piece[_Said]]) -> Iterable[Call]:
     served: dict[str, _Served] = {}
     bodies: list[tuple[str, str]] = []
     done: list[_Served] = []
@@ -253,7 +253,6 @@ FORMAT = log_format(
         name="vllm-log",
         title="vLLM server log of requests (--enable-log-requests)",
         matches=_matches,
-        parse=_parse,  # type: ignore[arg-type]
         join=_join,
         rows=_rows,
         family=Family.TEXT,
