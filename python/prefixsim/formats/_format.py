@@ -14,7 +14,6 @@ from prefixsim._json import JsonObject
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from prefixsim.formats.logs._traces import LogTrace
     from prefixsim.trace import Trace
 
 __all__ = ["Confidence", "Family", "Format", "Head", "ReadOptions", "TraceWriter"]
@@ -154,4 +153,4 @@ class Format:
     open_writer: Callable[[Path], TraceWriter] | None = None
     endings: tuple[str, ...] = ()
     read_together: Callable[[Sequence[Path], ReadOptions], Trace] | None = None
-    calls: Callable[[Sequence[Path], ReadOptions], LogTrace] | None = None
+    calls: Callable[[Sequence[Path], ReadOptions], object] | None = None

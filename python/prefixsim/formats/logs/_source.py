@@ -147,7 +147,9 @@ def read_calls(path: str | Path, *, skip_bad_rows: bool = False) -> LogTrace:
         if chosen.calls is None:
             msg = f"{path}: format {chosen.name} is a trace, not a log of calls"
             raise InputError(msg)
-        return chosen.calls(files, ReadOptions(skip_bad_rows=skip_bad_rows))
+        found = chosen.calls(files, ReadOptions(skip_bad_rows=skip_bad_rows))
+    assert isinstance(found, LogTrace)
+    return found
 
 
 def read_logs(source: LogSource[R], paths: Sequence[Path], options: ReadOptions) -> LogTrace:
