@@ -18,6 +18,26 @@ class _CacheStats(TypedDict):
     queries: int
     hits: int
 
+class _Tier(TypedDict):
+    capacity: int | None
+    policy: str
+    exclusive: bool
+    write: str
+    min_uses: int
+    sees: str
+    head_first: bool
+    latency: float
+    seconds_per_block: float
+
+class _TiersReplay(TypedDict):
+    hits: list[npt.NDArray[np.uint32]]
+    written: list[npt.NDArray[np.uint32]]
+    gone: list[npt.NDArray[np.uint32]]
+    too_rare: npt.NDArray[np.uint32]
+    stranded: npt.NDArray[np.uint32]
+    slow: npt.NDArray[np.uint32]
+    evictions: npt.NDArray[np.uint32]
+
 _Weighted: TypeAlias = tuple[npt.NDArray[np.float64], npt.NDArray[np.uint64]]
 
 class _Replay(TypedDict):
@@ -174,6 +194,7 @@ __all__ = [
     "policies",
     "replay_block_manager",
     "replay_forest_blocks",
+    "replay_tiers",
     "sweep",
     "tree_numbers",
     "weighted_summary",
@@ -369,6 +390,13 @@ def replay_forest_blocks(
     timestamp: npt.NDArray[np.float64] | None = None,
     measured_from: int = 0,
 ) -> _BlockManagerReplay: ...
+def replay_tiers(
+    profile: Profile,
+    tiers: Sequence[_Tier],
+    *,
+    compute: float | None = None,
+    last_token_rule: bool = True,
+) -> _TiersReplay: ...
 
 @final
 class Allocation:

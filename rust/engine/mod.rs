@@ -4,4 +4,5 @@
 #[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss)]
 pub mod sglang;
 pub mod tiered;
+pub mod tiers;
 pub mod vllm;

@@ -5,6 +5,7 @@
 //! request is then one number: the node where its prompt ends. Blocks of any size are an afterthought:
 //! a block of size b at index k is the tree position at depth (k + 1)·b, see [`crate::Profile`].
 
+mod block_numbers;
 mod build;
 mod builder;
 mod chain;
@@ -15,6 +16,7 @@ mod number;
 mod prefixes;
 mod session;
 
+pub use block_numbers::BlockNumbers;
 pub use file::Head;
 pub use losses::SegmentLosses;
 pub use prefixes::SharedPrefixes;

@@ -31,6 +31,7 @@ mod read;
 mod replay;
 mod request_id;
 mod sglang;
+mod tiers;
 mod tokens;
 #[allow(clippy::cast_possible_truncation)] // A share of a number of slots is no larger.
 mod vllm;
@@ -87,6 +88,8 @@ mod _core {
     use super::replay::replay_block_manager;
     #[pymodule_export]
     use super::sglang::SglangWorkload;
+    #[pymodule_export]
+    use super::tiers::replay_tiers;
     #[pymodule_export]
     use super::vllm::VllmWorkload;
 

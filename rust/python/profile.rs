@@ -38,6 +38,10 @@ impl Profile {
     pub fn new(core: crate::Profile, timestamp: Py<PyArray1<f64>>) -> Self {
         Self { core, timestamp }
     }
+
+    pub fn core(&self) -> &crate::Profile {
+        &self.core
+    }
 }
 
 #[pymethods]

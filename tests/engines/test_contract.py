@@ -214,7 +214,8 @@ def test_every_engine_declares_itself_well(name: str) -> None:
 
 
 def test_no_engine_is_named_outside_engines() -> None:
-    names = "|".join(engines.engine_names())
+    # "tiers" is also a key of summaries, so that quotes around it tell nothing.
+    names = "|".join(name for name in engines.engine_names() if name != "tiers")
     quoted = re.compile(rf"""["'](?:{names})["']""")
     prose = re.compile(r"\"\"\".*?\"\"\"|#[^\n]*", re.S)
     found = []

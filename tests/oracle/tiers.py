@@ -69,6 +69,7 @@ class Served:
     hits: list[int]  # by tier
     written: list[int]  # by tier
     lost: dict[str, int]  # known blocks that missed, by cause
+    evictions: int  # from the fastest tier
 
 
 class Hierarchy:
@@ -79,6 +80,7 @@ class Hierarchy:
         self.compute = compute
         self.uses: dict[Block, int] = {}
         self.left: dict[Block, str] = {}
+        self.evictions = 0
 
     def serve(self, request: Request) -> Served:
         path = request.blocks
@@ -91,15 +93,12 @@ class Hierarchy:
         for block in path:
             self.uses[block] = self.uses.get(block, 0) + 1
         written = [0] * len(self.tiers)
+        self.evictions = 0
 
         for tier in self.tiers[1:]:
             if tier.exclusive:
                 for block in path:
                     tier.remove(block)
-        for i in reversed(range(hit)):
-            tier = self.tiers[where[i]]
-            if where[i] > 0 and tier.write == "back" and not tier.exclusive:
-                tier.use(path[i])
         outside = self.put(0, path, 0, written)
         for block in reversed(outside):
             self.drop(0, block, written)
@@ -110,7 +109,7 @@ class Hierarchy:
                 start = {"all": 0, "from-loads": loads[0] if loads else 0, "misses": missed}
                 self.put(k, path, start[tier.sees], written)
         assert all(len(tier.order) <= tier.capacity for tier in self.tiers)
-        return Served(hits, written, lost)
+        return Served(hits, written, lost, self.evictions)
 
     def worth_loading(self, where: list[int], limit: int) -> int:
         """How many of the blocks found are used: all, or where less time is lost."""
@@ -147,23 +146,27 @@ class Hierarchy:
         return lost
 
     def put(self, k: int, path: list[Block], start: int, written: list[int]) -> list[Block]:
-        """What a tier sees of the path enters it, as far as there is room besides the path itself.
+        """What a tier sees of the path enters it, as far as there is room besides that itself.
 
-        Returns what has no room.
+        What is there already is used, its beginning last; what comes in does so in the same order,
+        or beginning first. Returns what has no room.
         """
-        tier = self.tiers[k]
+        tier, seen = self.tiers[k], path[start:]
+        there = [b for b in seen if b in tier.counts]
         absent = [
-            b for i, b in enumerate(path)
-            if b not in tier.counts and i >= start and self.uses[b] >= tier.min_uses
+            b for b in seen if b not in tier.counts and self.uses[b] >= tier.min_uses
         ]  # fmt: skip
-        room = tier.capacity - sum(b in tier.counts for b in path)
+        room = tier.capacity - len(there)
         entering, outside = absent[:room], absent[room:]
-        victims = tier.victims(len(tier.order) + len(entering) - tier.capacity, path)
+        victims = tier.victims(len(tier.order) + len(entering) - tier.capacity, seen)
         written[k] += len(entering)
-        places = list(enumerate(path))
-        for i, block in places if tier.head_first else places[::-1]:
-            if (block in tier.counts and i >= start) or block in entering:
-                tier.use(block)
+        self.evictions += len(victims) if k == 0 else 0
+        if tier.head_first:
+            moves = there[::-1] + entering
+        else:
+            moves = [b for b in reversed(seen) if b in there or b in entering]
+        for block in moves:
+            tier.use(block)
         for block in victims:
             self.drop(k, block, written)
         return outside

@@ -107,6 +107,11 @@ class Outcome:
         Which replica of a fleet served the request.
     loaded_tokens, stored_tokens : ndarray of uint32 or None
         Prompt tokens brought up from a lower tier, and written to one, for the request.
+    evicted_tokens : dict of str to ndarray of uint32
+        Where the engine knows it, why tokens were lost that an infinite cache would have served, by
+        cause: the name of the tier that had it last, or ``too_rare`` (used too seldom for a lower
+        tier), ``stranded`` (a tier has it, but not what comes before it), ``slow`` (loading takes
+        longer than computing).
     records : dict of str to callable
         What was asked for in ``settings.record``: functions that write it to a path.
     """
@@ -124,12 +129,14 @@ class Outcome:
     replica: npt.NDArray[np.uint32] | None = None
     loaded_tokens: npt.NDArray[np.uint32] | None = None
     stored_tokens: npt.NDArray[np.uint32] | None = None
+    evicted_tokens: dict[str, npt.NDArray[np.uint32]] = field(default_factory=dict)
     records: dict[str, Callable[[Path], object]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         rows = {name: len(getattr(self, name)) for name in _COLUMNS}
         rows |= {name: len(column) for name, column in self.columns.items()}
         rows |= {tier_column(t): len(column) for t, column in self.tier_hit_tokens.items()}
+        rows |= {f"evicted_tokens_{c}": len(column) for c, column in self.evicted_tokens.items()}
         optional = {name: getattr(self, name) for name in _OPTIONAL}
         rows |= {name: len(column) for name, column in optional.items() if column is not None}
         if len(set(rows.values())) != 1:
@@ -153,7 +160,8 @@ class Outcome:
         tiers = {tier_column(tier): column for tier, column in self.tier_hit_tokens.items()}
         optional = {name: getattr(self, name) for name in _OPTIONAL}
         found = {name: column for name, column in optional.items() if column is not None}
-        return {**tiers, **found, **self.columns}
+        lost = {f"evicted_tokens_{c}": column for c, column in self.evicted_tokens.items()}
+        return {**tiers, **found, **lost, **self.columns}
 
     @classmethod
     def without_cache(
