@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
-__all__ = ["COMMAND"]
+__all__ = ["COMMAND", "Cli"]
+
+Cli = Callable[..., tuple[int, str, str]]
+"""What runs a command: exit code, output, messages."""
 
 _PROGRAM = """
 import signal, sys

@@ -4,13 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import re
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,44 +12,8 @@ import pytest
 
 import prefixsim
 from prefixsim.cli import main
-from tests.commands import COMMAND
+from tests.commands import Cli
 from tests.golden import records
-
-Cli = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
-    def run(*args: object) -> tuple[int, str, str]:
-        code = main([str(a) for a in args])
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
-
-
-@pytest.fixture
-def chats(tmp_path: Path) -> Path:
-    """Three conversations of three turns each, block size 4 in mind."""
-    path = tmp_path / "chats.jsonl"
-    rows = []
-    for turn in range(3):
-        for chat in range(3):
-            tokens = [1, 2, 3, 4] + [100 * chat + k for k in range(4 * (turn + 1))]
-            rows.append(
-                {
-                    "request_id": f"{chat}/{turn}",
-                    "session": f"chat-{chat}",
-                    "turn": turn,
-                    "timestamp": float(10 * turn + chat),
-                    "prompt_len": len(tokens),
-                    "output_len": 1,
-                    "token_ids": tokens,
-                    "category": "even" if chat % 2 == 0 else "odd",
-                }
-            )
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
 
 
 @pytest.mark.parametrize("record", records("reference", "mooncake_conversation.json"))
@@ -296,73 +254,12 @@ def test_only_options_is_no_trace(cli: Cli) -> None:
     )  # fmt: skip
 
 
-def start(*args: object, **options: Any) -> subprocess.Popen[str]:
-    pipe = subprocess.PIPE
-    return subprocess.Popen(
-        [*COMMAND, *map(str, args)], stdout=pipe, stderr=pipe, text=True, **options
-    )
-
-
-@pytest.mark.skipif(os.name == "nt", reason="named pipes and SIGINT")
-def test_ctrl_c_is_code_130_and_leaves_nothing(tmp_path: Path) -> None:
-    pipe, out = tmp_path / "slow.jsonl", tmp_path / "r.json"
-    os.mkfifo(pipe)
-    process = start("replay", pipe, "--output-file", out, "--json")
-    feeding = open_when_read(pipe)  # now the command waits for the trace
-    process.send_signal(signal.SIGINT)
-    stdout, stderr = process.communicate(timeout=30)
-    os.close(feeding)
-    assert (process.returncode, stdout, stderr) == (130, "", "prefixsim: interrupted\n")
-    assert [p.name for p in tmp_path.iterdir()] == ["slow.jsonl"]
-
-
-def open_when_read(pipe: Path) -> int:
-    for _ in range(3000):
-        try:
-            return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
-        except OSError:
-            time.sleep(0.01)
-    pytest.fail("the command never opened its trace")
-
-
-def test_a_reader_that_leaves_is_no_error(chats: Path) -> None:
-    process = start("replay", chats)
-    assert process.stdout is not None
-    process.stdout.close()
-    assert process.stderr is not None
-    assert process.stderr.read() == ""
-    process.stderr.close()
-    assert process.wait(30) == 0
-
-
-def test_start_up_imports_only_what_a_replay_needs(chats: Path) -> None:
-    code = (
-        "import sys; from prefixsim.cli import main; main(sys.argv[1:]);"
-        "print([m for m in ('altair', 'transformers', 'pyarrow', 'pandas', 'rich.table')"
-        " if m in sys.modules], file=sys.stderr)"
-    )
-    command = [sys.executable, "-c", code, "replay", str(chats), "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stderr == "[]\n"
-
-
 def test_compressed_traces(cli: Cli, chats: Path, tmp_path: Path) -> None:
     packed = tmp_path / "packed.jsonl.gz"
     packed.write_bytes(gzip.compress(chats.read_bytes()))
     results = [json.loads(cli("replay", path, "--json")[1]) for path in (chats, packed)]
     assert results[0]["summary"] == results[1]["summary"]
     assert prefixsim.Trace.read(packed).digest == results[0]["provenance"]["digest"]
-
-
-@pytest.mark.skipif(os.name == "nt", reason="named pipes")
-def test_a_named_pipe_is_a_trace(chats: Path, tmp_path: Path) -> None:
-    pipe = tmp_path / "pipe"
-    os.mkfifo(pipe)
-    process = start("replay", pipe, "--json", "--block-size", "4")
-    pipe.write_bytes(chats.read_bytes())
-    stdout, stderr = process.communicate(timeout=30)
-    assert (process.returncode, stderr) == (0, "")
-    assert json.loads(stdout)["summary"]["hit_tokens"] == 17 * 4
 
 
 @pytest.fixture(scope="module")
