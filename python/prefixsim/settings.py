@@ -13,16 +13,7 @@ from dataclasses import MISSING, dataclass, field, is_dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import (
-    TYPE_CHECKING,
-    Literal,
-    TypeVar,
-    Union,
-    cast,
-    get_args,
-    get_origin,
-    get_type_hints,
-)
+from typing import TYPE_CHECKING, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from prefixsim.errors import InputError, SettingError
 
@@ -146,7 +137,7 @@ class Option:
         if value is None and self.optional:
             return None
         if self.many:
-            return tuple(cast("Iterable[object]", value))
+            return tuple(value) if isinstance(value, Iterable) else (value,)
         if self.read is not None:
             return self.checked(self.read(value))
         if self.kind is Path and isinstance(value, str):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from types import ModuleType
 
 from prefixsim._extras import require
+from prefixsim._json import JsonObject
 from prefixsim.charts import theme
+from prefixsim.charts.theme import Chart
 from prefixsim.study.tier_surface import RULES, Surface
 
 __all__ = ["draw", "heat_maps", "lines"]
@@ -15,7 +17,7 @@ _NAMES = {"hbm": "HBM", "dram": "DRAM", "disk": "disk"}
 _WIDTH, _ROW = 380, 26
 
 
-def draw(surface: Surface) -> Any:
+def draw(surface: Surface) -> Chart:
     """Draw a surface; see :meth:`Surface.plot`."""
     several = [t for t in surface.tiers if len(surface.sizes[t]) > 1]
     chart = heat_maps(surface) if set(several) == {"hbm", "dram"} else lines(surface)
@@ -23,7 +25,7 @@ def draw(surface: Surface) -> Any:
     return theme.themed(theme.titled(chart, "Hit rate by size of tier", " · ".join(subtitle)))
 
 
-def heat_maps(surface: Surface) -> Any:
+def heat_maps(surface: Surface) -> Chart:
     """Draw one map for each rule, and one of what exclusive adds; HBM upwards, DRAM to the right.
 
     Needs several sizes of HBM and DRAM, and at most one of disk.
@@ -39,7 +41,7 @@ def heat_maps(surface: Surface) -> Any:
     )
     top = max(row["exclusive"] for row in rows)
 
-    def one(field: str, title: str, scheme: str, most: float, form: str) -> Any:
+    def one(field: str, title: str, scheme: str, most: float, form: str) -> Chart:
         color = alt.Color(
             f"{field}:Q",
             scale=alt.Scale(scheme=scheme, domain=[0, most or 1]),
@@ -63,7 +65,7 @@ def heat_maps(surface: Surface) -> Any:
     return alt.vconcat(*maps).resolve_scale(color="independent")
 
 
-def lines(surface: Surface) -> Any:
+def lines(surface: Surface) -> Chart:
     """Draw hit rates over the tier with most sizes, a line for each size of the others."""
     alt = require("altair", extra="report")
     over = max(surface.tiers, key=lambda t: len(surface.sizes[t]))
@@ -109,7 +111,7 @@ def lines(surface: Surface) -> Any:
     )
 
 
-def _rows(surface: Surface) -> Iterable[dict[str, Any]]:
+def _rows(surface: Surface) -> Iterable[JsonObject]:
     texts = {t: {s.blocks: s.text for s in surface.sizes[t]} for t in surface.tiers}
     for point in surface.points:
         yield {
@@ -125,7 +127,7 @@ def _title(surface: Surface, tier: str) -> str:
     return f"{_NAMES[tier]} (blocks)" if plain else _NAMES[tier]
 
 
-def _tips(alt: Any, surface: Surface) -> list[Any]:
+def _tips(alt: ModuleType, surface: Surface) -> list[Chart]:
     return [
         *(alt.Tooltip(f"{t}:N", title=_title(surface, t)) for t in surface.tiers),
         *(alt.Tooltip(f"{rule}:Q", format=".2%") for rule in RULES),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 from prefixsim._json import JsonFields
 from prefixsim._printable import printable
@@ -24,12 +23,13 @@ def tell_model(given: JsonFields) -> None:
         ``model_config``, ``kv_cache_dtype`` and ``tensor_parallel``, or a list of each.
     """
     from prefixsim.hardware.kv_bytes import kv_bytes_per_token
+    from prefixsim.study.grid import listed
 
     if given.get("bytes_per_token") is not None:
         return
-    dtype = _listed(given.get("kv_cache_dtype"))[0]
-    gpus = _listed(given.get("tensor_parallel"))[0] or 1
-    for path in dict.fromkeys(_listed(given.get("model_config"))):
+    dtype = listed(given.get("kv_cache_dtype"))[0]
+    gpus = listed(given.get("tensor_parallel"))[0] or 1
+    for path in dict.fromkeys(listed(given.get("model_config"))):
         if path is None:
             continue
         try:
@@ -42,7 +42,3 @@ def tell_model(given: JsonFields) -> None:
                 parts.append("sizes in bytes are of the tokens alone")
             told = "; ".join(parts)
             sys.stderr.write(f"prefixsim: {printable(told)}\n")
-
-
-def _listed(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, list | tuple) else [value]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from prefixsim.cli._options import comma_list
 from prefixsim.settings import setting
@@ -18,22 +18,22 @@ __all__ = ["TierSizes", "write_surface"]
 _ADVICE = "give blocks like 5000, 20k, or bytes like 40GB, 64GiB; several with commas"
 
 
-def _read_sizes(text: Any) -> tuple[Size, ...]:
+def _read_sizes(text: object) -> tuple[Size, ...]:
     from prefixsim.errors import InputError
     from prefixsim.sizes import parse_size
 
     try:
         return tuple(
             Size(part, int(part)) if part.isdecimal() else parse_size(part)
-            for part in comma_list(text)
+            for part in comma_list(str(text))
         )
     except InputError:
         raise ValueError(_ADVICE) from None
 
 
-def _read_prices(text: Any) -> tuple[tuple[str, float], ...]:
+def _read_prices(text: object) -> tuple[tuple[str, float], ...]:
     prices = []
-    for part in comma_list(text):
+    for part in comma_list(str(text)):
         tier, equals, price = part.partition("=")
         try:
             prices.append((tier.strip(), float(price)))
@@ -44,7 +44,7 @@ def _read_prices(text: Any) -> tuple[tuple[str, float], ...]:
     return tuple(prices)
 
 
-def _tier_sizes(tier: str, default: str) -> Any:
+def _tier_sizes(tier: str, default: str) -> tuple[Size, ...] | None:
     return setting(
         None,
         help=f"Sizes of {tier}, per GPU: blocks, or bytes like 64GiB; several with commas.",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TypedDict
 
 import numpy as np
@@ -10,13 +10,19 @@ import numpy.typing as npt
 
 from prefixsim._json import JsonObject
 from prefixsim.stats import distribution
+from prefixsim.trace.columns import Array
 
-__all__ = ["request_times", "time_figures"]
+__all__ = ["preempted_tokens", "request_columns", "request_times", "time_figures"]
 
 
 class ServedRequests(TypedDict):
-    """When each request came, was let in, had its first token and was done."""
+    """What the core says of each request: its hits, and when it came, was let in and was done."""
 
+    hit_tokens: npt.NDArray[np.uint32]
+    preemptions: npt.NDArray[np.uint32]
+    admit_step: npt.NDArray[np.uint64]
+    first_token_step: npt.NDArray[np.uint64]
+    finish_step: npt.NDArray[np.uint64]
     arrival_ns: npt.NDArray[np.uint64]
     admit_ns: npt.NDArray[np.uint64]
     first_token_ns: npt.NDArray[np.uint64]
@@ -57,6 +63,41 @@ def request_times(
         "tpot_s": np.where(later > 0, tpot, np.nan),
         "e2e_s": (requests["finish_ns"] - arrival) / 1e9,
     }
+
+
+def preempted_tokens(
+    requests: ServedRequests, readmitted: Sequence[tuple[int, int, int]]
+) -> npt.NDArray[np.uint32]:
+    """Return hit tokens of each request that it had to compute after a preemption.
+
+    Parameters
+    ----------
+    requests : mapping
+    readmitted : sequence of (request, step, hit tokens)
+        Each time a request was let in once more.
+    """
+    again = np.zeros(len(requests["hit_tokens"]), dtype=np.uint32)
+    for request, _, hits in readmitted:
+        before = int(requests["hit_tokens"][request])
+        again[request] = max(int(again[request]), before - min(hits, before))
+    return again
+
+
+def request_columns(
+    requests: ServedRequests,
+    own: Mapping[str, Array],
+    times: Mapping[str, npt.NDArray[np.float64]] | None,
+) -> dict[str, Array]:
+    """Return columns of an outcome: preemptions, the engine's own, steps and seconds if timed."""
+    columns: dict[str, Array] = {"preemptions": requests["preemptions"], **own}
+    if times is not None:
+        columns |= {
+            "admit_step": requests["admit_step"],
+            "first_token_step": requests["first_token_step"],
+            "finish_step": requests["finish_step"],
+            **times,
+        }
+    return columns
 
 
 def time_figures(

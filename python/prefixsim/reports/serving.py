@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from prefixsim.errors import InputError
 from prefixsim.study.tables import SummaryRow
@@ -71,11 +71,10 @@ def serving_table(results: Sequence[Result], names: Sequence[str]) -> Table:
 
 
 def _value(result: Result, row: SummaryRow, statistic: str) -> float | None:
-    value: Any = result.summary.get(row.key)
+    value: float | None = result.summary.get(row.key)
     if statistic and value is not None:
-        value = value[statistic]
-    figure: float | None = value
-    return figure
+        value = result.summary[row.key][statistic]
+    return value
 
 
 def figure(summary: Mapping[str, object], path: str) -> float | None:

@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -296,7 +296,7 @@ class Surface:
         """Return ``trace``, ``provenance`` and ``surface``; plain values."""
         curve = self.curve
         trace = curve.forest.trace
-        config: dict[str, Any] = {
+        config: JsonObject = {
             "policy": "lru",
             "block_size": curve.block_size,
             "last_token_rule": curve.last_token_rule,
@@ -345,7 +345,7 @@ class Surface:
 
         rows = []
         for point in self.points:
-            row: dict[str, Any] = {f"{tier}_blocks": b for tier, b in point.blocks.items()}
+            row: JsonObject = {f"{tier}_blocks": b for tier, b in point.blocks.items()}
             if self.bytes_per_token is not None:
                 row |= {f"{tier}_gib": self.gib(b) for tier, b in point.blocks.items()}
             for rule in RULES:

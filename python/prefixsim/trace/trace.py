@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 import numpy.typing as npt
 
-from prefixsim._core import digest_columns
 from prefixsim._json import JsonObject
 from prefixsim.errors import InputError
 from prefixsim.table import Table, html, written
-from prefixsim.trace.columns import Codes, Ragged, Strings, taken
+from prefixsim.trace.columns import COLUMNS, Codes, Ragged, Strings, digest_of, taken
 from prefixsim.trace.request import Request, request_at
 
 if TYPE_CHECKING:
@@ -103,7 +102,7 @@ class Trace:
         n = len(self.timestamp)
         for f in fields(self):
             column = getattr(self, f.name)
-            if f.name in _COLUMNS and column is not None and len(column) != n:
+            if f.name in COLUMNS and column is not None and len(column) != n:
                 msg = f"{self.name}: column {f.name} has {len(column)} rows, timestamp has {n}"
                 raise InputError(msg)
 
@@ -345,7 +344,7 @@ class Trace:
         row = index + len(self) if index < 0 else index
         if not 0 <= row < len(self):
             raise IndexError(index)
-        return request_at({name: getattr(self, name) for name in _COLUMNS}, row)
+        return request_at({name: getattr(self, name) for name in COLUMNS}, row)
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
         """Give the native schema to any library that takes Arrow (PyCapsule interface)."""
@@ -366,17 +365,11 @@ class Trace:
     @property
     def digest(self) -> str:
         """XXH3-128 of the columns that decide a replay, in hex."""
-        columns: list[npt.NDArray[np.generic]] = [self.timestamp, self.prompt_len, self.output_len]
-        for ragged in (self.prompts, self.outputs):
-            if ragged is not None:
-                columns += [ragged.offsets, ragged.values]
-        for codes in (self.session, self.salt, self.category):
-            if codes is not None:
-                columns.append(codes.codes)
-        names = [n for c in (self.salt, self.category) if c is not None for n in c.names]
-        tail = "\0".join([str(self.id_block_size), *(self.texts or []), *names])
-        columns.append(np.frombuffer(tail.encode(), dtype=np.uint8))
-        return digest_columns([np.ascontiguousarray(c).view(np.uint8) for c in columns])
+        numbers = (self.timestamp, self.prompt_len, self.output_len)
+        named = [column for column in (self.salt, self.category) if column is not None]
+        text = [str(self.id_block_size), *(self.texts or []), *(n for c in named for n in c.names)]
+        labels = (self.session, self.salt, self.category)
+        return digest_of(numbers, (self.prompts, self.outputs), labels, "\0".join(text))
 
     def replace(self, **changes: Any) -> Trace:
         """Return a copy with the given columns or facts changed."""
@@ -385,7 +378,7 @@ class Trace:
     def take(self, index: npt.ArrayLike) -> Trace:
         """Return the requests at ``index``, in that order."""
         at = np.asarray(index, dtype=np.intp)
-        columns: JsonObject = {name: taken(getattr(self, name), at) for name in _COLUMNS}
+        columns: JsonObject = {name: taken(getattr(self, name), at) for name in COLUMNS}
         return replace(self, **columns)
 
     def out_of_order(self) -> int | None:
@@ -404,9 +397,3 @@ class Trace:
         from prefixsim.trace.arrow import to_arrow
 
         return to_arrow(self)
-
-
-_COLUMNS = (
-    "timestamp", "prompt_len", "output_len", "prompts", "outputs", "texts", "output_texts",
-    "request_id", "session", "turn", "salt", "category",
-)  # fmt: skip

@@ -22,7 +22,7 @@ from prefixsim._files import atomic_path
 from prefixsim._json import JsonObject
 from prefixsim.engines.cache_size import block_size_for
 from prefixsim.engines.outcome import Outcome
-from prefixsim.engines.served import request_times, time_figures
+from prefixsim.engines.served import preempted_tokens, request_columns, request_times, time_figures
 from prefixsim.engines.vllm.settings import VllmSettings
 from prefixsim.errors import InputError
 from prefixsim.settings import build
@@ -169,28 +169,16 @@ class Simulation:
     @property
     def preempted_tokens(self) -> npt.NDArray[np.uint32]:
         """Hit tokens of each request that it had to compute after a preemption."""
-        again = np.zeros(len(self.trace), dtype=np.uint32)
-        for request, _, hits in self.raw["resumes"]:
-            before = int(self.raw["requests"]["hit_tokens"][request])
-            again[request] = max(int(again[request]), before - min(hits, before))
-        return again
+        return preempted_tokens(self.raw["requests"], self.raw["resumes"])
 
     def columns(self) -> dict[str, Array]:
         """Return further columns per request."""
-        r = self.raw["requests"]
-        found: dict[str, Array] = {
-            "preemptions": r["preemptions"],
-            "num_blocks": r["num_blocks"],
+        requests = self.raw["requests"]
+        own = {
+            "num_blocks": requests["num_blocks"],
             "preempted_tokens": self.preempted_tokens,
         }
-        if self.timed:
-            found |= {
-                "admit_step": r["admit_step"],
-                "first_token_step": r["first_token_step"],
-                "finish_step": r["finish_step"],
-                **self.times,
-            }
-        return found
+        return request_columns(requests, own, self.times if self.timed else None)
 
     def outcome(self) -> Outcome:
         """Return what all engines report."""
