@@ -25,15 +25,15 @@ mod latency;
 mod offload_manager;
 mod pool;
 mod profile;
-#[allow(clippy::cast_possible_truncation)] // Offsets were checked against the values.
 mod radix_cache;
 mod read;
 mod replay;
 mod request_id;
 mod sglang;
+mod sglang_results;
+mod sglang_settings;
 mod tiers;
 mod tokens;
-#[allow(clippy::cast_possible_truncation)] // A share of a number of slots is no larger.
 mod vllm;
 mod vllm_results;
 mod vllm_settings;

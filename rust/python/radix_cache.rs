@@ -7,8 +7,10 @@ use pyo3::types::{PyDict, PyInt, PyList};
 
 use super::arguments::positive;
 use super::request_id::RequestId;
+use super::sglang_settings::{capacity_argument, policy};
 use super::tokens::Tokens;
-use crate::engine::sglang::{CacheConfig, Insertion, OnlineCache, Policy, Prompt, Version};
+use crate::engine::sglang::{CacheConfig, Insertion, OnlineCache, Prompt, Version};
+use crate::index::to_usize;
 
 /// What :meth:`RadixCache.match` and :meth:`RadixCache.insert` give.
 ///
@@ -39,35 +41,6 @@ impl RadixMatch {
 
 fn radix_match((tokens, node): (u32, u64)) -> RadixMatch {
     RadixMatch { tokens, node }
-}
-
-/// The policy of a name, with its parameters.
-pub fn policy(
-    name: &str,
-    protected_threshold: u32,
-    threshold: i64,
-    next_prompt_estimate: i64,
-) -> PyResult<Policy> {
-    Ok(match Policy::from_name(name)? {
-        Policy::Slru { .. } => Policy::Slru {
-            protected_threshold,
-        },
-        Policy::Tlru { .. } => Policy::Tlru {
-            threshold,
-            next_prompt_estimate,
-        },
-        plain => plain,
-    })
-}
-
-/// Tokens of the pool, from Python.
-pub fn capacity_argument(capacity_tokens: Option<i64>) -> PyResult<Option<u64>> {
-    let Some(tokens) = capacity_tokens else {
-        return Ok(None);
-    };
-    u64::try_from(tokens).map(Some).map_err(|_| {
-        PyValueError::new_err(format!("capacity_tokens is {tokens}, it must be positive"))
-    })
 }
 
 /// SGLang's radix cache, node for node, one call at a time.
@@ -325,8 +298,8 @@ impl PyRadixCache {
         let log = self.cache.take_evictions();
         let mut start = 0;
         let row = |(&requested, &end): (&u64, &u64)| {
-            let lengths = log.lengths[start..end as usize].to_vec();
-            start = end as usize;
+            let lengths = log.lengths[start..to_usize(end)].to_vec();
+            start = to_usize(end);
             (requested, lengths)
         };
         log.requested.iter().zip(&log.ends).map(row).collect()

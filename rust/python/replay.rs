@@ -12,6 +12,9 @@ use crate::engine::vllm::replay::{Clock, replay};
 
 /// Replay a whole trace through :class:`BlockManager` in one call.
 ///
+/// Every block of the token lists is hashed, as a server does. The engine numbers the blocks of a
+/// forest instead (:func:`replay_forest_blocks`); this is the witness that tests compare it with.
+///
 /// Requests are admitted in order and ``concurrency`` of them hold their slots at once; the oldest is
 /// freed when a further one is admitted, and earlier if its slots are needed. ``ids`` are tokens
 /// (uint32), or hash ids (uint64) of ``unit`` tokens each. Output tokens are appended one by one,

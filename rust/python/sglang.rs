@@ -9,11 +9,11 @@ use super::arguments::{Ids, positive};
 use super::forest::Columns as TraceColumns;
 use super::interrupt::interruptible;
 use super::latency::LatencySettings;
-use super::radix_cache::{capacity_argument, policy};
+use super::sglang_results::to_dict;
+use super::sglang_settings::{capacity_argument, policy};
 use crate::engine::sglang::{
     CacheConfig, Columns, Drive, HiCacheConfig, Overlap, Recording, SchedulePolicy,
-    SchedulerConfig, Simulation, SimulationConfig, Version, Workload, WritePolicy, run_hicache,
-    simulate,
+    SchedulerConfig, SimulationConfig, Version, Workload, WritePolicy, run_hicache, simulate,
 };
 use crate::forest::Forest;
 use crate::serving::Arrivals;
@@ -250,77 +250,4 @@ impl SglangWorkload {
         result.set_item("totals", totals)?;
         Ok(result)
     }
-}
-
-fn to_dict(py: Python<'_>, simulation: Simulation) -> PyResult<Bound<'_, PyDict>> {
-    let result = PyDict::new(py);
-    let requests = PyDict::new(py);
-    let log = simulation.requests;
-    requests.set_item("hit_tokens", log.hit_tokens.into_pyarray(py))?;
-    requests.set_item("preemptions", log.preemptions.into_pyarray(py))?;
-    for (name, column) in [
-        ("computed_tokens", log.computed_tokens),
-        ("scheduled_tokens", log.scheduled_tokens),
-        ("admit_step", log.admit_step),
-        ("first_token_step", log.first_token_step),
-        ("finish_step", log.finish_step),
-        ("arrival_ns", log.arrival_ns),
-        ("admit_ns", log.admit_ns),
-        ("first_token_ns", log.first_token_ns),
-        ("finish_ns", log.finish_ns),
-    ] {
-        requests.set_item(name, column.into_pyarray(py))?;
-    }
-    result.set_item("requests", requests)?;
-    let readmissions = simulation.readmissions.iter();
-    let readmissions: Vec<_> = readmissions
-        .map(|row| (row.request, row.step, row.hit_tokens))
-        .collect();
-    result.set_item("readmissions", readmissions)?;
-    result.set_item("aborted", simulation.aborted)?;
-    let steps = PyDict::new(py);
-    for (name, column) in [
-        ("clock_ns", simulation.steps.clock_ns),
-        ("tokens", simulation.steps.tokens),
-        ("free", simulation.steps.free),
-        ("evictable", simulation.steps.evictable),
-    ] {
-        steps.set_item(name, column.into_pyarray(py))?;
-    }
-    for (name, column) in [
-        ("requests", simulation.steps.requests),
-        ("running", simulation.steps.running),
-        ("waiting", simulation.steps.waiting),
-    ] {
-        steps.set_item(name, column.into_pyarray(py))?;
-    }
-    steps.set_item("kind", simulation.steps.kind.into_pyarray(py))?;
-    result.set_item("steps", steps)?;
-    let evictions = PyDict::new(py);
-    evictions.set_item("at", simulation.evictions.at.into_pyarray(py))?;
-    evictions.set_item("requested", simulation.evictions.requested.into_pyarray(py))?;
-    evictions.set_item("ends", simulation.evictions.ends.into_pyarray(py))?;
-    evictions.set_item("lengths", simulation.evictions.lengths.into_pyarray(py))?;
-    result.set_item("evictions", evictions)?;
-    result.set_item("tree", simulation.tree)?;
-    let (totals, sums) = (PyDict::new(py), simulation.totals);
-    for (name, value) in [
-        ("steps", sums.steps),
-        ("final_clock_ns", sums.final_clock_ns),
-        ("busy_ns", sums.busy_ns),
-        ("preemptions", sums.preemptions),
-        ("scheduled_tokens", sums.scheduled_tokens),
-        ("evict_calls", sums.evicted.calls),
-        ("evicted_nodes", sums.evicted.nodes),
-        ("evicted_tokens", sums.evicted.tokens),
-        ("free_end", sums.free_end),
-        ("evictable_end", sums.evictable_end),
-        ("peak_held", sums.peak_held),
-    ] {
-        totals.set_item(name, value)?;
-    }
-    totals.set_item("held_steps", sums.held_steps)?;
-    totals.set_item("held_ns", sums.held_ns)?;
-    result.set_item("totals", totals)?;
-    Ok(result)
 }

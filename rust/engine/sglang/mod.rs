@@ -8,14 +8,16 @@
 //! * [`Trie`]: the shape of the tree.
 //! * [`RadixTree`]: matching, inserting, locking and evicting.
 //! * [`RadixCache`]: the tree, the pool of pages, and the requests that hold some of both.
-//! * [`OnlineCache`]: the online door: requests by name, tokens in, hits out.
+//! * [`OnlineCache`]: the online cache: requests by name, tokens in, hits out.
 //! * [`Workload`]: a trace compiled for the engine.
 //! * [`Server`]: the scheduler on a clock, an [`Instance`](crate::serving::Instance).
 //! * [`simulate`]: a trace through the scheduler, or through the cache alone.
 
 mod cache;
 mod hicache;
+mod lease;
 mod leaves;
+mod namespace;
 mod online;
 mod policy;
 mod record;
@@ -29,9 +31,11 @@ mod unscheduled;
 mod version;
 mod workload;
 
-pub use cache::{CacheConfig, EvictionLog, EvictionTotals, Lease, RadixCache};
+pub use cache::{CacheConfig, EvictionLog, EvictionTotals, RadixCache};
 pub use hicache::{HiCacheConfig, HiCacheLog, HiCacheTotals, WritePolicy, run_hicache};
-pub use online::{Namespace, NodeView, OnlineCache, Prompt};
+pub use lease::Lease;
+pub use namespace::{Namespace, Prompt};
+pub use online::{NodeView, OnlineCache};
 pub use policy::Policy;
 pub use record::{Simulation, StepKind, StepLog, Totals, TreeRow};
 pub use scheduler::{SchedulePolicy, SchedulerConfig};

@@ -1,53 +1,17 @@
-//! The online door: requests by name, tokens in, hits out.
+//! The online cache: requests by name, tokens in, hits out.
 
 use std::collections::HashMap;
 use std::fmt::Display;
 use std::hash::Hash;
 
-use super::cache::{CacheConfig, EvictionLog, EvictionTotals, Lease, RadixCache};
+use super::cache::{CacheConfig, EvictionLog, EvictionTotals, RadixCache};
+use super::lease::Lease;
+use super::namespace::{Namespace, Prompt};
 use super::sequences::{Sequences, TokenBuffers};
 use super::tree::Insertion;
 use super::trie::NodeId;
 use crate::error::{Error, Result};
-
-/// What separates the tokens of tenants: equal tokens in different namespaces share nothing.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
-pub struct Namespace {
-    /// SGLang's `extra_key`; a LoRA adapter's id is appended to it.
-    pub extra_key: Option<String>,
-    /// SGLang's `cache_salt`; an empty one is none.
-    pub cache_salt: Option<String>,
-}
-
-impl Namespace {
-    /// The namespace as a version tells it apart: before 0.5.23 salt and extra key are one string.
-    #[must_use]
-    fn of(extra_key: Option<&str>, cache_salt: Option<&str>, joined: bool) -> Self {
-        let own = |text: Option<&str>| text.filter(|t| !t.is_empty()).map(str::to_owned);
-        if joined {
-            let both = format!("{}{}", cache_salt.unwrap_or(""), extra_key.unwrap_or(""));
-            return Self {
-                extra_key: own(Some(&both)),
-                cache_salt: None,
-            };
-        }
-        Self {
-            extra_key: own(extra_key),
-            cache_salt: own(cache_salt),
-        }
-    }
-}
-
-/// Tokens and what they are cached under.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Prompt<'t> {
-    /// Token ids.
-    pub tokens: &'t [u32],
-    /// SGLang's `extra_key`.
-    pub extra_key: Option<&'t str>,
-    /// SGLang's `cache_salt`.
-    pub cache_salt: Option<&'t str>,
-}
+use crate::index::to_u32;
 
 /// A node of the online cache, as seen from outside.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -230,13 +194,8 @@ impl<Id: Clone + Display + Eq + Hash> OnlineCache<Id> {
     /// [`Error::Range`] if the request is not there, or `upto` is no position in what is left.
     pub fn extend(&mut self, id: &Id, upto: Option<u32>) -> Result<bool> {
         let lease = lease(&mut self.requests, id)?;
-        let known = self
-            .cache
-            .tree()
-            .trie()
-            .sequences()
-            .tokens(lease.sequence)
-            .len() as u32;
+        let sequences = self.cache.tree().trie().sequences();
+        let known = to_u32(sequences.tokens(lease.sequence).len());
         let upto = upto.unwrap_or(known);
         if upto <= lease.allocated || upto > known {
             return Err(Error::range(format!(
@@ -275,7 +234,7 @@ impl<Id: Clone + Display + Eq + Hash> OnlineCache<Id> {
         if u32::try_from(known + tokens.len()).is_err() {
             return Err(too_long());
         }
-        let more = self.cache.ceil(lease.allocated + tokens.len() as u32);
+        let more = self.cache.ceil(lease.allocated + to_u32(tokens.len()));
         if more - self.cache.ceil(lease.allocated) > self.cache.available() {
             return Ok(false);
         }
@@ -379,7 +338,7 @@ impl<Id: Clone + Display + Eq + Hash> OnlineCache<Id> {
             number
         } else {
             self.names.push(namespace.clone());
-            let number = self.names.len() as u32 - 1;
+            let number = to_u32(self.names.len()) - 1;
             self.namespaces.insert(namespace, number);
             number
         };
@@ -393,7 +352,7 @@ impl<Id: Clone + Display + Eq + Hash> OnlineCache<Id> {
     }
 
     fn node(&self, handle: u64) -> Result<NodeId> {
-        let node = NodeId(handle as u32);
+        let node = NodeId(to_u32(handle & u64::from(u32::MAX)));
         let trie = self.cache.tree().trie();
         if trie.is_alive(node) && self.handle(node) == handle {
             return Ok(node);

@@ -2,6 +2,7 @@
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use crate::index::to_u32;
 use crate::trace::common_prefix;
 
 /// Token sequences, each under a number and in a namespace. A node of the tree stores no tokens, only
@@ -55,7 +56,7 @@ impl TokenBuffers {
             return sequence;
         }
         self.buffers.push(buffer);
-        self.buffers.len() as u32 - 1
+        to_u32(self.buffers.len()) - 1
     }
 
     /// Adds tokens at the end of a sequence.
@@ -101,7 +102,7 @@ impl Sequences for TokenBuffers {
     fn common(&self, a: u32, b: u32, from: u32, to: u32) -> u32 {
         let (a, b) = (self.tokens(a), self.tokens(b));
         let (from, to) = (from as usize, to as usize);
-        (from + common_prefix(&a[from..to.min(a.len())], &b[from..to.min(b.len())])) as u32
+        to_u32(from + common_prefix(&a[from..to.min(a.len())], &b[from..to.min(b.len())]))
     }
 
     fn hold(&mut self, sequence: u32) {

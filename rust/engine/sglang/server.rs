@@ -6,6 +6,7 @@ use super::scheduler::{Scheduled, Scheduler, SchedulerConfig};
 use super::unscheduled;
 use super::workload::Workload;
 use crate::error::Result;
+use crate::index::{to_f64, to_u32};
 use crate::serving::{Clock, Instance, Latency, Load, RequestLog};
 
 /// What to keep besides one row per request.
@@ -115,8 +116,8 @@ impl<'w> Server<'w> {
         let totals = self.scheduler.totals_mut();
         totals.busy_ns += busy;
         totals.peak_held = totals.peak_held.max(held);
-        totals.held_steps += held as f64;
-        totals.held_ns += held as f64 * duration as f64;
+        totals.held_steps += to_f64(held);
+        totals.held_ns += to_f64(held) * to_f64(duration);
     }
 
     fn record(&mut self, done: &Scheduled, duration: u64) {
@@ -130,8 +131,8 @@ impl<'w> Server<'w> {
             steps.kind.push(done.kind as u8);
             steps.requests.push(done.requests);
             steps.tokens.push(done.tokens);
-            steps.running.push(self.scheduler.num_running() as u32);
-            steps.waiting.push(self.scheduler.num_waiting() as u32);
+            steps.running.push(to_u32(self.scheduler.num_running()));
+            steps.waiting.push(to_u32(self.scheduler.num_waiting()));
             steps.free.push(free);
             steps.evictable.push(evictable);
         }
@@ -180,8 +181,8 @@ impl Instance for Server<'_> {
 
     fn load(&self) -> Load {
         Load {
-            running: self.scheduler.num_running() as u32,
-            waiting: self.scheduler.num_waiting() as u32,
+            running: to_u32(self.scheduler.num_running()),
+            waiting: to_u32(self.scheduler.num_waiting()),
             finished: self.scheduler.finished(),
         }
     }

@@ -8,6 +8,7 @@ use hashbrown::HashTable;
 
 use super::sequences::Sequences;
 use crate::error::{Error, Result};
+use crate::index::to_u32;
 
 /// A node by number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -187,7 +188,7 @@ impl<S: Sequences> Trie<S> {
 
     /// Nodes other than the root.
     pub fn ids(&self) -> impl Iterator<Item = NodeId> {
-        (1..self.nodes.len() as u32)
+        (1..to_u32(self.nodes.len()))
             .map(NodeId)
             .filter(|&id| self.is_alive(id))
     }
@@ -296,7 +297,7 @@ impl<S: Sequences> Trie<S> {
         }
         node.incarnation = 0;
         self.nodes.push(node);
-        NodeId(self.nodes.len() as u32 - 1)
+        NodeId(to_u32(self.nodes.len()) - 1)
     }
 
     fn enter(&mut self, id: NodeId) {

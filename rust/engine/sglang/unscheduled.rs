@@ -4,9 +4,11 @@
 
 use std::collections::VecDeque;
 
-use super::cache::{Lease, RadixCache};
+use super::cache::RadixCache;
+use super::lease::Lease;
 use super::workload::Workload;
 use crate::error::{Error, Result};
+use crate::index::to_u32;
 use crate::serving::RequestLog;
 use crate::stop::Stop;
 
@@ -76,7 +78,7 @@ struct Run<'r, 'w> {
 
 impl Run<'_, '_> {
     fn count(&self) -> u32 {
-        self.workload.len() as u32
+        to_u32(self.workload.len())
     }
 
     fn lease(&self, request: u32) -> Lease {
@@ -154,7 +156,7 @@ impl Run<'_, '_> {
             // Up to the token that takes the last free page nothing is evicted.
             let quiet = in_page + free_pages.saturating_sub(1) * page + 1;
             let rest = u64::from(end - lease.allocated);
-            self.take(lease, lease.allocated + quiet.min(rest) as u32)?;
+            self.take(lease, lease.allocated + to_u32(quiet.min(rest)))?;
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 use super::sequences::Sequences;
 use crate::error::{Error, Result};
 use crate::forest::Forest;
+use crate::index::to_u32;
 use crate::index::{IndexVec, PathIx, RequestIx};
 use crate::serving::Requests;
 
@@ -93,7 +94,7 @@ impl Workload {
             priority: columns.priority.map_or(vec![0; requests], <[i32]>::to_vec),
             id_rank: columns
                 .id_rank
-                .map_or_else(|| (0..requests as u32).collect(), <[u32]>::to_vec),
+                .map_or_else(|| (0..to_u32(requests)).collect(), <[u32]>::to_vec),
         };
         for (request, &node) in (0..).zip(forest.last_node()) {
             let end = workload.end(forest, request, node);
@@ -115,7 +116,7 @@ impl Workload {
         End {
             path: forest.path_of_request(RequestIx::new(request)),
             units,
-            tokens: tokens.min(u64::from(known)) as u32,
+            tokens: to_u32(tokens.min(u64::from(known))),
         }
     }
 
@@ -193,7 +194,7 @@ impl Workload {
             (end.path, end.units) = (up, path.top);
         }
         let common = u64::from(a.units.min(b.units)) * u64::from(self.unit);
-        common.min(u64::from(tokens)) as u32
+        to_u32(common.min(u64::from(tokens)))
     }
 }
 

@@ -1,11 +1,12 @@
 //! A trace through the cache of two tiers, one request after the other.
 
 use super::{Found, HiCache, HiCacheConfig};
-use crate::engine::sglang::cache::Lease;
+use crate::engine::sglang::lease::Lease;
 use crate::engine::sglang::tree::Insertion;
 use crate::engine::sglang::trie::NodeId;
 use crate::engine::sglang::workload::Workload;
 use crate::error::{Error, Result};
+use crate::index::to_u32;
 use crate::stop::Stop;
 
 /// Requests between two looks at the stop flag.
@@ -62,7 +63,7 @@ pub fn run_hicache(
 ) -> Result<HiCacheLog> {
     let mut cache = HiCache::new(config, workload)?;
     let mut log = HiCacheLog::default();
-    for request in 0..workload.len() as u32 {
+    for request in 0..to_u32(workload.len()) {
         if request.is_multiple_of(STOP_INTERVAL) {
             stop.check()?;
         }

@@ -1,5 +1,7 @@
 //! How much a prefill batch may still take.
 
+use crate::index::to_f64;
+
 /// Tokens kept for a request's output at most (`CLIP_MAX_NEW_TOKENS`).
 pub(super) const CLIP_MAX_NEW: u32 = 4096;
 
@@ -32,7 +34,7 @@ pub(super) struct Budget {
 impl Budget {
     /// Takes `tokens` to compute, in whole pages, and `reserve` for the output.
     pub fn charge(&mut self, tokens: i64, reserve: u32) {
-        self.reserved += (tokens + self.slack + i64::from(reserve)) as f64;
+        self.reserved += float(tokens + self.slack + i64::from(reserve));
         self.added += tokens + self.slack;
         self.input -= tokens;
         if let Some(chunk) = &mut self.chunk {
@@ -42,7 +44,7 @@ impl Budget {
 
     /// Tokens left beside what is reserved, given those that are free or evictable.
     pub fn total(&self, available: u64) -> f64 {
-        available as f64 - self.reserved
+        to_f64(available) - self.reserved
     }
 
     /// Whether there is room for more.
@@ -55,4 +57,17 @@ impl Budget {
             Verdict::Continue
         }
     }
+}
+
+/// Tokens as the number that ratios of the scheduler make of them: Python's floats, which are exact
+/// up to 2^53.
+#[allow(clippy::cast_precision_loss)] // As said.
+pub(super) const fn float(tokens: i64) -> f64 {
+    tokens as f64
+}
+
+/// The whole tokens of a float, as Python's `int` cuts it.
+#[allow(clippy::cast_possible_truncation)] // Tokens of a pool are below 2^62.
+pub(super) const fn whole(tokens: f64) -> i64 {
+    tokens as i64
 }

@@ -6,6 +6,7 @@ use super::prefill::RETRACT_STEPS;
 use super::{Scheduled, Scheduler};
 use crate::engine::sglang::record::StepKind;
 use crate::error::{Error, Result};
+use crate::index::{to_f64, to_u32};
 use crate::serving::{RequestLog, StepWork};
 
 /// `new_token_ratio` before it is scaled by the conservativeness.
@@ -116,8 +117,8 @@ impl Scheduler<'_> {
             outputs += u64::from(row.outputs);
             most += u64::from(row.max_new);
         }
-        let assumed = (outputs + RETRACT_STEPS * batch.len() as u64) as f64;
-        self.ratio = (assumed / (most + 1) as f64).min(1.0);
+        let assumed = to_f64(outputs + RETRACT_STEPS * batch.len() as u64);
+        self.ratio = (assumed / to_f64(most + 1)).min(1.0);
         for request in retracted {
             self.wait(request);
         }
@@ -168,7 +169,7 @@ impl Scheduler<'_> {
         self.running.requests = batch;
         Ok(Scheduled {
             kind: StepKind::Decode,
-            requests: count as u32,
+            requests: to_u32(count),
             tokens: count,
             work,
         })

@@ -5,173 +5,28 @@
 //! (`scheduler.py`, `schedule_policy.py`, `schedule_batch.py`).
 
 mod budget;
+mod config;
 mod decoding;
 mod prefill;
 mod queue;
 mod quiet;
 mod results;
+mod state;
 
 use std::collections::VecDeque;
 
-use super::cache::{Lease, RadixCache};
+use super::cache::RadixCache;
+use super::lease::Lease;
 use super::policy::Policy;
 use super::record::{Simulation, StepKind, Totals};
-use super::version::{Version, choose};
+use super::version::Version;
 use super::workload::Workload;
 use crate::error::{Error, Result};
+use crate::index::to_u32;
 use crate::serving::{Readmission, RequestLog, StepWork};
+use state::{Batch, Pending, Request};
 
-/// Order of the waiting queue (SGLang's `--schedule-policy`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum SchedulePolicy {
-    /// First come, first served.
-    #[default]
-    Fcfs,
-    /// Longest cached prefix first.
-    Lpm,
-    /// Longest output first.
-    Lof,
-    /// The subtree of the cache that most waiting requests share first.
-    DfsWeight,
-    /// Highest response ratio next: waiting weighed against uncached tokens (0.5.23).
-    Hrrn,
-}
-
-impl SchedulePolicy {
-    /// All policies, by name.
-    pub const ALL: [(&'static str, Self); 5] = [
-        ("fcfs", Self::Fcfs),
-        ("lpm", Self::Lpm),
-        ("lof", Self::Lof),
-        ("dfs-weight", Self::DfsWeight),
-        ("hrrn", Self::Hrrn),
-    ];
-
-    /// The policy of that name.
-    ///
-    /// # Errors
-    /// [`Error::Range`] listing the names there are.
-    pub fn from_name(name: &str) -> Result<Self> {
-        choose("schedule_policy", name, &Self::ALL)
-    }
-}
-
-/// Settings of the scheduler, by SGLang's names.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SchedulerConfig {
-    /// Order of the waiting queue.
-    pub schedule_policy: SchedulePolicy,
-    /// Whether the next batch is chosen before the results of the last one are noticed: SGLang's
-    /// default, off with `disable_overlap_schedule`.
-    pub overlap: bool,
-    /// Prompt tokens of one step beyond which a prompt is cut. `None`: prompts are never cut.
-    pub chunked_prefill_size: Option<u32>,
-    /// Prompt tokens of one step beyond which no further prompt is added.
-    pub max_prefill_tokens: u32,
-    /// Most running requests.
-    pub max_running_requests: u32,
-    /// Most requests that hold anything (rows of `req_to_token_pool`).
-    pub req_pool_size: u32,
-    /// Larger: fewer requests are admitted, fewer retracted.
-    pub schedule_conservativeness: f64,
-    /// By how many tokens `max_new_tokens` of a request exceeds its output.
-    pub max_new_slack: u32,
-    /// `enable_priority_scheduling`: by how much a waiting request's priority must exceed a running
-    /// one's to preempt it. `None`: priorities do not matter.
-    pub preemption_threshold: Option<i64>,
-}
-
-impl SchedulerConfig {
-    /// # Errors
-    /// A size of 0, a conservativeness that is no positive number, a policy the version does not
-    /// have.
-    pub fn validate(&self, version: Version) -> Result<()> {
-        for (name, value) in [
-            (
-                "chunked_prefill_size",
-                self.chunked_prefill_size.unwrap_or(1),
-            ),
-            ("max_prefill_tokens", self.max_prefill_tokens),
-            ("max_running_requests", self.max_running_requests),
-            ("req_pool_size", self.req_pool_size),
-        ] {
-            if value == 0 {
-                return Err(Error::range(format!("{name} is 0, it must be positive")));
-            }
-        }
-        if !(self.schedule_conservativeness >= 0.0 && self.schedule_conservativeness.is_finite()) {
-            return Err(Error::range(format!(
-                "schedule_conservativeness is {}, it must be a number from 0",
-                self.schedule_conservativeness
-            )));
-        }
-        if self.schedule_policy == SchedulePolicy::Hrrn && !version.is_0523() {
-            return Err(Error::range(
-                "schedule_policy \"hrrn\": only 0.5.23 has it, choose another",
-            ));
-        }
-        Ok(())
-    }
-}
-
-/// A request of the trace.
-#[allow(clippy::struct_excessive_bools)] // Independent of each other.
-#[derive(Debug, Clone)]
-struct Request {
-    lease: Lease,
-    /// Output tokens noticed so far.
-    outputs: u32,
-    /// Tokens it samples.
-    output_len: u32,
-    /// Tokens it may sample, as the server knows it.
-    max_new: u32,
-    /// Known tokens found in the cache, or computed, before its next chunk.
-    prefix: u32,
-    /// End of its last chunk.
-    end: u32,
-    /// Known tokens at the last attempt to admit it.
-    tried: u32,
-    /// Prefill batches whose result will not be a token.
-    partial_chunks: u32,
-    /// Order of entry into the waiting queue.
-    entry: u64,
-    /// Tokens processed by the server when it entered the waiting queue.
-    processed: u64,
-    /// Whether it holds a row of the request pool.
-    row: bool,
-    admitted: bool,
-    finished: bool,
-    /// Whether it ends by length with results that are pending.
-    ending: bool,
-    /// Whether it waits after a retraction or preemption.
-    retracted: bool,
-}
-
-impl Request {
-    /// Tokens of the prompt and of the output so far.
-    fn known(&self) -> u32 {
-        self.lease.prompt + self.outputs
-    }
-}
-
-/// Requests computed together.
-#[derive(Debug, Default)]
-struct Batch {
-    requests: Vec<u32>,
-    /// Whether no request may be added for the time being.
-    full: bool,
-    /// The request that was cut when the batch was made.
-    chunked: Option<u32>,
-    /// Tokens of the prefill batch it was when it was made.
-    prefill_tokens: u64,
-}
-
-/// A batch whose results are not noticed yet.
-#[derive(Debug, Default)]
-struct Pending {
-    kind: Option<StepKind>,
-    requests: Vec<u32>,
-}
+pub use config::{SchedulePolicy, SchedulerConfig};
 
 /// What a step does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -241,35 +96,19 @@ impl<'w> Scheduler<'w> {
         // Priorities reach the tree where they mean something.
         let tree_priorities =
             cache.tree().policy() == Policy::Priority || config.preemption_threshold.is_some();
-        let request = |request: u32| {
-            let output_len = workload.output_len(request);
+        let requests = (0..to_u32(workload.len())).map(|request| {
             let priority = if tree_priorities {
                 workload.priority(request)
             } else {
                 0
             };
-            Request {
-                lease: Lease::new(request, workload.prompt_len(request), priority),
-                outputs: 0,
-                output_len,
-                max_new: output_len.saturating_add(config.max_new_slack),
-                prefix: 0,
-                end: 0,
-                tried: 0,
-                partial_chunks: 0,
-                entry: 0,
-                processed: 0,
-                row: false,
-                admitted: false,
-                finished: false,
-                ending: false,
-                retracted: false,
-            }
-        };
+            let lease = Lease::new(request, workload.prompt_len(request), priority);
+            Request::new(lease, workload.output_len(request), config.max_new_slack)
+        });
         let mut scheduler = Self {
             workload,
             version,
-            requests: (0..workload.len() as u32).map(request).collect(),
+            requests: requests.collect(),
             waiting: VecDeque::new(),
             running: Batch::default(),
             last: None,

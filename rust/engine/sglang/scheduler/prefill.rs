@@ -1,10 +1,11 @@
 //! Choosing the prompts of a step.
 
-use super::budget::{Budget, CLIP_MAX_NEW, Verdict};
+use super::budget::{Budget, CLIP_MAX_NEW, Verdict, float, whole};
 use super::{Batch, Scheduled, Scheduler};
 use crate::engine::sglang::record::StepKind;
 use crate::engine::sglang::version::Version;
 use crate::error::{Error, Result};
+use crate::index::to_u32;
 use crate::serving::{Readmission, RequestLog, StepWork};
 
 /// Output tokens assumed for each request that stays when others are retracted
@@ -12,7 +13,7 @@ use crate::serving::{Readmission, RequestLog, StepWork};
 pub(super) const RETRACT_STEPS: u64 = 20;
 
 /// A prefill batch while it is put together.
-struct Draft {
+struct Forming {
     budget: Budget,
     requests: Vec<u32>,
     /// The request whose prompt was cut.
@@ -40,31 +41,31 @@ impl Scheduler<'_> {
             return Ok(None);
         }
         self.order_waiting();
-        let mut draft = Draft {
+        let mut forming = Forming {
             budget: self.budget(),
             requests: Vec::new(),
             cut: None,
         };
-        let continued = self.continue_chunked(&mut draft);
-        self.admit_waiting(&mut draft, log);
+        let continued = self.continue_chunked(&mut forming);
+        self.admit_waiting(&mut forming, log);
         let requeued = std::mem::take(&mut self.preempted);
-        if draft.requests.is_empty() {
+        if forming.requests.is_empty() {
             if self.version.is_0523() {
                 self.requeue(requeued);
             }
             return Ok(None);
         }
         // The first that does not fit ends the search: those added are the first of the queue.
-        let added = draft.requests.len() - usize::from(continued);
+        let added = forming.requests.len() - usize::from(continued);
         self.waiting.drain(..added);
         self.requeue(requeued);
-        if draft.cut.is_some() {
-            self.chunked = draft.cut;
+        if forming.cut.is_some() {
+            self.chunked = forming.cut;
         }
         if let Some(chunked) = self.chunked {
             self.request_mut(chunked).partial_chunks += 1;
         }
-        self.start(draft, now, log).map(Some)
+        self.start(forming, now, log).map(Some)
     }
 
     /// Lets preempted requests wait again.
@@ -76,7 +77,7 @@ impl Scheduler<'_> {
 
     /// Requests that may still be added, if `held` of the batch hold a row already.
     fn slots(&self, held: u32) -> i64 {
-        let running = i64::from(self.running.requests.len() as u32);
+        let running = i64::from(to_u32(self.running.requests.len()));
         let slots = i64::from(self.config.max_running_requests) - running;
         match self.version {
             Version::Radix0509 => slots,
@@ -112,13 +113,13 @@ impl Scheduler<'_> {
     }
 
     /// Adds the next chunk of the prompt that is partly computed; returns whether there was one.
-    fn continue_chunked(&mut self, draft: &mut Draft) -> bool {
+    fn continue_chunked(&mut self, forming: &mut Forming) -> bool {
         let Some(chunked) = self.chunked else {
             return false;
         };
         let available = self.cache.available();
-        let chunk = draft.budget.chunk.unwrap_or(i64::MAX);
-        let mut room = chunk.min(draft.budget.total(available) as i64);
+        let chunk = forming.budget.chunk.unwrap_or(i64::MAX);
+        let mut room = chunk.min(whole(forming.budget.total(available)));
         if room <= 0 {
             room = chunk;
         }
@@ -133,8 +134,8 @@ impl Scheduler<'_> {
             0
         };
         let tokens = self.ceil(tokens);
-        draft.budget.charge(tokens, reserve);
-        draft.requests.push(chunked);
+        forming.budget.charge(tokens, reserve);
+        forming.requests.push(chunked);
         if complete {
             self.chunked = None;
         }
@@ -142,25 +143,25 @@ impl Scheduler<'_> {
     }
 
     /// Adds requests of the waiting queue in order, until one does not fit.
-    fn admit_waiting(&mut self, draft: &mut Draft, log: &mut RequestLog) {
-        let held = draft.requests.len() as u32;
+    fn admit_waiting(&mut self, forming: &mut Forming, log: &mut RequestLog) {
+        let held = to_u32(forming.requests.len());
         for place in 0..self.waiting.len() {
             let request = self.waiting[place];
             let available = self.cache.available();
-            if self.version.is_0523() && draft.budget.verdict(available) == Verdict::Other {
+            if self.version.is_0523() && forming.budget.verdict(available) == Verdict::Other {
                 break;
             }
-            if i64::from(draft.requests.len() as u32) >= self.slots(held) {
+            if i64::from(to_u32(forming.requests.len())) >= self.slots(held) {
                 self.running.full = true;
             }
-            if self.running.full && !self.preempt(request, draft, log) {
+            if self.running.full && !self.preempt(request, forming, log) {
                 break;
             }
-            match self.admit(request, draft) {
+            match self.admit(request, forming) {
                 Verdict::Continue => {}
                 Verdict::NoToken => {
                     self.running.full = !self.version.is_0523()
-                        || !draft.requests.is_empty()
+                        || !forming.requests.is_empty()
                         || !self.running.requests.is_empty();
                     break;
                 }
@@ -170,38 +171,38 @@ impl Scheduler<'_> {
     }
 
     /// Looks a waiting request up and adds it if it fits.
-    fn admit(&mut self, request: u32, draft: &mut Draft) -> Verdict {
+    fn admit(&mut self, request: u32, forming: &mut Forming) -> Verdict {
         let row = &mut self.requests[request as usize];
         let known = row.known();
         let found = self.cache.admit(&mut row.lease, known);
         (row.prefix, row.tried) = (found, known);
-        let verdict = self.fit(request, draft);
+        let verdict = self.fit(request, forming);
         if let Some(refusal) = verdict {
             let row = &mut self.requests[request as usize];
             self.cache.drop_lease(&mut row.lease);
             return refusal;
         }
-        draft.budget.verdict(self.cache.available())
+        forming.budget.verdict(self.cache.available())
     }
 
     /// Adds a request that holds its prefix to the batch, or says why not.
-    fn fit(&mut self, request: u32, draft: &mut Draft) -> Option<Verdict> {
+    fn fit(&mut self, request: u32, forming: &mut Forming) -> Option<Verdict> {
         let row = self.request(request);
         let (known, prefix) = (row.known(), row.prefix);
         let rest = known - prefix;
         let output = row.max_new.saturating_sub(row.outputs).min(CLIP_MAX_NEW);
         let reserve = row.max_new.min(CLIP_MAX_NEW);
-        let need = i64::from(rest) + i64::from(output) + draft.budget.slack;
-        if need as f64 >= draft.budget.total(self.cache.available()) {
+        let need = i64::from(rest) + i64::from(output) + forming.budget.slack;
+        if float(need) >= forming.budget.total(self.cache.available()) {
             return Some(Verdict::NoToken);
         }
         let pages = self.ceil(rest);
-        let whole = draft.budget.chunk.is_none() || self.version.is_0509();
-        if whole && !draft.requests.is_empty() && pages >= draft.budget.input {
+        let uncut = forming.budget.chunk.is_none() || self.version.is_0509();
+        if uncut && !forming.requests.is_empty() && pages >= forming.budget.input {
             return Some(Verdict::Other);
         }
         let mut end = known;
-        if let Some(chunk) = draft.budget.chunk
+        if let Some(chunk) = forming.budget.chunk
             && pages > chunk
         {
             let page = i64::from(self.cache.tree().page());
@@ -211,19 +212,19 @@ impl Scheduler<'_> {
                 return Some(Verdict::Other);
             }
             end = u32::try_from(cut).unwrap_or(known);
-            draft.cut = Some(request);
+            forming.cut = Some(request);
         }
         let reserve = if end < known { 0 } else { reserve };
         let tokens = self.ceil(end - prefix);
-        draft.budget.charge(tokens, reserve);
-        draft.requests.push(request);
+        forming.budget.charge(tokens, reserve);
+        forming.requests.push(request);
         self.request_mut(request).end = end;
         None
     }
 
     /// Retracts running requests of lower priority so that `request` fits, if priorities count and
     /// that is enough.
-    fn preempt(&mut self, request: u32, draft: &mut Draft, log: &mut RequestLog) -> bool {
+    fn preempt(&mut self, request: u32, forming: &mut Forming, log: &mut RequestLog) -> bool {
         let Some(threshold) = self.config.preemption_threshold else {
             return false;
         };
@@ -235,7 +236,7 @@ impl Scheduler<'_> {
         // A request that was never tried counts as having no tokens: so does the server.
         let rest = i64::from(row.tried) - i64::from(row.prefix);
         let need = rest + i64::from(row.max_new.min(CLIP_MAX_NEW));
-        let mut lack = need as f64 - draft.budget.total(self.cache.available());
+        let mut lack = float(need) - forming.budget.total(self.cache.available());
         let mut taken = Vec::new();
         for candidate in candidates {
             if priority(request) - priority(candidate) <= threshold {
@@ -253,7 +254,7 @@ impl Scheduler<'_> {
         let mut left = self.running.requests.len() as u64;
         for r in self.running.requests.clone() {
             if taken.contains(&r) {
-                draft.budget.reserved -= self.decode_reserve(r);
+                forming.budget.reserved -= self.decode_reserve(r);
                 self.retract_request(r, log);
                 left -= 1;
                 self.cache.make_room(RETRACT_STEPS * left);
@@ -267,20 +268,20 @@ impl Scheduler<'_> {
     /// Takes the memory of a batch and writes down who is in it.
     fn start(
         &mut self,
-        draft: Draft,
+        forming: Forming,
         now: u64,
         log: &mut RequestLog,
     ) -> Result<(Batch, Scheduled)> {
         let mut work = StepWork::default();
         let page = u64::from(self.cache.tree().page());
-        for &request in &draft.requests {
+        for &request in &forming.requests {
             let row = self.request(request);
             work.add_prefill(row.prefix, row.end - row.prefix);
         }
-        let count = draft.requests.len() as u64;
+        let count = forming.requests.len() as u64;
         let pages = if page > 1 { count * page } else { 0 };
         self.cache.make_room(work.prefill_tokens + pages);
-        for &request in &draft.requests {
+        for &request in &forming.requests {
             self.take(request, self.request(request).end)?;
             let step = self.step;
             let row = &mut self.requests[request as usize];
@@ -308,15 +309,15 @@ impl Scheduler<'_> {
             }
         }
         self.totals.scheduled_tokens += work.prefill_tokens;
-        self.choose(StepKind::Prefill, &draft.requests);
+        self.choose(StepKind::Prefill, &forming.requests);
         let done = Scheduled {
             kind: StepKind::Prefill,
-            requests: count as u32,
+            requests: to_u32(count),
             tokens: work.prefill_tokens,
             work,
         };
         let batch = Batch {
-            requests: draft.requests,
+            requests: forming.requests,
             full: false,
             chunked: self.chunked,
             prefill_tokens: work.prefill_tokens,

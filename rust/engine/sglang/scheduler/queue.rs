@@ -6,6 +6,7 @@ use std::collections::{HashMap, HashSet};
 use super::{SchedulePolicy, Scheduler};
 use crate::engine::sglang::policy::Policy;
 use crate::engine::sglang::trie::NodeId;
+use crate::index::to_f64;
 
 /// Waiting requests beyond which the cache is not looked at.
 const MOST_LOOKED_UP: usize = 128;
@@ -162,7 +163,7 @@ impl Scheduler<'_> {
                 f64::NEG_INFINITY
             } else {
                 let uncached = f64::from(row.lease.prompt - cached);
-                -((scheduler.processed - row.processed) as f64 / uncached)
+                -(to_f64(scheduler.processed - row.processed) / uncached)
             };
             (key, scheduler.workload.id_rank(lookup.request))
         });
