@@ -6,8 +6,8 @@ import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any
 
+from prefixsim._json import JsonObject
 from prefixsim.engines.cache_size import read_cache_size
 from prefixsim.errors import InputError
 from prefixsim.settings import nearest
@@ -27,7 +27,7 @@ ADVICE = (
     "sees=all|from-loads|misses, bandwidth=25GB, latency=1ms"
 )
 _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
-_FLAGS: dict[str, dict[str, Any]] = {
+_FLAGS: dict[str, JsonObject] = {
     "inclusive": {"exclusive": False},
     "exclusive": {"exclusive": True, "write": "back"},
     "write-through": {"write": "through"},
@@ -121,7 +121,7 @@ class LowerTier:
         return ":".join(parts)
 
 
-def read_lower_tiers(value: Any) -> tuple[LowerTier, ...]:
+def read_lower_tiers(value: object) -> tuple[LowerTier, ...]:
     """Return tiers of text, of a tier, or of several of these.
 
     Raises
@@ -132,7 +132,7 @@ def read_lower_tiers(value: Any) -> tuple[LowerTier, ...]:
     if isinstance(value, LowerTier):
         return (value,)
     if isinstance(value, str):
-        parts: Iterable[Any] = [part for part in value.split("+") if part.strip()]
+        parts: Iterable[object] = [part for part in value.split("+") if part.strip()]
     elif isinstance(value, Iterable):
         parts = value
     else:
@@ -154,7 +154,7 @@ def _read(text: str) -> LowerTier:
         raise ValueError(f"{text!r}: {ADVICE}")
     size = 0 if size_text.strip() == "0" else read_cache_size(size_text)
     tier = LowerTier(name.strip(), size)
-    given: dict[str, Any] = {}
+    given: JsonObject = {}
     for word in (w.strip() for w in words):
         if word in _FLAGS:
             given |= _FLAGS[word]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
+from prefixsim._json import JsonObject
 from prefixsim.engines.cache_size import blocks_in
 from prefixsim.engines.contract import EngineSettings
 from prefixsim.engines.tiers.lower import POLICIES, LowerTier, read_lower_tiers
@@ -65,7 +65,7 @@ class TiersSettings(EngineSettings):
             label=tier.name,
         )
 
-    def to_config(self, engine: str) -> dict[str, Any]:
+    def to_config(self, engine: str) -> JsonObject:
         """Return the settings as the ``config`` of an outcome: JSON values."""
         found = super().to_config(engine)
         found["lower_tiers"] = "+".join(map(str, self.lower_tiers))

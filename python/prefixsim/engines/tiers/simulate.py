@@ -5,7 +5,7 @@ Requests run one after the other; rules are those of ``rust/engine/tiers/mod.rs`
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -68,7 +68,7 @@ def replay(forest: Forest, settings: TiersSettings) -> Outcome:
     )
 
 
-def _hbm(settings: TiersSettings) -> Any:
+def _hbm(settings: TiersSettings) -> _core._Tier:
     return {
         "capacity": settings.blocks, "policy": settings.hbm_policy, "exclusive": False,
         "write": "through", "min_uses": 1, "sees": "all", "head_first": False,
@@ -76,7 +76,7 @@ def _hbm(settings: TiersSettings) -> Any:
     }  # fmt: skip
 
 
-def _lower(settings: TiersSettings, tier: LowerTier) -> Any:
+def _lower(settings: TiersSettings, tier: LowerTier) -> _core._Tier:
     return {
         "capacity": settings.tier_blocks(tier), "policy": tier.policy, "exclusive": tier.exclusive,
         "write": tier.write, "min_uses": tier.min_uses, "sees": tier.sees,

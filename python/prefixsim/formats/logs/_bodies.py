@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from prefixsim._json import JsonObject
 from prefixsim.formats._rows import BadFieldError
@@ -119,7 +118,7 @@ def _read_prompt(call: Call, body: JsonObject) -> None:
         raise BadFieldError("messages", "missing")
 
 
-def read_input(call: Call, value: object, instructions: Any = None) -> None:
+def read_input(call: Call, value: object, instructions: object = None) -> None:
     """Read the input of the Responses API: a text, or messages and other items."""
     call.api = "responses"
     if isinstance(value, str):
@@ -184,7 +183,7 @@ def _outputs(answer: JsonObject) -> tuple[list[str], list[JsonObject]]:
     return texts, calls
 
 
-def _contents(answer: JsonObject) -> list[Any]:
+def _contents(answer: JsonObject) -> list[object]:
     """Return the contents of the choices of an answer that has no ``choices``."""
     if isinstance(answer.get("candidates"), list):  # Gemini
         found = [first(c, ("content/parts",))[1] for c in answer["candidates"]]
@@ -193,7 +192,7 @@ def _contents(answer: JsonObject) -> list[Any]:
     if isinstance(output, dict):  # Converse
         return [first(output, ("message/content",))[1] or []]
     if isinstance(output, list):  # Responses
-        parts: list[Any] = []
+        parts: list[object] = []
         for item in output:
             if isinstance(item, dict):
                 content = item.get("content")

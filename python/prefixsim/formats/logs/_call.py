@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from prefixsim._json import JsonObject
 
@@ -87,7 +87,7 @@ class Call:
     prompt_ids: list[list[int]] | None = None
     rendered: str | None = None
     tools: list[JsonObject] | None = None
-    options: dict[str, Any] = field(default_factory=dict)
+    options: JsonObject = field(default_factory=dict)
     previous: str | None = None
     history: list[JsonObject] | None = None
     outputs: list[str] | None = None

@@ -8,8 +8,8 @@ below says which is what.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import cast
 
 from prefixsim._json import JsonObject
 from prefixsim.formats._rows import BadFieldError
@@ -31,7 +31,7 @@ _MARKS = ("cachePoint", "cache_control", "guardContent")
 _ROLES = {"model": "assistant", "ai": "assistant", "human": "user"}
 
 
-def tool_call(name: Any, arguments: Any, call_id: Any = None) -> JsonObject:
+def tool_call(name: object, arguments: object, call_id: object = None) -> JsonObject:
     """Return a call of a tool in OpenAI's form."""
     if not isinstance(arguments, str):
         arguments = json.dumps({} if arguments is None else arguments, ensure_ascii=False)
@@ -39,7 +39,7 @@ def tool_call(name: Any, arguments: Any, call_id: Any = None) -> JsonObject:
     return call if call_id is None else {"id": call_id, **call}
 
 
-def _result(content: object, call_id: Any) -> JsonObject:
+def _result(content: object, call_id: object) -> JsonObject:
     if not isinstance(content, str):
         content = content_text(content)
     message = {"role": "tool", "content": content}
@@ -51,7 +51,7 @@ def _json_text(value: object) -> str:
 
 
 # Parts that are calls of tools, and results, by the key or type that marks them.
-_CALLS: dict[str, Callable[[Any], JsonObject]] = {
+_CALLS: dict[str, Callable[[JsonObject], JsonObject]] = {
     "tool_use": lambda p: tool_call(p.get("name"), p.get("input"), p.get("id")),
     "tool_call": lambda p: tool_call(p.get("name"), p.get("arguments"), p.get("id")),
     "function_call": lambda p: tool_call(p.get("name"), p.get("arguments"), p.get("call_id")),
@@ -62,7 +62,7 @@ _CALLS: dict[str, Callable[[Any], JsonObject]] = {
         p["functionCall"].get("name"), p["functionCall"].get("args")
     ),
 }
-_RESULTS: dict[str, Callable[[Any], JsonObject]] = {
+_RESULTS: dict[str, Callable[[JsonObject], JsonObject]] = {
     "tool_result": lambda p: _result(p.get("content"), p.get("tool_use_id")),
     "tool_call_response": lambda p: _result(p.get("response", p.get("result")), p.get("id")),
     "function_call_output": lambda p: _result(p.get("output"), p.get("call_id")),
@@ -123,9 +123,9 @@ def system_message(content: object, role: str = "system") -> list[JsonObject]:
     return [{"role": role, "content": parts}] if parts else []
 
 
-def _plain_parts(parts: Sequence[Any]) -> list[Any]:
+def _plain_parts(parts: Sequence[object]) -> list[object]:
     """Return parts without marks of caching, texts in OpenAI's form, others as they are."""
-    plain: list[Any] = []
+    plain: list[object] = []
     for part in parts:
         text = _part_text(part)
         if text is not None:
@@ -135,7 +135,7 @@ def _plain_parts(parts: Sequence[Any]) -> list[Any]:
     return plain
 
 
-def messages_of(values: Any, where: str = "messages") -> list[JsonObject]:
+def messages_of(values: object, where: str = "messages") -> list[JsonObject]:
     """Return messages in OpenAI's form.
 
     Raises
@@ -172,13 +172,14 @@ def _message(value: object, where: str) -> list[JsonObject]:
     return [{**value, "role": _ROLES.get(role, role)}]
 
 
-def _of_parts(value: JsonObject, parts: list[Any], where: str) -> list[JsonObject]:
+def _of_parts(value: JsonObject, parts: list[object], where: str) -> list[JsonObject]:
     """Return the message of some parts, after those of the tool results among them."""
     calls, results, rest = [], [], []
     for k, part in enumerate(parts):
         _check_part(part, f"{where}.content[{k}]")
-        kind = _kind(part) if isinstance(part, dict) else None
-        if kind in _CALLS:
+        if not isinstance(part, dict):
+            rest.append(part)
+        elif (kind := _kind(part)) in _CALLS:
             calls.append(_CALLS[kind](part))
         elif kind in _RESULTS:
             results.append(_RESULTS[kind](part))
@@ -228,8 +229,8 @@ def tools_of(value: object) -> list[JsonObject]:
     for tool in value if isinstance(value, list) else []:
         if not isinstance(tool, dict):
             continue
-        declared: Any = tool.get("functionDeclarations", tool.get("function_declarations", [tool]))
-        tools.extend(map(_tool, declared))
+        declared = tool.get("functionDeclarations", tool.get("function_declarations", [tool]))
+        tools.extend(map(_tool, cast("Iterable[JsonObject]", declared)))
     return tools
 
 

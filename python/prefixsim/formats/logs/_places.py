@@ -10,7 +10,6 @@ import json
 import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 from prefixsim._json import JsonObject
 from prefixsim._printable import encodable
@@ -97,7 +96,7 @@ def at(row: object, path: str) -> object:
     return value
 
 
-def first(row: object, paths: Paths) -> tuple[str, Any]:
+def first(row: object, paths: Paths) -> tuple[str, object]:
     """Return the first path at which there is something, and what it is."""
     for path in paths:
         value = at(row, path)
@@ -141,9 +140,9 @@ def seconds(row: object, paths: Paths) -> float | None:
         return None
     if isinstance(value, str):
         try:
-            value = int(value) if value.isdecimal() else float(value)
+            value = int(text := value) if value.isdecimal() else float(text := value)
         except ValueError:
-            return _iso(path, value)
+            return _iso(path, text)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise BadFieldError(path, "expected a number or an ISO 8601 date")
     try:

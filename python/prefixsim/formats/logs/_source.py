@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar, cast
 
 from prefixsim._json import JsonObject
 from prefixsim.errors import InputError
@@ -229,7 +229,7 @@ def call_of_row(row: object, places: Places, call: Call) -> None:
     call.time = seconds(row, places.time)
     length = first(row, places.duration)[1]
     if length not in (None, "-"):
-        call.duration = float(length) / places.duration_unit
+        call.duration = float(cast("float", length)) / places.duration_unit
         if places.ends and call.time is not None:
             call.time -= call.duration
     call.session = _named(label(row, places.session))

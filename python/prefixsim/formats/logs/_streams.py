@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from prefixsim._json import JsonObject
 
@@ -116,7 +115,7 @@ def _responses(chunks: Iterable[JsonObject]) -> JsonObject:
 
 def _gemini(chunks: Iterable[JsonObject]) -> JsonObject:
     answer: JsonObject = {}
-    parts: list[Any] = []
+    parts: list[object] = []
     for chunk in chunks:
         answer |= {k: v for k, v in chunk.items() if k != "candidates"}
         for candidate in chunk.get("candidates") or ():
@@ -157,7 +156,9 @@ def _converse(chunks: Iterable[JsonObject]) -> JsonObject:
 
 
 # What marks a chunk of each API, and how its chunks join.
-_DIALECTS: tuple[tuple[Callable[[JsonObject], bool], Callable[[Any], JsonObject]], ...] = (
+_DIALECTS: tuple[
+    tuple[Callable[[JsonObject], bool], Callable[[Iterable[JsonObject]], JsonObject]], ...
+] = (
     (lambda c: "choices" in c, _openai),
     (lambda c: isinstance(c.get("response"), dict), _responses),
     (lambda c: c.get("type") in ("message_start", "content_block_delta"), _anthropic),

@@ -7,7 +7,7 @@ import binascii
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -68,7 +68,7 @@ class _Request(NamedTuple):
     call: Call
     at: int
     choice: int
-    prompt: Any
+    prompt: JsonObject | None
     ids: Sequence[int] | None
 
 
@@ -153,7 +153,7 @@ def _names(name: str | None) -> list[str]:
     return [name, *(inner.rsplit("response_id:", 1)[1:])]
 
 
-def _prompts(call: Call) -> Iterator[tuple[Any, Sequence[int] | None]]:
+def _prompts(call: Call) -> Iterator[tuple[JsonObject | None, Sequence[int] | None]]:
     """Yield the prompts of a call, each as JSON for a template or as text, and its token ids."""
     ids = call.prompt_ids or []
     if call.text_cut:
@@ -209,7 +209,7 @@ def _columns(requests: Sequence[_Request], *, epoch: bool) -> Trace:
     )
 
 
-def _content(requests: Sequence[_Request]) -> dict[str, Any]:
+def _content(requests: Sequence[_Request]) -> JsonObject:
     """Return the columns of prompts and outputs: token ids if all are known, else texts."""
     reported = [_reported(r) for r in requests]
     lengths = [prompt for prompt, _ in reported]
@@ -219,12 +219,13 @@ def _content(requests: Sequence[_Request]) -> dict[str, Any]:
         return {"prompts": prompts, "prompt_len": prompts.lengths, "meta": {}} | _outputs(
             requests, output_len
         )
-    meta: dict[str, Any] = {}
+    meta: JsonObject = {}
     texts = None
-    if all(r.prompt is not None for r in requests):
-        plain = all(r.prompt.keys() == {"prompt"} for r in requests)
+    contents = [r.prompt for r in requests if r.prompt is not None]
+    if len(contents) == len(requests):
+        plain = all(content.keys() == {"prompt"} for content in contents)
         texts = Strings.from_list(
-            [encodable(r.prompt["prompt"]) if plain else _json(r.prompt) for r in requests]
+            [encodable(content["prompt"]) if plain else _json(content) for content in contents]
         )
         meta = {} if plain else {"texts": MESSAGES}
     answers = [encodable(answer_text(r.call, r.choice)) for r in requests]
@@ -238,7 +239,7 @@ def _content(requests: Sequence[_Request]) -> dict[str, Any]:
     }
 
 
-def _outputs(requests: Sequence[_Request], output_len: Any) -> dict[str, Any]:
+def _outputs(requests: Sequence[_Request], output_len: object) -> JsonObject:
     """Return the columns of outputs as token ids, if the ids of all are known."""
     ids = [
         r.call.output_ids[r.choice]

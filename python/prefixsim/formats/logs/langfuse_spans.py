@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from prefixsim._json import JsonObject
 from prefixsim.formats.logs._call import Call
@@ -24,7 +23,7 @@ def is_call(attributes: JsonObject, events: Sequence[str]) -> bool:
     return attributes.get(f"{_IS}type") == "generation"
 
 
-def read(call: Call, attributes: JsonObject, records: Sequence[Any]) -> None:
+def read(call: Call, attributes: JsonObject, records: Sequence[object]) -> None:
     """Read a call from the attributes of its span."""
     del records
     call.model = label(attributes, (f"{_IS}model.name",))

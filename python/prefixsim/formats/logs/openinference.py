@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from prefixsim._json import JsonObject
 from prefixsim.formats.logs._bodies import read_answer, read_request
@@ -22,7 +21,7 @@ def is_call(attributes: JsonObject, events: Sequence[str]) -> bool:
     return attributes.get("openinference.span.kind") == "LLM"
 
 
-def read(call: Call, attributes: JsonObject, records: Sequence[Any]) -> None:
+def read(call: Call, attributes: JsonObject, records: Sequence[object]) -> None:
     """Read a call from the attributes of its span."""
     del records
     if label(attributes, ("llm.provider", "llm.system")) == "anthropic":

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 from prefixsim._json import JsonObject
 from prefixsim.formats._format import Confidence, Head
@@ -54,10 +53,10 @@ class _Span:
     name: str
     scope: str
     attributes: JsonObject
-    start: Any
-    end: Any
+    start: object
+    end: object
     failed: bool
-    body: Any = None
+    body: object = None
     records: list[_Span] = field(default_factory=list)
 
 

@@ -8,7 +8,6 @@ one log record with the same attributes, or in one record for each message
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from prefixsim._json import JsonObject
 from prefixsim.formats._rows import BadFieldError
@@ -27,7 +26,7 @@ __all__ = ["NAMES_SPANS", "is_call", "read"]
 NAMES_SPANS = False
 """Whether a call is named by its span, as the answer's id is a field of its own."""
 
-Record = tuple[str, JsonObject, Any]
+Record = tuple[str, JsonObject, object]
 
 _CALLS = {"chat", "text_completion", "generate_content", "completion", "rerank"}
 # OpenLLMetry's scopes; their spans say whether a call streamed, by an attribute or by none.
