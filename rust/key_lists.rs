@@ -71,6 +71,15 @@ impl<K: Copy + Eq + Hash> KeyLists<K> {
         })
     }
 
+    /// The keys of a list, newest first.
+    pub fn iter_back(&self, list: usize) -> impl Iterator<Item = K> + '_ {
+        let mut at = list;
+        std::iter::from_fn(move || {
+            at = self.entries[at].older as usize;
+            self.entries[at].key
+        })
+    }
+
     /// The oldest key of a list.
     pub fn oldest(&self, list: usize) -> Option<K> {
         self.iter(list).next()
@@ -209,6 +218,9 @@ mod tests {
                     prop_assert_eq!(lists.len(list), keys.len());
                     prop_assert_eq!(lists.oldest(list), keys.first().copied());
                     prop_assert_eq!(&lists.iter(list).collect::<Vec<_>>(), keys);
+                    let mut back: Vec<_> = lists.iter_back(list).collect();
+                    back.reverse();
+                    prop_assert_eq!(&back, keys);
                 }
             }
         }

@@ -194,6 +194,7 @@ __all__ = [
     "policies",
     "replay_block_manager",
     "replay_forest_blocks",
+    "replay_lmcache",
     "replay_tiers",
     "sweep",
     "tree_numbers",
@@ -487,6 +488,32 @@ class _RadixNode(TypedDict):
     priority: int
     accessed: int
     created: int
+
+class _LmcacheRun(TypedDict):
+    cpu_hits: npt.NDArray[np.uint32]
+    disk_hits: npt.NDArray[np.uint32]
+    stored: npt.NDArray[np.uint32]
+    refused: npt.NDArray[np.bool_]
+    cpu_evicted: npt.NDArray[np.uint32]
+    cpu_evicted_at: npt.NDArray[np.uint32]
+    disk_evicted: npt.NDArray[np.uint32]
+    disk_evicted_at: npt.NDArray[np.uint32]
+    end: list[npt.NDArray[np.uint32]]
+    frequencies: list[tuple[int, int]]
+    target: float
+    most_chunks: int
+
+def replay_lmcache(
+    workload: VllmWorkload,
+    *,
+    mode: str,
+    cache_policy: str,
+    cpu_chunks: int,
+    disk_chunks: int,
+    trigger_watermark: float,
+    eviction_ratio: float,
+    validate: bool = False,
+) -> _LmcacheRun: ...
 
 class _OffloadState(TypedDict):
     free: list[int]

@@ -22,6 +22,7 @@ mod hash;
 mod ids;
 mod interrupt;
 mod latency;
+mod lmcache;
 mod offload_manager;
 mod pool;
 mod profile;
@@ -76,6 +77,8 @@ mod _core {
     use super::hash::hash_blocks;
     #[pymodule_export]
     use super::ids::{json_lists, keyed_hashes, tree_numbers};
+    #[pymodule_export]
+    use super::lmcache::replay_lmcache;
     #[pymodule_export]
     use super::offload_manager::PyOffloadManager;
     #[pymodule_export]

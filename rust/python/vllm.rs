@@ -18,6 +18,13 @@ use crate::engine::vllm::{Room, Workload, simulate};
 #[pyclass(frozen, module = "prefixsim._core")]
 pub struct VllmWorkload(Workload);
 
+impl VllmWorkload {
+    /// The compiled trace.
+    pub fn core(&self) -> &Workload {
+        &self.0
+    }
+}
+
 #[pymethods]
 impl VllmWorkload {
     #[new]

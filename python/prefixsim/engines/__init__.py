@@ -39,6 +39,7 @@ BUILT_IN: dict[str, str] = {
     "block-manager": "prefixsim.engines.block_manager:ENGINE",
     "vllm": "prefixsim.engines.vllm:ENGINE",
     "sglang": "prefixsim.engines.sglang:ENGINE",
+    "lmcache": "prefixsim.engines.lmcache:ENGINE",
     "tiers": "prefixsim.engines.tiers:ENGINE",
 }
 """Name to ``module:attribute``."""

@@ -161,6 +161,9 @@ def class_edges(result: Result) -> tuple[U32, Forest]:
         reusable, ceiling, own, anyone = (
             np.maximum(known, hit) for known in (reusable, ceiling, own, anyone)
         )
+    if outcome.tier_hit_tokens:
+        # What comes from a lower tier may be all of a prompt but its last token.
+        ceiling = np.maximum(ceiling, np.minimum(hit, reusable))
     available = np.minimum(ceiling, _available(result, ceiling)).astype(np.uint32)
     available = np.maximum(available, hit)
     again = np.minimum(outcome.columns.get(PREEMPTED, np.uint32(0)), hit).astype(np.uint32)
