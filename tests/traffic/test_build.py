@@ -191,11 +191,11 @@ def test_text_trace_tokenizes_to_the_token_trace() -> None:
 def test_memory_holds_only_sessions_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
     """The reader is never far ahead of what is written."""
     from prefixsim.traffic import build as module
-    from prefixsim.traffic import trace_writers as sinks
+    from prefixsim.traffic import trace_writers
 
     monkeypatch.setattr(module, "_BATCH_CONVERSATIONS", 10)
     read = written = ahead = 0
-    flushed = sinks.Sink.flush
+    flushed = trace_writers.BatchWriter.flush
 
     def rows() -> Any:
         nonlocal read, ahead
@@ -209,8 +209,8 @@ def test_memory_holds_only_sessions_under_way(monkeypatch: pytest.MonkeyPatch) -
         written = max([written, *(turn.conversation for turn, _ in sink._turns)])
         flushed(sink)
 
-    monkeypatch.setattr(sinks.Sink, "flush", flush)
-    monkeypatch.setattr(sinks, "_FLUSH_REQUESTS", 20)
+    monkeypatch.setattr(trace_writers.BatchWriter, "flush", flush)
+    monkeypatch.setattr(trace_writers, "_FLUSH_REQUESTS", 20)
     build(rows(), max_conversations=None, text=True, think_time=1.0)
     assert read == 2000
     assert ahead <= 60

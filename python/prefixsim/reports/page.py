@@ -135,7 +135,7 @@ def short_labels(results: Sequence[Result]) -> list[str]:
         {
             "trace": result.trace.name,
             "engine": result.config["engine"],
-            **{k: _said(k, v) for k, v in result.config.items() if k != "engine"},
+            **{k: _setting_words(k, v) for k, v in result.config.items() if k != "engine"},
         }
         for result in results
     ]
@@ -147,7 +147,7 @@ def short_labels(results: Sequence[Result]) -> list[str]:
     return names
 
 
-def _said(key: str, value: object) -> str:
+def _setting_words(key: str, value: object) -> str:
     if key == "num_blocks":
         return "unbounded" if value is None else f"{value:,} blocks"
     if key == "block_size":

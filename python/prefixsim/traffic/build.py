@@ -32,7 +32,7 @@ from prefixsim.traffic.ceiling import sharing_ceiling
 from prefixsim.traffic.counts import ConversationCounts, KindCounts
 from prefixsim.traffic.demo import DEFAULT_CONVERSATIONS, sample_conversations
 from prefixsim.traffic.sessions import Session, SessionEncoder, TextSession
-from prefixsim.traffic.trace_writers import Memory, Prompt, Sink, Turn, Writer
+from prefixsim.traffic.trace_writers import BatchWriter, Memory, Prompt, Turn, Writer
 
 __all__ = ["BuiltTraces", "OutputFormat", "SingleTurns", "build_traces"]
 
@@ -210,9 +210,11 @@ def _built(
             else:
                 files[kind] = folder / f"{kind}_trace.{output_format}"
                 writers[kind] = stack.enter_context(open_writer(files[kind]))
-        sinks = [Sink(writers[kind], kind, {"config": config, "seed": seed}) for kind in KINDS]
-        run.write(sinks)
-    summary = run.summary(config, sinks)
+        trace_writers = [
+            BatchWriter(writers[kind], kind, {"config": config, "seed": seed}) for kind in KINDS
+        ]
+        run.write(trace_writers)
+    summary = run.summary(config, trace_writers)
     traces = {kind: w.trace() for kind, w in writers.items() if isinstance(w, Memory)}
     for kind in KINDS:
         row = summary["traces"][kind]
@@ -224,7 +226,9 @@ def _built(
             summary["traces"][kind]["file"] = files[kind].name
         files["summary"] = folder / SUMMARY_FILE
         atomic_write(files["summary"], json.dumps(summary, indent=2) + "\n")
-    counts = {kind: sink.counts for kind, sink in zip(KINDS, sinks, strict=True)}
+    counts = {
+        kind: trace_writer.counts for kind, trace_writer in zip(KINDS, trace_writers, strict=True)
+    }
     return BuiltTraces(summary, files, counts, run.counts, traces)
 
 
@@ -280,27 +284,27 @@ class _Run:
         self.progress = progress
         self.counts = ConversationCounts()
 
-    def write(self, sinks: Sequence[Sink]) -> None:
+    def write(self, trace_writers: Sequence[BatchWriter]) -> None:
         """Write every request, in the order of time."""
         waiting: list[Turn] = []
         for session in self._sessions():
             turns = self._turns(session)
             while waiting and waiting[0].time <= turns[0].time:
-                self._emit(heapq.heappop(waiting), sinks)
+                self._emit(heapq.heappop(waiting), trace_writers)
             for turn in turns:
                 heapq.heappush(waiting, turn)
         while waiting:
-            self._emit(heapq.heappop(waiting), sinks)
-        for sink in sinks:
-            sink.flush()
+            self._emit(heapq.heappop(waiting), trace_writers)
+        for trace_writer in trace_writers:
+            trace_writer.flush()
         if not self.counts.used:
             read, bad = self.reader.conversations, sum(self.reader.skipped.values())
             facts = f"{read} conversations read, {bad} bad rows"
             msg = f"{self.reader.name}: no conversation has a user message ({facts})"
             raise InputError(msg)
 
-    def _emit(self, turn: Turn, sinks: Sequence[Sink]) -> None:
-        single, multi = zip(sinks, turn.prompts, strict=True)
+    def _emit(self, turn: Turn, trace_writers: Sequence[BatchWriter]) -> None:
+        single, multi = zip(trace_writers, turn.prompts, strict=True)
         if self.turns == "every" or turn.turn == 0:
             single[0].add(turn, single[1])
         multi[0].add(turn, multi[1])
@@ -364,7 +368,7 @@ class _Run:
             return -(-len(output.encode()) // _BYTES_PER_TOKEN)
         return len(output)
 
-    def summary(self, config: JsonObject, sinks: Sequence[Sink]) -> JsonObject:
+    def summary(self, config: JsonObject, trace_writers: Sequence[BatchWriter]) -> JsonObject:
         """Return the content of ``trace_summary.json``."""
         unit = "characters" if self.text else "tokens"
         return {
@@ -388,6 +392,7 @@ class _Run:
                 "output_len_estimated": self.text,
             },
             "traces": {
-                kind: sink.counts.summary(unit) for kind, sink in zip(KINDS, sinks, strict=True)
+                kind: trace_writer.counts.summary(unit)
+                for kind, trace_writer in zip(KINDS, trace_writers, strict=True)
             },
         }

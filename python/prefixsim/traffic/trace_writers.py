@@ -14,7 +14,7 @@ from prefixsim.trace import Codes, Ragged, Trace
 from prefixsim.trace.joining import concat
 from prefixsim.traffic.counts import KindCounts
 
-__all__ = ["Memory", "Sink", "Turn", "Writer"]
+__all__ = ["BatchWriter", "Memory", "Turn", "Writer"]
 
 _FLUSH_REQUESTS = 4096
 _FLUSH_TOKENS = 2_000_000
@@ -60,7 +60,7 @@ class Memory:
         return concat(self.batches).replace(meta=self.batches[0].meta)
 
 
-class Sink:
+class BatchWriter:
     """Collects requests of one trace and hands them on in batches."""
 
     def __init__(self, writer: Writer, name: str, meta: JsonObject) -> None:
