@@ -2,6 +2,7 @@
 
 use prefixsim::Stop;
 use prefixsim::engine::sglang::{CacheConfig, Insertion, OnlineCache, Policy, Prompt, Version};
+use prefixsim::engine::vllm;
 use prefixsim::engine::vllm::replay::{Ids, Prompts};
 use prefixsim::engine::vllm::{
     Admission, BlockManager, ManagerConfig, Recording, Retention, Room, SchedulerConfig,
@@ -82,6 +83,7 @@ pub fn block_manager(data: &[u8]) {
 pub fn vllm(data: &[u8]) {
     let mut choices = Choices(data);
     let manager = manager_config(&mut choices);
+    let (size, max_model_len) = (manager.block_size, manager.max_model_len);
     let config = SimulationConfig {
         num_blocks: choices.below(48),
         scheduler: SchedulerConfig {
@@ -95,6 +97,9 @@ pub fn vllm(data: &[u8]) {
             pass_over: choices.flag(),
             stats_at_lookup: choices.flag(),
             stats_preempted_apart: choices.flag(),
+            priorities: None,
+            async_scheduling: false,
+            drafts: None,
         },
         arrivals: match choices.below(4) {
             0 => Arrivals::Trace,
@@ -107,9 +112,11 @@ pub fn vllm(data: &[u8]) {
             steps: choices.flag(),
             events: choices.flag(),
             tables: choices.flag(),
+            limits: false,
+            states: false,
             validate: true,
         },
-        manager,
+        cache: vllm::CacheConfig::One(manager),
     };
     let (mut prompts, mut output_len, mut arrival, mut now) = (vec![], vec![], vec![], 0);
     while !choices.is_empty() && prompts.len() < 24 {
@@ -127,10 +134,10 @@ pub fn vllm(data: &[u8]) {
         salt: None,
         outputs: None,
     };
-    let (size, stop) = (config.manager.block_size, Stop::default());
+    let stop = Stop::default();
     let room = Room {
         num_blocks: None,
-        max_model_len: config.manager.max_model_len,
+        max_model_len,
     };
     let made = Workload::compile(&columns, &output_len, &arrival, size, room, &stop);
     if let Some(workload) = sound(made)

@@ -87,7 +87,33 @@ class _BlockManagerReplay(TypedDict):
 _Latency: TypeAlias = int | Sequence[float] | tuple[float, Sequence[float], Sequence[float]]
 """Nanoseconds a step; six coefficients; overhead, compute and memory."""
 
+class _KvGroup(TypedDict):
+    """Layers that share a block table; sizes in tokens, 0 where they do not apply.
+
+    ``type`` is ``"full"``, ``"sliding_window"`` (``window``), ``"chunked_local"`` (``chunk``) or
+    ``"mamba"`` (``checkpoint_blocks`` 0 or 1, with 1 ``checkpoint_alignment``); ``eagle`` marks a
+    group that holds layers of a draft model.
+    """
+
+    type: str
+    block_size: int
+    window: int
+    chunk: int
+    checkpoint_blocks: int
+    checkpoint_alignment: int
+    eagle: bool
+
 class _VllmSettings(TypedDict):
+    """What decides a run; every name is given.
+
+    ``groups`` None: one group with the workload's block size. With groups that size is the unit of
+    hashes (vLLM's ``prefix_match_unit``). ``spec_method`` is None, ``"eagle"`` or ``"ngram"``,
+    ``eagle_hits`` ``"lookahead"`` (needs a workload compiled with it), ``"drop"`` or ``"nodrop"``;
+    ``accept`` says how many drafts are right, at the entry that a request's tokens modulo its
+    length name. ``priorities`` (smaller first, one per request) are the priority policy, None
+    first come, first served.
+    """
+
     num_blocks: int
     enable_caching: bool
     max_model_len: int | None
@@ -106,12 +132,22 @@ class _VllmSettings(TypedDict):
     reserve_full_isl: bool
     stats_at_lookup: bool
     stats_preempted_apart: bool
+    groups: Sequence[_KvGroup] | None
+    spec_method: str | None
+    eagle_hits: str
+    junction_checkpoints: bool
+    priorities: Sequence[int] | None
+    async_scheduling: bool
+    num_speculative_tokens: int
+    accept: Sequence[int]
     arrivals: str
     in_flight: int
     latency: _Latency
     record_steps: bool
     record_events: bool
     record_tables: bool
+    record_limits: bool
+    record_states: bool
     validate: bool
 
 class _VllmRequests(TypedDict):
@@ -138,6 +174,7 @@ class _VllmSteps(TypedDict):
 
 class _VllmEvents(TypedDict):
     step: npt.NDArray[np.uint64]
+    group: npt.NDArray[np.uint32]
     stored: npt.NDArray[np.bool_]
     subject: npt.NDArray[np.uint32]
     offsets: npt.NDArray[np.uint64]
@@ -157,16 +194,43 @@ class _VllmTotals(TypedDict):
     used_ns: float
     busy_ns: int
     cached_end: int
+    drafts: tuple[int, int, int]
+
+class _VllmLimits(TypedDict):
+    """Tokens that the hit of each request would have had, with more and more constraints.
+
+    What full attention alone has; what it agrees on with windows; with states; at an aligned
+    length. They never ascend, and ``hit_tokens`` is at most ``aligned``.
+    """
+
+    full: npt.NDArray[np.uint32]
+    window: npt.NDArray[np.uint32]
+    state: npt.NDArray[np.uint32]
+    aligned: npt.NDArray[np.uint32]
+
+class _VllmState(TypedDict):
+    clock_ns: int
+    scheduled: list[tuple[int, int]]
+    running: list[int]
+    waiting: list[int]
+    tables: list[list[list[int]]]
+    free: list[int]
+    refs: list[tuple[int, int]]
+    cached: list[tuple[int, int, list[int]]]
 
 class _VllmRun(TypedDict):
     requests: _VllmRequests
+    junction: npt.NDArray[np.uint32]
+    limits: _VllmLimits
     resumes: list[tuple[int, int, int]]
     finish_order: npt.NDArray[np.uint32]
     tables: npt.NDArray[np.uint32]
+    group_blocks: npt.NDArray[np.uint32]
     steps: _VllmSteps
     events: _VllmEvents
     totals: _VllmTotals
     free_queue: npt.NDArray[np.uint32]
+    states: list[_VllmState]
 
 __all__ = [
     "DEBUG_BUILD",
@@ -779,6 +843,7 @@ class VllmWorkload:
         output_ids: npt.NDArray[np.uint32] | None = None,
         num_blocks: int | None = None,
         max_model_len: int | None = None,
+        lookahead: bool = False,
     ) -> VllmWorkload: ...
     def __len__(self) -> int: ...
     @property

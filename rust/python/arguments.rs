@@ -71,11 +71,7 @@ pub fn window(
     let Some(window) = sliding_window else {
         return Ok(None);
     };
-    let retention = match retention_interval {
-        None => Retention::Dense,
-        Some(0) => Retention::PromptEnd,
-        Some(interval) => Retention::Interval(positive("retention_interval", interval)?),
-    };
+    let retention = retention(retention_interval)?;
     let batch_tokens = match max_num_batched_tokens {
         None => None,
         Some(tokens) => Some(positive("max_num_batched_tokens", tokens)?),
@@ -86,6 +82,15 @@ pub fn window(
         retention,
         batch_tokens,
     }))
+}
+
+/// Which blocks of windows and states are cached.
+pub fn retention(interval: Option<i64>) -> PyResult<Retention> {
+    Ok(match interval {
+        None => Retention::Dense,
+        Some(0) => Retention::PromptEnd,
+        Some(interval) => Retention::Interval(positive("retention_interval", interval)?),
+    })
 }
 
 /// Slots of a cache, the null block included.

@@ -13,7 +13,7 @@ use crate::engine::vllm::{Room, Workload, simulate};
 /// A trace compiled for the vLLM engine: every full block as a number, derived once.
 ///
 /// `ids` are tokens (uint32) or hash ids (uint64) of `unit` tokens each; outputs that are not given
-/// are taken to be unlike any others. `arrival_ns` in nanoseconds, ascending. Requests that do not fit
+/// are taken to be unlike any others. With `lookahead` blocks also cover the next token. `arrival_ns` in nanoseconds, ascending. Requests that do not fit
 /// `num_blocks` and `max_model_len` are refused before any block is named.
 #[pyclass(frozen, module = "prefixsim._core")]
 pub struct VllmWorkload(Workload);
@@ -30,7 +30,8 @@ impl VllmWorkload {
     #[new]
     #[pyo3(signature = (
         offsets, ids, unit, prompt_len, output_len, arrival_ns, block_size, *,
-        salt=None, output_offsets=None, output_ids=None, num_blocks=None, max_model_len=None
+        salt=None, output_offsets=None, output_ids=None, num_blocks=None, max_model_len=None,
+        lookahead=false
     ))]
     #[allow(clippy::too_many_arguments)]
     fn new(
@@ -47,6 +48,7 @@ impl VllmWorkload {
         output_ids: Option<PyReadonlyArray1<'_, u32>>,
         num_blocks: Option<i64>,
         max_model_len: Option<i64>,
+        lookahead: bool,
     ) -> PyResult<Self> {
         let block_size = positive("block_size", block_size)?;
         let mut room = Room::UNBOUNDED;
@@ -65,7 +67,12 @@ impl VllmWorkload {
         )?;
         let (output_len, arrival_ns) = (output_len.as_slice()?, arrival_ns.as_slice()?);
         let workload = interruptible(py, |stop| {
-            Workload::compile(&prompts, output_len, arrival_ns, block_size, room, stop)
+            let compile = if lookahead {
+                Workload::compile_with_lookahead
+            } else {
+                Workload::compile
+            };
+            compile(&prompts, output_len, arrival_ns, block_size, room, stop)
         })?;
         Ok(Self(workload))
     }

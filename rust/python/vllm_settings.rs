@@ -4,10 +4,11 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::arguments::{num_slots, positive, window};
+use super::arguments::{num_slots, positive, retention, window};
 use super::latency::LatencySettings;
+use crate::engine::vllm::groups::{EagleHits, Group, GroupKind, GroupsConfig};
 use crate::engine::vllm::{
-    ManagerConfig, Recording, SchedulerConfig, SimulationConfig, UncachedFirst,
+    CacheConfig, Drafts, ManagerConfig, Recording, SchedulerConfig, SimulationConfig, UncachedFirst,
 };
 use crate::serving::Arrivals;
 
@@ -67,13 +68,70 @@ settings! {
         reserve_full_isl: bool,
         stats_at_lookup: bool,
         stats_preempted_apart: bool,
+        groups: Option<Vec<GroupSettings>>,
+        spec_method: Option<String>,
+        eagle_hits: String,
+        junction_checkpoints: bool,
+        priorities: Option<Vec<u32>>,
+        async_scheduling: bool,
+        num_speculative_tokens: i64,
+        accept: Vec<u32>,
         arrivals: String,
         in_flight: i64,
         latency: LatencySettings,
         record_steps: bool,
         record_events: bool,
         record_tables: bool,
+        record_limits: bool,
+        record_states: bool,
         validate: bool,
+    }
+}
+
+/// A group of layers that share a block table.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+struct GroupSettings {
+    r#type: String,
+    block_size: i64,
+    window: i64,
+    chunk: i64,
+    checkpoint_blocks: i64,
+    checkpoint_alignment: i64,
+    eagle: bool,
+}
+
+impl GroupSettings {
+    fn group(&self) -> PyResult<Group> {
+        let kind = match self.r#type.as_str() {
+            "full" => GroupKind::Full,
+            "sliding_window" => GroupKind::SlidingWindow {
+                window: positive("window", self.window)?,
+            },
+            "chunked_local" => GroupKind::ChunkedLocal {
+                chunk: positive("chunk", self.chunk)?,
+            },
+            "mamba" => GroupKind::Mamba {
+                checkpoint_alignment: match self.checkpoint_blocks {
+                    0 => None,
+                    1 => Some(positive("checkpoint_alignment", self.checkpoint_alignment)?),
+                    other => {
+                        let message = format!("checkpoint_blocks is {other}, it must be 0 or 1");
+                        return Err(PyValueError::new_err(message));
+                    }
+                },
+            },
+            other => {
+                return Err(PyValueError::new_err(format!(
+                    "group type {other:?}: choose full, sliding_window, chunked_local or mamba"
+                )));
+            }
+        };
+        Ok(Group {
+            kind,
+            block_size: positive("block_size", self.block_size)?,
+            eagle: self.eagle,
+        })
     }
 }
 
@@ -122,6 +180,82 @@ fn watermark_slots(watermark: f64, num_blocks: u32) -> PyResult<u32> {
 }
 
 impl Settings {
+    /// One group is left to the plain manager, unless a drafter changes what is found.
+    fn cache(&self, block_size: u32, num_blocks: u32) -> PyResult<CacheConfig> {
+        let manager = self.manager(block_size, num_blocks)?;
+        let is_eagle = match self.spec_method.as_deref() {
+            None | Some("ngram") => false,
+            Some("eagle") => true,
+            Some(other) => {
+                let message = format!("spec_method {other:?}: choose eagle or ngram");
+                return Err(PyValueError::new_err(message));
+            }
+        };
+        let groups = match &self.groups {
+            Some(groups) if self.sliding_window.is_none() => groups
+                .iter()
+                .map(GroupSettings::group)
+                .collect::<PyResult<_>>()?,
+            Some(_) => {
+                let message = "sliding_window: with groups, give it to the groups that have one";
+                return Err(PyValueError::new_err(message));
+            }
+            None if is_eagle => vec![Group {
+                kind: match manager.sliding_window {
+                    None => GroupKind::Full,
+                    Some(sliding) => GroupKind::SlidingWindow {
+                        window: sliding.window,
+                    },
+                },
+                block_size,
+                eagle: false,
+            }],
+            None => return Ok(CacheConfig::One(manager)),
+        };
+        let mut config = GroupsConfig::new(groups, block_size);
+        config.enable_caching = manager.enable_caching;
+        config.max_model_len = manager.max_model_len;
+        config.watermark_slots = manager.watermark_slots;
+        config.retention = retention(self.retention_interval)?;
+        config.uncached_first = manager.uncached_first;
+        config.batch_tokens = self.window_cap.then_some(self.in_flight_tokens());
+        config.chunk_tokens = self.chunk_tokens();
+        if let Some(drafts) = self.drafts()? {
+            config.draft_tokens = drafts.tokens;
+            config.lookahead_slots = if is_eagle { drafts.tokens } else { 0 };
+        }
+        if is_eagle {
+            config.eagle_hits = match self.eagle_hits.as_str() {
+                "lookahead" => EagleHits::Lookahead,
+                "drop" => EagleHits::Drop,
+                "nodrop" => EagleHits::Keep,
+                other => {
+                    let message = format!("eagle_hits {other:?}: choose lookahead, drop or nodrop");
+                    return Err(PyValueError::new_err(message));
+                }
+            };
+        }
+        config.junction_checkpoints = self.junction_checkpoints;
+        Ok(CacheConfig::Groups(config))
+    }
+
+    /// Tokens of the steps in flight.
+    fn in_flight_tokens(&self) -> u32 {
+        let in_flight = 1 + i64::from(self.async_scheduling);
+        let tokens = self.max_num_batched_tokens.saturating_mul(in_flight);
+        u32::try_from(tokens).unwrap_or(u32::MAX)
+    }
+
+    /// Tokens of one request in one step at most.
+    fn chunk_tokens(&self) -> u32 {
+        let batch = u64::try_from(self.max_num_batched_tokens).unwrap_or(0);
+        let tokens = match self.long_prefill_token_threshold {
+            0 => batch,
+            threshold => batch.min(threshold),
+        };
+        u32::try_from(tokens).unwrap_or(u32::MAX)
+    }
+
     fn manager(&self, block_size: u32, num_blocks: u32) -> PyResult<ManagerConfig> {
         let mut config = ManagerConfig::new(block_size);
         config.enable_caching = self.enable_caching;
@@ -129,8 +263,7 @@ impl Settings {
             config.max_model_len = positive("max_model_len", length)?;
         }
         config.watermark_slots = watermark_slots(self.watermark, num_blocks)?;
-        let batch = self.max_num_batched_tokens.min(i64::from(u32::MAX));
-        let cap = self.window_cap.then_some(batch);
+        let cap = self.window_cap.then(|| i64::from(self.in_flight_tokens()));
         config.sliding_window = window(self.sliding_window, self.retention_interval, cap)?;
         config.uncached_first = self.uncached_first.rule()?;
         Ok(config)
@@ -150,7 +283,20 @@ impl Settings {
             reserve_full_isl: self.reserve_full_isl,
             stats_at_lookup: self.stats_at_lookup,
             stats_preempted_apart: self.stats_preempted_apart,
+            priorities: self.priorities.clone(),
+            async_scheduling: self.async_scheduling,
+            drafts: self.drafts()?,
         })
+    }
+
+    fn drafts(&self) -> PyResult<Option<Drafts>> {
+        if self.num_speculative_tokens == 0 {
+            return Ok(None);
+        }
+        Ok(Some(Drafts {
+            tokens: positive("num_speculative_tokens", self.num_speculative_tokens)?,
+            accept: self.accept.clone(),
+        }))
     }
 }
 
@@ -165,7 +311,7 @@ pub fn simulation_config(
     let scheduler = settings.scheduler()?;
     Ok(SimulationConfig {
         num_blocks,
-        manager: settings.manager(block_size, num_blocks)?,
+        cache: settings.cache(block_size, num_blocks)?,
         scheduler,
         arrivals: arrivals(&settings.arrivals, settings.in_flight)?,
         latency: settings.latency.into(),
@@ -173,6 +319,8 @@ pub fn simulation_config(
             steps: settings.record_steps,
             events: settings.record_events,
             tables: settings.record_tables,
+            limits: settings.record_limits,
+            states: settings.record_states,
             validate: settings.validate,
         },
     })

@@ -1,6 +1,7 @@
 //! The memory of a server: blocks for running requests, and hits for new ones.
 
 use crate::error::Result;
+use crate::index::to_u32;
 
 /// Tiers of memory that are told apart: the device, host memory, disk.
 pub const TIERS: usize = 3;
@@ -29,6 +30,20 @@ impl Hit {
     }
 }
 
+/// How long a hit would be, in tokens, with more and more constraints: lengths that never ascend. The
+/// hit itself, which is not longer than the last, also keeps the rules of the drafter.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct HitLimits {
+    /// What full attention alone has.
+    pub full: u32,
+    /// What it agrees on with layers that have a window.
+    pub window: u32,
+    /// What they agree on with layers that have a state.
+    pub state: u32,
+    /// The same, at a length that all block sizes allow.
+    pub aligned: u32,
+}
+
 /// How far a request is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Progress {
@@ -36,8 +51,10 @@ pub struct Progress {
     pub prompt_tokens: u32,
     /// Known tokens: the prompt and what was sampled so far.
     pub num_tokens: u32,
-    /// Tokens whose KV exists.
+    /// Tokens whose KV exists, or will once the steps in flight have run.
     pub computed: u32,
+    /// Those of them that steps in flight compute; 0 where a step ends before the next is scheduled.
+    pub in_flight: u32,
 }
 
 impl Progress {
@@ -48,7 +65,14 @@ impl Progress {
             prompt_tokens,
             num_tokens: prompt_tokens,
             computed: 0,
+            in_flight: 0,
         }
+    }
+
+    /// Tokens whose KV exists now.
+    #[must_use]
+    pub fn settled(&self) -> u32 {
+        self.computed - self.in_flight
     }
 }
 
@@ -68,7 +92,8 @@ pub struct Demand {
 /// There is not enough room for a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NoRoom {
-    /// [`KvCache::version`] before which asking for the same again has the same result.
+    /// [`KvCache::version`] before which asking for the same again has the same result. That of now: the
+    /// next step may have another one though nothing changes.
     pub until: u64,
     /// Whether that holds however many tokens are asked for.
     pub whatever_chunk: bool,
@@ -79,6 +104,8 @@ pub struct NoRoom {
 pub enum CacheEvent<K> {
     /// Blocks of one request were cached together (vLLM's `BlockStored`).
     Stored {
+        /// The group of layers whose blocks these are; 0 if there is one.
+        group: u32,
         /// Their keys, in the order of the request.
         keys: Vec<K>,
         /// Their position in the request, in blocks, each.
@@ -88,6 +115,8 @@ pub enum CacheEvent<K> {
     },
     /// A slot lost its block (`BlockRemoved`).
     Removed {
+        /// The group of layers whose block it was; 0 if there is one.
+        group: u32,
         /// The slot.
         slot: u32,
         /// The block's key.
@@ -95,6 +124,17 @@ pub enum CacheEvent<K> {
     },
     /// All blocks were forgotten (`AllBlocksCleared`).
     Cleared,
+}
+
+/// The state of a cache as a whole, for comparisons.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CacheSnapshot<K> {
+    /// The slots nobody uses, next to be taken first.
+    pub free: Vec<u32>,
+    /// Slots in use, and by how many.
+    pub refs: Vec<(u32, u32)>,
+    /// Group and key of what is cached, and the slots that hold it, oldest first.
+    pub cached: Vec<(u32, K, Vec<u32>)>,
 }
 
 /// How full a cache is.
@@ -131,7 +171,10 @@ impl CacheUsage {
 ///   changed, though several refused admissions may follow one lookup. `admit` is given a lease that
 ///   holds nothing and a progress with nothing computed. The caller then sets `computed` to the tokens
 ///   found, and adds what it computes.
-/// * An [`extend`](Self::extend) never asks for more than the known tokens.
+/// * An [`extend`](Self::extend) asks for more than the known tokens only where steps are in flight, or
+///   drafts are verified.
+/// * What a step does comes between [`begin_step`](Self::begin_step) and [`end_step`](Self::end_step);
+///   steps in which no method is called may be left out.
 /// * Every admitted lease is released once.
 ///
 /// # What the implementor must do
@@ -179,6 +222,33 @@ pub trait KvCache {
         new_tokens: u32,
     ) -> std::result::Result<u32, NoRoom>;
 
+    /// Where siblings of the request that was just looked up are known to part from it, in tokens: some
+    /// layers have more of its prefix than all of them can go on from. 0 if nowhere.
+    fn junction(&self) -> u32 {
+        0
+    }
+
+    /// How long the hit that was just found would be without some of the constraints on it.
+    fn hit_limits(&self, _keys: &[Self::Key], _num_tokens: u32) -> HitLimits {
+        HitLimits::default()
+    }
+
+    /// How many of `tokens` tokens after the computed ones a step computes: fewer where the cache wants
+    /// a step to end. Without a lease the request was just looked up, and `progress.computed` is what
+    /// was found.
+    fn chunk(&self, _lease: Option<&Self::Lease>, _progress: &Progress, tokens: u32) -> u32 {
+        tokens
+    }
+
+    /// Caches what is known and settled, after the output of a step.
+    fn settle(&mut self, lease: &mut Self::Lease, keys: &[Self::Key], progress: &Progress);
+
+    /// A step of the scheduler begins.
+    fn begin_step(&mut self) {}
+
+    /// A step has scheduled all it schedules.
+    fn end_step(&mut self) {}
+
     /// Gives everything back; the lease can be used for another request.
     fn release(&mut self, lease: &mut Self::Lease);
 
@@ -201,11 +271,24 @@ pub trait KvCache {
     /// How full it is.
     fn usage(&self) -> CacheUsage;
 
-    /// Blocks held for a request, places of blocks that it no longer needs included.
-    fn held_blocks(&self, lease: &Self::Lease) -> u32;
+    /// Groups of layers, each with a table of its own per request.
+    fn num_groups(&self) -> u32 {
+        1
+    }
 
-    /// Appends the slots of a request in order, 0 where it no longer needs the block.
-    fn copy_table(&self, lease: &Self::Lease, table: &mut Vec<u32>);
+    /// The slots of a request in one group, in order, 0 where it no longer needs the block.
+    fn table<'l>(&self, lease: &'l Self::Lease, group: u32) -> &'l [u32];
+
+    /// Blocks held for a request, places of blocks that it no longer needs included.
+    fn held_blocks(&self, lease: &Self::Lease) -> u32 {
+        let groups = 0..self.num_groups();
+        groups
+            .map(|group| to_u32(self.table(lease, group).len()))
+            .sum()
+    }
+
+    /// The slots in use and what is cached, as a whole.
+    fn snapshot(&self) -> CacheSnapshot<Self::Key>;
 
     /// The slots nobody uses, next to be taken first.
     fn free_queue(&self) -> Vec<u32>;

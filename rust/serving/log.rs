@@ -1,6 +1,6 @@
 //! What a simulation records, in columns.
 
-use super::{CacheEvent, Hit};
+use super::{CacheEvent, CacheSnapshot, Hit, HitLimits};
 use crate::index::to_f64;
 
 /// One row per request of the trace, whichever instance serves it.
@@ -33,6 +33,45 @@ pub struct RequestLog {
     pub preemptions: Vec<u32>,
     /// Blocks it held at the end, null blocks included.
     pub num_blocks: Vec<u32>,
+    /// Where siblings were known to part from it when it was first admitted, in tokens, 0 if nowhere; no
+    /// entries if that is so for all.
+    pub junction: Vec<u32>,
+    /// What limited its hit, if recorded.
+    pub limits: LimitLog,
+}
+
+/// How long the hit of each request's first admission would have been with fewer constraints, see
+/// [`HitLimits`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LimitLog {
+    /// What full attention alone has.
+    pub full: Vec<u32>,
+    /// With windows.
+    pub window: Vec<u32>,
+    /// With states.
+    pub state: Vec<u32>,
+    /// With alignment.
+    pub aligned: Vec<u32>,
+}
+
+impl LimitLog {
+    fn set(&mut self, requests: usize, row: usize, limits: HitLimits) {
+        let HitLimits {
+            full,
+            window,
+            state,
+            aligned,
+        } = limits;
+        for (column, tokens) in [
+            (&mut self.full, full),
+            (&mut self.window, window),
+            (&mut self.state, state),
+            (&mut self.aligned, aligned),
+        ] {
+            column.resize(requests, 0);
+            column[row] = tokens;
+        }
+    }
 }
 
 impl RequestLog {
@@ -53,7 +92,23 @@ impl RequestLog {
             finish_ns: vec![0; requests],
             preemptions: vec![0; requests],
             num_blocks: vec![0; requests],
+            junction: Vec::new(),
+            limits: LimitLog::default(),
         }
+    }
+
+    /// Writes where siblings were known to part from a request at its first admission.
+    pub fn parts_at(&mut self, request: u32, junction: u32) {
+        if junction > 0 {
+            self.junction.resize(self.hit_tokens.len(), 0);
+            self.junction[request as usize] = junction;
+        }
+    }
+
+    /// Writes what limited the hit of a request's first admission.
+    pub fn limited(&mut self, request: u32, limits: HitLimits) {
+        self.limits
+            .set(self.hit_tokens.len(), request as usize, limits);
     }
 
     /// Writes what the lookup of a request's first admission found.
@@ -84,12 +139,33 @@ pub struct InstanceLog {
     pub readmissions: Vec<Readmission>,
     /// Requests in the order in which they finished.
     pub finish_order: Vec<u32>,
-    /// Their block tables, one after the other, if recorded.
+    /// Their block tables, one after the other, each group by group, if recorded.
     pub tables: Vec<u32>,
+    /// Lengths of these tables, if there are several groups.
+    pub group_blocks: Vec<u32>,
+    /// The whole state in each step, if recorded.
+    pub states: Vec<StepState>,
     /// The free slots at the end, next to be taken first, if recorded.
     pub free_queue: Vec<u32>,
     /// Sums.
     pub totals: Totals,
+}
+
+/// The whole state of a server after the scheduling of a step, before its output.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StepState {
+    /// When the step began, in nanoseconds.
+    pub clock_ns: u64,
+    /// Requests scheduled and their tokens, in order.
+    pub scheduled: Vec<(u32, u32)>,
+    /// Requests running, in order of admission.
+    pub running: Vec<u32>,
+    /// Requests waiting, the next to be admitted first.
+    pub waiting: Vec<u32>,
+    /// Tables of the running requests, one per group.
+    pub tables: Vec<Vec<Vec<u32>>>,
+    /// The cache.
+    pub cache: CacheSnapshot<u32>,
 }
 
 /// An admission after a preemption.
@@ -154,6 +230,8 @@ impl StepLog {
 pub struct EventLog {
     /// Step of each event.
     pub step: Vec<u64>,
+    /// The group of layers, 0 if there is one.
+    pub group: Vec<u32>,
     /// `true`: blocks were stored; `false`: one was removed.
     pub stored: Vec<bool>,
     /// Request that stored them; slot that lost its block.
@@ -173,13 +251,20 @@ impl EventLog {
             self.offsets.push(0);
         }
         match event {
-            CacheEvent::Stored { keys, blocks, name } => {
+            CacheEvent::Stored {
+                group,
+                keys,
+                blocks,
+                name,
+            } => {
+                self.group.push(*group);
                 self.stored.push(true);
                 self.subject.push(u32::try_from(*name).unwrap_or(u32::MAX));
                 self.keys.extend_from_slice(keys);
                 self.blocks.extend_from_slice(blocks);
             }
-            CacheEvent::Removed { slot, key } => {
+            CacheEvent::Removed { group, slot, key } => {
+                self.group.push(*group);
                 self.stored.push(false);
                 self.subject.push(*slot);
                 self.keys.push(*key);
@@ -212,6 +297,17 @@ impl CacheStats {
     }
 }
 
+/// What speculative decoding came to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DraftStats {
+    /// Outputs of steps that verified guesses, one per request.
+    pub steps: u64,
+    /// Guesses verified.
+    pub drafts: u64,
+    /// Those that were right.
+    pub accepted: u64,
+}
+
 /// Sums over a whole run of one instance.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Totals {
@@ -239,6 +335,8 @@ pub struct Totals {
     pub busy_ns: u64,
     /// Distinct blocks in the cache at the end.
     pub cached_end: u64,
+    /// Speculative decoding.
+    pub drafts: DraftStats,
 }
 
 impl Totals {

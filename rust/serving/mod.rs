@@ -24,9 +24,12 @@ pub use ages::Ages;
 pub use arrivals::{Arrivals, serve};
 pub use clock::Clock;
 pub use instance::{Instance, Load};
-pub use kv_cache::{CacheEvent, CacheUsage, Demand, Hit, KvCache, NoRoom, Progress, TIERS};
+pub use kv_cache::{
+    CacheEvent, CacheSnapshot, CacheUsage, Demand, Hit, HitLimits, KvCache, NoRoom, Progress, TIERS,
+};
 pub use latency::{Latency, Linear, StepWork};
 pub use log::{
-    CacheStats, EventLog, InstanceLog, Readmission, RequestLog, StepLog, StepRow, Totals,
+    CacheStats, DraftStats, EventLog, InstanceLog, LimitLog, Readmission, RequestLog, StepLog,
+    StepRow, StepState, Totals,
 };
 pub use requests::Requests;

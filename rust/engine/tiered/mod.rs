@@ -13,7 +13,9 @@ pub use store::BlockStore;
 use super::vllm::{KeyIndex, Lease, Manager};
 use crate::error::{Error, Result};
 use crate::index::to_u32;
-use crate::serving::{CacheEvent, CacheUsage, Demand, Hit, KvCache, NoRoom, Progress};
+use crate::serving::{
+    CacheEvent, CacheSnapshot, CacheUsage, Demand, Hit, KvCache, NoRoom, Progress,
+};
 
 /// When blocks enter the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -175,6 +177,11 @@ where
         Ok(taken)
     }
 
+    fn settle(&mut self, lease: &mut Lease, keys: &[I::Key], progress: &Progress) {
+        self.device.settle(lease, keys, progress);
+        self.follow();
+    }
+
     fn release(&mut self, lease: &mut Lease) {
         self.device.release(lease);
     }
@@ -204,12 +211,13 @@ where
         self.device.usage()
     }
 
-    fn held_blocks(&self, lease: &Lease) -> u32 {
-        self.device.held_blocks(lease)
+    fn table<'l>(&self, lease: &'l Lease, group: u32) -> &'l [u32] {
+        self.device.table(lease, group)
     }
 
-    fn copy_table(&self, lease: &Lease, table: &mut Vec<u32>) {
-        self.device.copy_table(lease, table);
+    /// That of the device.
+    fn snapshot(&self) -> CacheSnapshot<I::Key> {
+        self.device.snapshot()
     }
 
     fn free_queue(&self) -> Vec<u32> {

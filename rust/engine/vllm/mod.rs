@@ -1,12 +1,13 @@
 //! vLLM V1, block for block: the KV-cache manager.
 //!
 //! The behaviour is that of vLLM 0.33.0 (`vllm/v1/core/{block_pool,kv_cache_manager,
-//! single_type_kv_cache_manager,kv_cache_utils}.py`), for one KV-cache group of full or
-//! sliding-window attention. From the bottom up:
+//! single_type_kv_cache_manager,kv_cache_utils}.py`). From the bottom up:
 //!
 //! * [`FreeQueue`]: the slots nobody uses, in the order in which they will be taken.
 //! * [`BlockPool`]: reference counts, and which slots hold which block.
-//! * [`Manager`]: lookup, allocation, caching and release for one sequence at a time.
+//! * [`Manager`]: lookup, allocation, caching and release for one sequence at a time, for one KV-cache
+//!   group of full or sliding-window attention.
+//! * [`groups`]: the same for several groups, with windows and states of their own.
 //! * [`BlockManager`]: requests by name, tokens in, slots out, one call at a time.
 //! * [`replay`]: a whole trace through the manager in one call, without time.
 //! * [`Workload`]: a trace compiled for the scheduler, if its lengths fit a [`Room`].
@@ -22,6 +23,7 @@ mod block_pool;
 mod config;
 mod forest_replay;
 mod free_queue;
+pub mod groups;
 mod key_index;
 mod manager;
 pub mod offload;
@@ -38,9 +40,9 @@ pub use forest_replay::{ForestLengths, replay_forest};
 pub use free_queue::FreeQueue;
 pub use key_index::{Blank, DenseIndex, KeyIndex, TableIndex};
 pub use manager::{Lease, Manager};
-pub use scheduler::{Scheduler, SchedulerConfig};
+pub use scheduler::{Drafts, Scheduler, SchedulerConfig};
 pub use server::{Recording, Server};
-pub use simulate::{Simulation, SimulationConfig, simulate};
+pub use simulate::{CacheConfig, Simulation, SimulationConfig, simulate};
 pub use workload::{Room, Workload};
 
 /// A physical block of the simulated cache (vLLM's `block_id`). Slot 0 is the null block.

@@ -1,5 +1,7 @@
 //! One vLLM server on a clock.
 
+use std::collections::VecDeque;
+
 use super::scheduler::Scheduled;
 use super::{Scheduler, SchedulerConfig, Workload};
 use crate::error::Result;
@@ -16,6 +18,10 @@ pub struct Recording {
     pub events: bool,
     /// Block tables of finished requests, and the free queue at the end.
     pub tables: bool,
+    /// What limits the hit of each request.
+    pub limits: bool,
+    /// The whole state in every step (slow).
+    pub states: bool,
     /// Check every invariant after every step (slow).
     pub validate: bool,
 }
@@ -23,6 +29,10 @@ pub struct Recording {
 /// A scheduler and its cache on a clock: steps follow each other without a gap while there are
 /// requests. A step takes note of requests that have arrived when it begins; its tokens are there
 /// when it ends.
+///
+/// With asynchronous scheduling a step is scheduled when the one before begins to run, and the loop is
+/// that of `vllm/v1/engine/core.py` (`step_with_batch_queue`): two steps are in flight at most, and
+/// one more is scheduled, empty, after the last request has finished.
 #[derive(Debug)]
 pub struct Server<'w, C: KvCache> {
     scheduler: Scheduler<'w, C>,
@@ -31,7 +41,14 @@ pub struct Server<'w, C: KvCache> {
     /// Steps so far.
     step: u64,
     clock: Clock,
+    /// What the steps in flight take in nanoseconds, `None` where nothing is computed.
+    durations: VecDeque<Option<u64>>,
+    /// Whether a request finished since the last step was scheduled.
+    unreported: bool,
 }
+
+/// Steps that are scheduled before the output of the oldest is awaited.
+const QUEUE: usize = 2;
 
 impl<'w, C: KvCache<Key = u32>> Server<'w, C> {
     /// An idle server of requests of `workload`. For KV events the cache has to record them.
@@ -50,12 +67,20 @@ impl<'w, C: KvCache<Key = u32>> Server<'w, C> {
         if recording.tables {
             scheduler.record_tables();
         }
+        if recording.limits {
+            scheduler.record_limits();
+        }
+        if recording.states {
+            scheduler.look_always();
+        }
         Ok(Self {
             scheduler,
             latency,
             recording,
             step: 0,
             clock: Clock::default(),
+            durations: VecDeque::new(),
+            unreported: false,
         })
     }
 
@@ -80,23 +105,62 @@ impl<'w, C: KvCache<Key = u32>> Server<'w, C> {
         (log, cache)
     }
 
-    fn is_idle(&self) -> bool {
-        self.scheduler.num_running() + self.scheduler.num_waiting() == 0
+    fn has_requests(&self) -> bool {
+        self.scheduler.num_running() + self.scheduler.num_waiting() > 0
     }
 
-    fn one_step(&mut self, log: &mut RequestLog) -> Result<()> {
+    fn is_idle(&self) -> bool {
+        !self.has_requests() && !self.unreported && self.durations.is_empty()
+    }
+
+    /// Schedules a step; returns how long it takes.
+    fn schedule(&mut self, log: &mut RequestLog) -> Result<(Scheduled, u64)> {
         self.step += 1;
         let done = self.scheduler.schedule(self.step, self.clock.now(), log)?;
         let duration = self.latency.of(&done.work)?;
         self.record_step(&done, duration);
+        if self.recording.states {
+            let state = self.scheduler.state(self.clock.now());
+            self.scheduler.log_mut().states.push(state);
+        }
+        Ok((done, duration))
+    }
+
+    fn one_step(&mut self, log: &mut RequestLog) -> Result<()> {
+        let (_, duration) = self.schedule(log)?;
         self.clock.pass(duration)?;
-        self.scheduler.sample(self.step, self.clock.now(), log);
+        self.scheduler.sample(self.clock.now(), log);
+        self.scheduler.plan(self.step);
+        self.drain_events();
+        Ok(())
+    }
+
+    /// Schedules a step if there is something to do, then awaits the output of the oldest in flight if
+    /// that was the second one, or there is nothing else to do.
+    fn one_round(&mut self, log: &mut RequestLog) -> Result<()> {
+        if self.has_requests() || self.unreported {
+            self.unreported = false;
+            let (done, duration) = self.schedule(log)?;
+            let runs = done.tokens > 0;
+            self.durations.push_back(runs.then_some(duration));
+            if self.durations.len() < QUEUE && (runs || self.has_requests()) {
+                self.scheduler.plan(self.step);
+                self.drain_events();
+                return Ok(());
+            }
+        }
+        if let Some(Some(duration)) = self.durations.pop_front() {
+            self.clock.pass(duration)?;
+        }
+        self.unreported |= self.scheduler.sample(self.clock.now(), log);
+        self.scheduler.plan(self.step);
         self.drain_events();
         Ok(())
     }
 
     /// Lets up to `quiet` steps that begin before `to` pass, in which only counters change.
     fn pass(&mut self, quiet: u64, to: u64) -> Result<()> {
+        self.unreported = false;
         if let Latency::Fixed(duration) = self.latency
             && !self.recording.steps
         {
@@ -113,10 +177,14 @@ impl<'w, C: KvCache<Key = u32>> Server<'w, C> {
         }
         for _ in 0..quiet {
             let work = self.scheduler.quiet_work();
-            let duration = self.latency.of(&work.work)?;
+            let mut duration = self.latency.of(&work.work)?;
             self.step += 1;
             self.record_step(&work, duration);
             self.scheduler.pass(1);
+            if let Some(Some(in_flight)) = self.durations.back_mut() {
+                // This step is in flight now, and the one before has run.
+                std::mem::swap(in_flight, &mut duration);
+            }
             self.clock.pass(duration)?;
             if self.clock.now() >= to {
                 break;
@@ -182,6 +250,8 @@ impl<C: KvCache<Key = u32>> Instance for Server<'_, C> {
         let quiet = self.scheduler.quiet_steps(self.step + 1);
         if quiet > 0 {
             self.pass(quiet, to)?;
+        } else if self.scheduler.is_async() {
+            self.one_round(log)?;
         } else {
             self.one_step(log)?;
         }

@@ -92,6 +92,7 @@ impl Room {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Workload {
     block_size: u32,
+    lookahead: bool,
     max_model_len: u32,
     requests: Requests,
     key_offsets: Vec<u64>,
@@ -118,12 +119,54 @@ impl Workload {
         room: Room,
         stop: &Stop,
     ) -> Result<Self> {
+        let lookahead = false;
+        Self::compile_keys(
+            prompts, output_len, arrival_ns, block_size, room, lookahead, stop,
+        )
+    }
+
+    /// The same, with keys that also cover the token after their block: two blocks have the same id if and
+    /// only if that is equal too.
+    ///
+    /// # Errors
+    /// Those of [`Self::compile`]; [`Error::Range`] if the prompts are not token ids.
+    pub fn compile_with_lookahead(
+        prompts: &Prompts<'_>,
+        output_len: &[u32],
+        arrival_ns: &[u64],
+        block_size: u32,
+        room: Room,
+        stop: &Stop,
+    ) -> Result<Self> {
+        if matches!(prompts.ids, Ids::Hashes(..)) {
+            return Err(Error::range(
+                "hashes that cover the next token need token ids: give eagle_hits drop or nodrop",
+            ));
+        }
+        Self::compile_keys(
+            prompts, output_len, arrival_ns, block_size, room, true, stop,
+        )
+    }
+
+    fn compile_keys(
+        prompts: &Prompts<'_>,
+        output_len: &[u32],
+        arrival_ns: &[u64],
+        block_size: u32,
+        room: Room,
+        lookahead: bool,
+        stop: &Stop,
+    ) -> Result<Self> {
         prompts.validate(block_size)?;
         let requests = Requests::new(prompts.prompt_len, output_len, arrival_ns)?;
         room.check(&requests, block_size)?;
-        let mut compiler = Compiler::default();
+        let mut compiler = Compiler {
+            lookahead,
+            ..Compiler::default()
+        };
         let mut workload = Self {
             block_size,
+            lookahead,
             max_model_len: room.max_model_len,
             key_offsets: Vec::with_capacity(requests.len() + 1),
             keys: reserved(room.blocks(&requests, block_size)?)?,
@@ -154,6 +197,12 @@ impl Workload {
     #[must_use]
     pub fn block_size(&self) -> u32 {
         self.block_size
+    }
+
+    /// Whether ids also cover the token after their block.
+    #[must_use]
+    pub fn lookahead(&self) -> bool {
+        self.lookahead
     }
 
     /// The length at which the ids of a request end.
@@ -224,6 +273,8 @@ struct Compiler {
     next: u32,
     hashes: Vec<Xxh3Key>,
     tokens: Vec<u32>,
+    /// Whether ids also cover the token after their block.
+    lookahead: bool,
 }
 
 impl Compiler {
@@ -236,8 +287,12 @@ impl Compiler {
         blocks: usize,
         keys: &mut Vec<u32>,
     ) -> Result<()> {
-        prompts.keys(request, block_size, &mut self.hashes);
-        self.output(prompts, request, block_size as usize);
+        if self.lookahead {
+            self.lookahead(prompts, request, block_size as usize);
+        } else {
+            prompts.keys(request, block_size, &mut self.hashes);
+            self.output(prompts, request, block_size as usize);
+        }
         self.hashes.truncate(blocks);
         let mut parent = NIL;
         for i in 0..self.hashes.len() {
@@ -249,6 +304,32 @@ impl Compiler {
             keys.push(self.id()?);
         }
         Ok(())
+    }
+
+    /// Computes the hashes of blocks that also cover the token behind them. Blocks that are equal up to
+    /// there are equal in their first token, which becomes a part of the root, and in the blocks that begin
+    /// one token later.
+    fn lookahead(&mut self, prompts: &Prompts<'_>, request: usize, block_size: usize) {
+        self.hashes.clear();
+        let Ids::Tokens(tokens) = prompts.ids else {
+            return;
+        };
+        let start = to_usize(prompts.offsets[request]);
+        self.tokens.clear();
+        let prompt = &tokens[start..to_usize(prompts.offsets[request + 1])];
+        self.tokens.extend_from_slice(prompt);
+        if let Some((offsets, outputs)) = prompts.outputs {
+            let output = to_usize(offsets[request])..to_usize(offsets[request + 1]);
+            self.tokens.extend_from_slice(&outputs[output]);
+        }
+        let plain = Context::default();
+        let (first, rest) = self.tokens.split_at(1);
+        let root = prompts.root(request);
+        Xxh3Chain.extend(root, &plain, 0, first, 1, &mut self.hashes);
+        let Some(root) = self.hashes.pop() else {
+            return;
+        };
+        Xxh3Chain.extend(root, &plain, 0, rest, block_size, &mut self.hashes);
     }
 
     /// Appends the hashes of the blocks that known output tokens complete.

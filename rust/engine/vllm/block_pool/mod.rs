@@ -314,7 +314,11 @@ impl<I: KeyIndex> BlockPool<I> {
         self.slots[slot as usize].older = NIL;
         if self.records_events() {
             let key = self.keys[slot as usize];
-            self.push_event(CacheEvent::Removed { slot, key });
+            self.push_event(CacheEvent::Removed {
+                group: 0,
+                slot,
+                key,
+            });
         }
         true
     }

@@ -6,7 +6,9 @@ use super::{BlockPool, KeyIndex, NULL_SLOT, ReleaseOrder, Slot};
 use super::{ManagerConfig, Retention, SlidingWindow};
 use crate::error::{Error, Result};
 use crate::index::{to_u32, to_usize};
-use crate::serving::{CacheEvent, CacheUsage, Demand, Hit, KvCache, NoRoom, Progress};
+use crate::serving::{
+    CacheEvent, CacheSnapshot, CacheUsage, Demand, Hit, KvCache, NoRoom, Progress,
+};
 use crate::stats::Residency;
 
 /// What the manager holds for one request.
@@ -117,6 +119,7 @@ impl<I: KeyIndex> Manager<I> {
         {
             let (keys, blocks) = stored.into_iter().unzip();
             self.pool.push_event(CacheEvent::Stored {
+                group: 0,
                 keys,
                 blocks,
                 name: lease.name,
@@ -247,7 +250,7 @@ impl<I: KeyIndex> KvCache for Manager<I> {
         new_tokens: u32,
     ) -> std::result::Result<u32, NoRoom> {
         if self.config.sliding_window.is_some() {
-            self.leave_window(lease, progress.computed);
+            self.leave_window(lease, progress.settled());
         }
         let end = u64::from(progress.computed) + u64::from(new_tokens);
         let missing = self.blocks(end).saturating_sub(lease.table.len());
@@ -264,6 +267,10 @@ impl<I: KeyIndex> KvCache for Manager<I> {
         Ok(to_u32(missing))
     }
 
+    fn settle(&mut self, lease: &mut Lease, keys: &[I::Key], progress: &Progress) {
+        self.cache(lease, keys, progress, u64::from(progress.settled()));
+    }
+
     fn release(&mut self, lease: &mut Lease) {
         self.release_slots(&lease.table);
         lease.table.clear();
@@ -275,17 +282,19 @@ impl<I: KeyIndex> KvCache for Manager<I> {
         let at = progress.computed % size;
         let to_new_block = (size - at) % size;
         let mut tokens = to_new_block;
-        if self.config.enable_caching {
+        if self.config.enable_caching && progress.in_flight == 0 {
+            // Otherwise a block is cached by the step that takes the next one.
             let to_full_block = size - 1 - at;
             tokens = tokens.min(to_full_block);
         }
         if let Some(sliding) = self.config.sliding_window {
-            if self.will_release(lease, progress.computed) {
+            let settled = progress.settled();
+            if self.will_release(lease, settled) {
                 return 0;
             }
-            // A block leaves the window when `computed + 1 - window` is a multiple of its size.
+            // A block leaves the window when `settled + 1 - window` is a multiple of its size.
             let phase = (sliding.window - 1) % size;
-            tokens = tokens.min((phase + size - at) % size);
+            tokens = tokens.min((phase + size - settled % size) % size);
         }
         tokens
     }
@@ -315,12 +324,20 @@ impl<I: KeyIndex> KvCache for Manager<I> {
         }
     }
 
-    fn held_blocks(&self, lease: &Lease) -> u32 {
-        to_u32(lease.table.len())
+    fn table<'l>(&self, lease: &'l Lease, _: u32) -> &'l [u32] {
+        &lease.table
     }
 
-    fn copy_table(&self, lease: &Lease, table: &mut Vec<u32>) {
-        table.extend_from_slice(&lease.table);
+    fn snapshot(&self) -> CacheSnapshot<I::Key> {
+        CacheSnapshot {
+            free: self.free_queue(),
+            refs: self.pool.ref_counts().collect(),
+            cached: self
+                .pool
+                .cached()
+                .map(|(key, slots)| (0, key, slots))
+                .collect(),
+        }
     }
 
     fn free_queue(&self) -> Vec<u32> {

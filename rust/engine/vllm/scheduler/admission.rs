@@ -1,9 +1,9 @@
 //! Waiting requests: who is admitted, and when it is worth asking.
 
 use super::{Active, Lookup, PartKind, Scheduled, Scheduler, Situation, Waiting};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::index::to_u32;
-use crate::serving::{Demand, Hit, KvCache, NoRoom, Progress, Readmission, RequestLog};
+use crate::serving::{Demand, Hit, HitLimits, KvCache, NoRoom, Progress, Readmission, RequestLog};
 
 /// A request that was admitted.
 struct Admission {
@@ -11,6 +11,10 @@ struct Admission {
     hit: Hit,
     /// Tokens to compute.
     tokens: u32,
+    /// Those of them that are made up.
+    drafts: u32,
+    /// What limited the hit, if recorded.
+    limits: Option<HitLimits>,
 }
 
 /// What comes of asking for an admission.
@@ -64,7 +68,13 @@ impl<C: KvCache<Key = u32>> Scheduler<'_, C> {
         while self.room_for_more(budget)
             && let Some(&head) = self.waiting.front()
         {
-            let Admission { place, hit, tokens } = match self.admit(head, budget, threshold) {
+            let Admission {
+                place,
+                hit,
+                tokens,
+                drafts,
+                limits,
+            } = match self.admit(head, budget, threshold) {
                 Answer::Admitted(admission) => admission,
                 Answer::Refused => break,
                 Answer::PassedOver => {
@@ -85,10 +95,20 @@ impl<C: KvCache<Key = u32>> Scheduler<'_, C> {
                 });
             } else {
                 log.hit(head.request, hit);
+                log.parts_at(head.request, self.cache.junction());
+                if let Some(limits) = limits {
+                    log.limited(head.request, limits);
+                }
                 log.admit_step[row] = step;
                 log.admit_ns[row] = clock_ns;
             }
-            self.add(place, tokens, PartKind::Admitted, done, log);
+            self.add(place, tokens, PartKind::Admitted);
+            if let Some(part) = self.scheduled.last_mut()
+                && drafts > 0
+            {
+                (part.drafts, part.padded) = (drafts, true);
+            }
+            done.tokens += u64::from(tokens);
             budget -= u64::from(tokens);
         }
         self.return_passed_over();
@@ -138,7 +158,14 @@ impl<C: KvCache<Key = u32>> Scheduler<'_, C> {
                 .remember(situation, when_anything_changes, lookup);
             return Answer::Refused;
         }
-        let tokens = to_u32(tokens.min(budget));
+        let chunk = self.chunk(hits, num_tokens, prompt, to_u32(tokens.min(budget)), budget);
+        let Some((tokens, drafts)) = chunk else {
+            self.refusal
+                .remember(situation, when_anything_changes, lookup);
+            return Answer::Refused;
+        };
+        let limits =
+            (self.record_limits && known == 0).then(|| self.cache.hit_limits(keys, num_tokens));
         let place = self.start(request, num_tokens);
         let active = &mut self.active[place as usize];
         let demand = Demand {
@@ -159,7 +186,11 @@ impl<C: KvCache<Key = u32>> Scheduler<'_, C> {
             } else {
                 no_room
             };
-            self.refusal.remember(situation, no_room, lookup);
+            if no_room.until > situation.version {
+                self.refusal.remember(situation, no_room, lookup);
+            } else {
+                self.refusal.forget();
+            }
             return Answer::Refused;
         }
         active.progress.computed = hits;
@@ -167,7 +198,54 @@ impl<C: KvCache<Key = u32>> Scheduler<'_, C> {
         if !self.config.stats_at_lookup {
             self.count(lookup, 1);
         }
-        Answer::Admitted(Admission { place, hit, tokens })
+        Answer::Admitted(Admission {
+            place,
+            hit,
+            tokens,
+            drafts,
+            limits,
+        })
+    }
+
+    /// Tokens to compute of a request that was just looked up, and how many of them are made up. `None`: no
+    /// more requests are admitted in this step.
+    ///
+    /// With speculative decoding, the one token that a hit may leave is made as long as a decode, unless
+    /// prompts are computed in the same step.
+    fn chunk(
+        &self,
+        hits: u32,
+        num_tokens: u32,
+        prompt_tokens: u32,
+        tokens: u32,
+        budget: u64,
+    ) -> Option<(u32, u32)> {
+        let progress = Progress {
+            prompt_tokens,
+            num_tokens,
+            computed: hits,
+            in_flight: 0,
+        };
+        let drafts = self
+            .config
+            .drafts
+            .as_ref()
+            .map_or(0, |drafts| drafts.tokens);
+        let pads = drafts > 0
+            && num_tokens - hits == 1
+            && !self.runs.prefilling
+            && (self.runs.any || hits > 0)
+            && hits + 1 + drafts < self.cache.max_model_len();
+        let padded = 1 + drafts;
+        if pads && u64::from(padded) > budget {
+            return None;
+        }
+        let wanted = if pads { padded } else { tokens };
+        match self.cache.chunk(None, &progress, wanted) {
+            0 => None,
+            cut if pads && cut < padded => Some((1, 0)),
+            cut => Some((cut, if pads { drafts } else { 0 })),
+        }
     }
 
     /// A place for a request of which nothing is computed.
@@ -176,14 +254,17 @@ impl<C: KvCache<Key = u32>> Scheduler<'_, C> {
             self.active.push(Active::default());
             to_u32(self.active.len()) - 1
         });
-        let requests = self.workload.requests();
-        let prompt = requests.prompt_len(request);
+        let end = self.end(request);
         let active = &mut self.active[place as usize];
-        active.request = request;
-        active.end = (prompt + requests.output_len(request)).min(self.cache.max_model_len());
-        active.progress = Progress {
-            num_tokens,
-            ..Progress::new(prompt)
+        *active = Active {
+            request,
+            end,
+            progress: Progress {
+                num_tokens,
+                ..Progress::new(self.workload.requests().prompt_len(request))
+            },
+            lease: std::mem::take(&mut active.lease),
+            ..Active::default()
         };
         place
     }
@@ -210,40 +291,31 @@ impl<C: KvCache<Key = u32>> Scheduler<'_, C> {
     ) -> Result<()> {
         let head = Waiting { request, known: 0 };
         let answer = self.admit(head, u64::MAX, 0);
-        let Answer::Admitted(Admission { place, hit, tokens }) = answer else {
+        let Answer::Admitted(Admission {
+            place, hit, tokens, ..
+        }) = answer
+        else {
             return Err(self.never_fits(request, "it cannot be admitted though nothing else runs"));
         };
         log.hit(request, hit);
-        let mut done = Scheduled::default();
-        self.add(place, tokens, PartKind::Admitted, &mut done, log);
-        self.scheduled.clear();
+        let at = place as usize;
+        self.active[at].progress.computed += tokens;
         let mut sampled = 0;
-        self.active[place as usize].progress.computed += tokens;
-        while self.active[place as usize].progress.num_tokens + 1 < self.active[place as usize].end
-        {
-            self.active[place as usize].progress.num_tokens += 1;
+        while self.active[at].progress.num_tokens + 1 < self.active[at].end {
+            self.active[at].progress.num_tokens += 1;
             if !self.extend(place, 1) {
                 return Err(self.never_fits(request, "its output does not fit"));
             }
-            self.active[place as usize].progress.computed += 1;
+            self.active[at].progress.computed += 1;
             sampled += 1;
         }
-        log.scheduled_tokens[request as usize] += sampled;
+        let scheduled = u64::from(tokens) + sampled;
+        log.computed_tokens[request as usize] += u64::from(tokens);
+        log.scheduled_tokens[request as usize] += scheduled;
         let totals = &mut self.log.totals;
-        totals.scheduled_tokens += u64::from(tokens) + sampled;
+        totals.scheduled_tokens += scheduled;
         totals.peak_used = totals.peak_used.max(self.cache.usage().used());
         self.finish(place, log);
         Ok(())
-    }
-
-    pub(super) fn never_fits(&self, request: u32, why: &str) -> Error {
-        Error::range(format!(
-            "request {request}: a prompt of {} tokens does not fit {} blocks of {} tokens and {} \
-             tokens per step: {why}; give more",
-            self.workload.requests().prompt_len(request),
-            self.cache.usage().usable,
-            self.cache.block_size(),
-            self.config.max_num_batched_tokens,
-        ))
     }
 }

@@ -31,10 +31,6 @@ impl DecodeCalendar {
         self.running.len()
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.running.is_empty()
-    }
-
     /// Places of the running requests, in order of admission.
     pub fn places(&self) -> &[u32] {
         &self.running
@@ -56,10 +52,10 @@ impl DecodeCalendar {
         self.due.push(step);
     }
 
-    /// Removes the request admitted last.
-    pub fn pop(&mut self) -> Option<u32> {
-        self.due.pop();
-        self.running.pop()
+    /// Removes the `i`-th request; returns its place.
+    pub fn remove(&mut self, i: usize) -> u32 {
+        self.due.remove(i);
+        self.running.remove(i)
     }
 
     /// Lets every request be due in `step`.
@@ -153,14 +149,14 @@ mod tests {
         }
         calendar.retain(|place| place % 2 == 0);
         assert_eq!(calendar.places(), [0, 2, 4]);
-        assert_eq!(calendar.pop(), Some(4));
+        assert_eq!(calendar.remove(2), 4);
         calendar.all_due(9);
         calendar.plan(9, |_| 0);
         assert_eq!((calendar.len(), calendar.next_due()), (2, 10));
         assert_eq!(calendar.validate(10), Ok(()));
         calendar.retain(|_| false);
         calendar.plan(10, |_| 0);
-        assert!(calendar.is_empty());
+        assert_eq!(calendar.len(), 0);
         assert_eq!(calendar.validate(u64::MAX), Ok(()));
     }
 

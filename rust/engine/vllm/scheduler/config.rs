@@ -1,5 +1,7 @@
 //! How the scheduler behaves.
 
+use crate::error::{Error, Result};
+
 /// How the scheduler behaves; names are vLLM's.
 #[allow(clippy::struct_excessive_bools)] // They are the server's switches.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,4 +28,61 @@ pub struct SchedulerConfig {
     pub stats_at_lookup: bool,
     /// Counts lookups of preempted requests apart from the others, as 0.11.1 and newer do.
     pub stats_preempted_apart: bool,
+    /// The priority policy, with one priority per request, smaller ones first; `None`: first come,
+    /// first served.
+    pub priorities: Option<Vec<u32>>,
+    /// Schedules a step before the output of the one before it is there: two are in flight at most.
+    pub async_scheduling: bool,
+    /// Speculative decoding.
+    pub drafts: Option<Drafts>,
+}
+
+impl SchedulerConfig {
+    /// # Errors
+    /// [`Error::Range`] if a limit is zero, or acceptance is not given; [`Error::Shape`] if the
+    /// priorities are not those of so many requests.
+    pub fn validate(&self, requests: usize) -> Result<()> {
+        for (name, limit) in [
+            ("max_num_seqs", u64::from(self.max_num_seqs)),
+            ("max_num_batched_tokens", self.max_num_batched_tokens),
+        ] {
+            if limit == 0 {
+                let message = format!("{name} is 0, it must be positive");
+                return Err(Error::range(message));
+            }
+        }
+        if let Some(priorities) = &self.priorities
+            && priorities.len() != requests
+        {
+            return Err(Error::shape(format!(
+                "{} priorities for {requests} requests",
+                priorities.len()
+            )));
+        }
+        match &self.drafts {
+            Some(drafts) if drafts.tokens == 0 => Err(Error::range(
+                "no draft tokens: leave speculative decoding out",
+            )),
+            Some(drafts) if drafts.accept.is_empty() => {
+                Err(Error::range("drafts without a pattern of acceptance"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Speculative decoding: tokens are guessed, and a step verifies them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Drafts {
+    /// Guesses after each step that samples.
+    pub tokens: u32,
+    /// How many of them are right: entry `n` modulo the length, where the request has `n` tokens.
+    pub accept: Vec<u32>,
+}
+
+impl Drafts {
+    /// How many of `drafts` guesses are right where a request has `num_tokens` tokens.
+    pub(super) fn accepted(&self, num_tokens: u32, drafts: u32) -> u32 {
+        self.accept[num_tokens as usize % self.accept.len()].min(drafts)
+    }
 }

@@ -1,38 +1,42 @@
 //! Waiting and running requests, one step at a time.
 //!
-//! vLLM's scheduler (`vllm/v1/core/sched/scheduler.py`, 0.11 to 0.33): first come first served,
-//! synchronous, without speculative decoding. What its versions do differently are fields of
-//! [`SchedulerConfig`]. A request that decodes changes nothing in most steps: it computes
-//! one token in a slot it has. Such requests are not visited: the [`DecodeCalendar`] knows the next
-//! step in which each of them takes a slot, completes a block, or finishes, and their counters are
-//! brought up to date then ([`Scheduler::sync`]). Nor is a waiting request looked up again while the
-//! [`RefusalMemo`] knows the answer.
+//! vLLM's scheduler (`vllm/v1/core/sched/{scheduler,async_scheduler}.py`, 0.11 to 0.33). What its
+//! versions do differently are fields of [`SchedulerConfig`].
+//!
+//! A step is scheduled ([`Scheduler::schedule`]), and is a [`Batch`] in flight until its output is
+//! there ([`Scheduler::sample`]): before the next step is scheduled, or with asynchronous scheduling
+//! one step later.
+//!
+//! A request that decodes changes nothing in most steps: it computes one token in a slot it has. Such
+//! requests are not visited, and have no part in a batch: the [`DecodeCalendar`] knows the next step in
+//! which each of them takes a slot, completes a block, or finishes, and their counters are brought up
+//! to date then ([`Scheduler::sync`]). Nor is a waiting request looked up again while the
+//! [`RefusalMemo`] knows the answer. With speculative decoding every request is visited in every step.
 
 mod admission;
+mod batch;
 mod calendar;
 mod config;
 mod decoding;
+mod outputs;
+mod preemption;
+mod queue;
 mod refusal;
 mod running;
 
 use std::collections::VecDeque;
 
+use batch::{Batch, Part, PartKind};
 use calendar::DecodeCalendar;
-pub use config::SchedulerConfig;
+pub use config::{Drafts, SchedulerConfig};
+use preemption::Stuck;
+use queue::{Queue, Waiting};
 use refusal::{Lookup, RefusalMemo, Situation};
 
 use super::Workload;
 use crate::error::{Error, Result};
 use crate::index::to_u32;
-use crate::serving::{InstanceLog, KvCache, Progress, RequestLog, StepWork};
-
-/// A request in the queue.
-#[derive(Debug, Clone, Copy)]
-struct Waiting {
-    request: u32,
-    /// Tokens it knew when it was preempted, 0 if it was not.
-    known: u32,
-}
+use crate::serving::{InstanceLog, KvCache, Progress, RequestLog, StepState, StepWork};
 
 /// A running request.
 #[derive(Debug, Default)]
@@ -43,33 +47,15 @@ struct Active<L> {
     /// Tokens at which the request is finished; 0 once it is.
     end: u32,
     progress: Progress,
+    /// Guessed tokens that its next step verifies.
+    drafts: u32,
+    /// Tokens that steps in flight sample, guesses included.
+    placeholders: u32,
+    /// Whether the step that scheduled it last left a part of its known tokens.
+    prefilling: bool,
+    /// Whether it is passed over until it is due, its tokens being counted by [`Scheduler::sync`].
+    quiet: bool,
     lease: L,
-}
-
-/// What a step schedules of one request.
-#[derive(Debug, Clone, Copy)]
-struct Part {
-    place: u32,
-    tokens: u32,
-    kind: PartKind,
-}
-
-/// Whose tokens a step schedules.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum PartKind {
-    /// Those of a request that ran before the step.
-    Running,
-    /// Those of a request that the step admitted.
-    Admitted,
-}
-
-/// A request that was preempted while nothing else ran.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct LonePreemption {
-    request: u32,
-    num_tokens: u32,
-    /// How often that happened to it, one after the other.
-    times: u32,
 }
 
 /// The scheduler and the KV cache of one server.
@@ -78,7 +64,7 @@ pub struct Scheduler<'w, C: KvCache> {
     workload: &'w Workload,
     config: SchedulerConfig,
     cache: C,
-    waiting: VecDeque<Waiting>,
+    waiting: Queue,
     calendar: DecodeCalendar,
     /// Running requests, at the places the calendar knows them by.
     active: Vec<Active<C::Lease>>,
@@ -86,20 +72,35 @@ pub struct Scheduler<'w, C: KvCache> {
     spare: Vec<u32>,
     /// What this step schedules of the requests it looks at.
     scheduled: Vec<Part>,
+    /// Steps whose output is not there, oldest first.
+    flights: VecDeque<Batch>,
+    /// An empty list for the next step.
+    spare_parts: Vec<Part>,
+    /// The running requests that this step schedules.
+    runs: Runs,
     /// Waiting requests that this step passed over, in order.
     passed_over: Vec<Waiting>,
     refusal: RefusalMemo,
-    /// Whether this step looks at every running request.
-    look_at_all: bool,
+    /// Whether every step looks at every running request.
+    never_quiet: bool,
     /// Running requests whose prompt is not computed.
     prefilling: u32,
-    /// Tokens computed for the running requests, at the beginning of the next step. Valid while none
-    /// is prefilling.
+    /// Tokens computed for the running requests, at the beginning of the next step.
     context: u64,
-    lone_preemption: LonePreemption,
+    stuck: Stuck,
     finished: u64,
     record_tables: bool,
+    record_limits: bool,
     log: InstanceLog,
+}
+
+/// What a step schedules of running requests, before it looks at waiting ones.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Runs {
+    /// Whether it schedules any.
+    any: bool,
+    /// Whether one of them is still in its prefill.
+    prefilling: bool,
 }
 
 /// What a step did.
@@ -116,31 +117,28 @@ impl<'w, C: KvCache<Key = u32>> Scheduler<'w, C> {
     /// # Errors
     /// [`Error::Range`] if a limit is zero.
     pub fn new(workload: &'w Workload, config: SchedulerConfig, cache: C) -> Result<Self> {
-        if config.max_num_seqs == 0 {
-            return Err(Error::range("max_num_seqs is 0, it must be positive"));
-        }
-        if config.max_num_batched_tokens == 0 {
-            return Err(Error::range(
-                "max_num_batched_tokens is 0, it must be positive",
-            ));
-        }
+        config.validate(workload.requests().len())?;
         Ok(Self {
             workload,
+            never_quiet: config.drafts.is_some(),
             config,
             cache,
-            waiting: VecDeque::new(),
+            waiting: Queue::default(),
             calendar: DecodeCalendar::default(),
             active: Vec::new(),
             spare: Vec::new(),
             scheduled: Vec::new(),
+            flights: VecDeque::new(),
+            spare_parts: Vec::new(),
+            runs: Runs::default(),
             passed_over: Vec::new(),
             refusal: RefusalMemo::default(),
-            look_at_all: false,
             prefilling: 0,
             context: 0,
-            lone_preemption: LonePreemption::default(),
+            stuck: Stuck::default(),
             finished: 0,
             record_tables: false,
+            record_limits: false,
             log: InstanceLog::default(),
         })
     }
@@ -148,6 +146,11 @@ impl<'w, C: KvCache<Key = u32>> Scheduler<'w, C> {
     /// Keeps the block tables of finished requests.
     pub fn record_tables(&mut self) {
         self.record_tables = true;
+    }
+
+    /// Keeps what limits the hit of each request.
+    pub fn record_limits(&mut self) {
+        self.record_limits = true;
     }
 
     /// Number of running requests.
@@ -166,6 +169,28 @@ impl<'w, C: KvCache<Key = u32>> Scheduler<'w, C> {
     #[must_use]
     pub fn num_finished(&self) -> u64 {
         self.finished
+    }
+
+    /// Whether a step is scheduled before the output of the one before is there.
+    pub(super) fn is_async(&self) -> bool {
+        self.config.async_scheduling
+    }
+
+    /// The whole state after the scheduling of a step that began at `clock_ns`.
+    pub(super) fn state(&self, clock_ns: u64) -> StepState {
+        let groups = self.cache.num_groups();
+        let places = self.calendar.places().iter();
+        let active: Vec<_> = places.map(|&place| &self.active[place as usize]).collect();
+        let table = |lease, group| self.cache.table(lease, group).to_vec();
+        let tables = |lease| (0..groups).map(|group| table(lease, group)).collect();
+        StepState {
+            clock_ns,
+            scheduled: self.last_batch(),
+            running: active.iter().map(|active| active.request).collect(),
+            waiting: self.waiting.iter().map(|waiting| waiting.request).collect(),
+            tables: active.iter().map(|active| tables(&active.lease)).collect(),
+            cache: self.cache.snapshot(),
+        }
     }
 
     /// The cache.
@@ -187,9 +212,15 @@ impl<'w, C: KvCache<Key = u32>> Scheduler<'w, C> {
         (self.log, self.cache)
     }
 
-    /// Lets a request wait behind all others.
+    /// Looks at every request in every step, so that all of them have parts in the batches.
+    pub(super) fn look_always(&mut self) {
+        self.never_quiet = true;
+    }
+
+    /// Lets a request wait: behind all others, or those of its priority.
     pub fn enqueue(&mut self, request: u32) {
-        self.waiting.push_back(Waiting { request, known: 0 });
+        self.stuck.forget();
+        self.wait(Waiting { request, known: 0 });
     }
 
     /// The scheduling part of a step that begins at `clock_ns`.
@@ -201,26 +232,23 @@ impl<'w, C: KvCache<Key = u32>> Scheduler<'w, C> {
     ) -> Result<Scheduled> {
         let threshold = self.threshold();
         let budget = self.config.max_num_batched_tokens;
-        self.look_at_all = self.prefilling > 0 || self.calendar.len() as u64 > budget;
-        self.scheduled.clear();
-        let mut done = Scheduled::default();
-        if self.look_at_all {
+        if self.prefilling > 0 || self.calendar.len() as u64 > budget {
             for i in 0..self.calendar.len() {
                 self.sync(self.calendar.places()[i], step, log);
             }
             self.calendar.all_due(step);
         }
+        self.cache.begin_step();
+        let mut done = Scheduled::default();
         let preempted = self.schedule_running(step, threshold, &mut done, log)?;
         if !preempted {
             self.schedule_waiting(step, clock_ns, threshold, &mut done, log);
         }
-        if done.tokens == 0 && self.calendar.is_empty() && !preempted {
-            let request = self.waiting[0].request;
-            return Err(
-                self.never_fits(request, "it cannot be admitted even when nothing else runs")
-            );
+        self.cache.end_step();
+        if done.tokens == 0 && !preempted {
+            self.check_stuck()?;
         }
-        self.log.totals.scheduled_tokens += done.tokens;
+        self.launch(step, &mut done, log);
         Ok(done)
     }
 
@@ -238,39 +266,6 @@ impl<'w, C: KvCache<Key = u32>> Scheduler<'w, C> {
         threshold
     }
 
-    /// Schedules `tokens` tokens of a request.
-    fn add(
-        &mut self,
-        place: u32,
-        tokens: u32,
-        kind: PartKind,
-        done: &mut Scheduled,
-        log: &mut RequestLog,
-    ) {
-        let active = &self.active[place as usize];
-        let Progress {
-            computed,
-            prompt_tokens,
-            ..
-        } = active.progress;
-        if computed >= prompt_tokens && tokens == 1 {
-            done.work.add_decodes(1, u64::from(computed));
-        } else {
-            done.work.add_prefill(computed, tokens);
-        }
-        let row = active.request as usize;
-        let of_prompt = (computed + tokens).min(prompt_tokens) - computed.min(prompt_tokens);
-        log.computed_tokens[row] += u64::from(of_prompt);
-        log.scheduled_tokens[row] += u64::from(tokens);
-        done.requests += 1;
-        done.tokens += u64::from(tokens);
-        self.scheduled.push(Part {
-            place,
-            tokens,
-            kind,
-        });
-    }
-
     /// Checks every invariant; `step` is the next step.
     ///
     /// # Errors
@@ -279,6 +274,7 @@ impl<'w, C: KvCache<Key = u32>> Scheduler<'w, C> {
         self.calendar.validate(step)?;
         self.refusal
             .validate(self.cache.version(), self.waiting.len())?;
+        self.validate_flights()?;
         let mut leases = Vec::new();
         let mut context = 0;
         for &place in self.calendar.places() {
@@ -298,7 +294,7 @@ impl<'w, C: KvCache<Key = u32>> Scheduler<'w, C> {
             }
             leases.push((&active.lease, progress));
         }
-        if self.prefilling == 0 && context != self.context {
+        if context != self.context {
             return Err(Error::bug(format!(
                 "context is {}, not {context}",
                 self.context
