@@ -65,6 +65,9 @@ fn server(workload: &Workload, num_blocks: u32, latency: Latency) -> VllmServer<
         lone_threshold: false,
         pass_over: false,
         stats_preempted_apart: true,
+        priorities: None,
+        async_scheduling: false,
+        drafts: None,
         reserve_full_isl: true,
         stats_at_lookup: false,
     };

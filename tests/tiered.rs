@@ -68,6 +68,9 @@ fn run<C: KvCache<Key = u32>>(
         lone_threshold: false,
         pass_over: false,
         stats_preempted_apart: true,
+        priorities: None,
+        async_scheduling: false,
+        drafts: None,
         reserve_full_isl: true,
         stats_at_lookup: false,
     };
