@@ -23,11 +23,10 @@ impl GroupedCache {
     /// Leading tokens that a group does not need once `computed` tokens are.
     pub(super) fn skipped(&self, number: usize, computed: u32) -> u32 {
         match self.config.groups[number].kind {
-            GroupKind::Full => 0,
             GroupKind::SlidingWindow { window } => sliding_window::skipped(window, computed),
             GroupKind::ChunkedLocal { chunk } => chunked_local::skipped(chunk, computed),
             GroupKind::Mamba { .. } if self.config.enable_caching => computed.saturating_sub(1),
-            GroupKind::Mamba { .. } => 0,
+            GroupKind::Full | GroupKind::Mamba { .. } => 0,
         }
     }
 

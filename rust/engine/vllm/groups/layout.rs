@@ -35,8 +35,6 @@ pub struct Layout {
     pub classes: Vec<Class>,
     /// The class of each group.
     pub class_of: Vec<usize>,
-    /// Whether any class drops the last block of hits.
-    pub any_drops: bool,
     /// Tokens after a block that its hash covers.
     pub lookahead: u32,
     /// Whether states are kept where siblings are known to part.
@@ -98,7 +96,6 @@ impl Layout {
                 .unwrap_or(1),
             alignment,
             fine,
-            any_drops: classes.iter().any(|class| class.drops),
             classes,
             class_of,
             lookahead: u32::from(config.eagle_hits == EagleHits::Lookahead),
@@ -141,6 +138,12 @@ impl Layout {
     #[must_use]
     pub fn is_one_group(&self) -> bool {
         self.class_of.len() == 1
+    }
+
+    /// Whether any class drops the last block of hits.
+    #[must_use]
+    pub fn any_drops(&self) -> bool {
+        self.classes.iter().any(|class| class.drops)
     }
 
     /// The class of a group.

@@ -68,7 +68,7 @@ fn prefill_end(progress: &Progress) -> u32 {
 impl GroupedCache {
     /// The last multiple of `unit` at which a state that a prefill of `tokens` tokens saves can be used again.
     fn saved(&self, tokens: u32, unit: u32) -> u32 {
-        if self.layout.any_drops {
+        if self.layout.any_drops() {
             align(tokens, unit).saturating_sub(unit)
         } else {
             align(tokens.saturating_sub(self.layout.lookahead.max(1)), unit)
@@ -93,10 +93,11 @@ impl GroupedCache {
             .config
             .groups
             .iter()
-            .enumerate()
-            .filter_map(|(number, group)| {
-                matches!(group.kind, GroupKind::Mamba { .. })
-                    .then(|| self.checkpoint_alignment(number))
+            .filter_map(|group| match group.kind {
+                GroupKind::Mamba {
+                    checkpoint_alignment,
+                } => Some(checkpoint_alignment),
+                _ => None,
             });
         let Some(Some(alignment)) = mambas.next() else {
             return false;

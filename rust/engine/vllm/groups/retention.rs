@@ -91,7 +91,7 @@ impl GroupedCache {
         let class = self.layout.class(number);
         let block = self.layout.scheduler_block;
         let before = |tokens: u32| Some(align(tokens, block).saturating_sub(block));
-        let (first, second) = if self.layout.any_drops {
+        let (first, second) = if self.layout.any_drops() {
             (before(prompt_tokens - 1), before(prompt_tokens))
         } else {
             (Some(prompt_tokens - 1), None)
