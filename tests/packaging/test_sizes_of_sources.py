@@ -11,6 +11,7 @@ LONGEST_FILE, LONGEST_FUNCTION = 400, 60
 
 FILES = {
     "rust/engine/vllm/offload/host.rs": "one manager of the server, operation by operation",
+    "tests/oracle/offload_scheduler.py": "a scheduler, in the order of the one it is compared with",
     "rust/engine/vllm/replay.rs": "two sources of keys beside the loop that they feed",
 }
 """Longer files of Python and Rust, with the reason."""
