@@ -58,6 +58,8 @@ def test_help(
         "curve small.jsonl --block-size 16 --policy lru,clairvoyant",
         "curve small.jsonl --block-size 16 --hbm 2,4 --dram 0,2,4,9",
         "curve small.jsonl --block-size 16 --hbm 2 --dram 2 --disk 1MB --bytes-per-token 100",
+        "curve small.jsonl --block-size 16 --hbm 2 --dram 4 --model-config qwen3-8b --latency h100 "
+        "--links dram=pcie5",
         "explain small.jsonl --block-size 16 --num-blocks 10",
         "explain small.jsonl --block-size 16 --request 2",
     ],
@@ -81,6 +83,8 @@ def test_tables(line: str, capsys: pytest.CaptureFixture[str], snapshot: Snapsho
         "curve small.jsonl --policy fifo",
         "curve small.jsonl --tiers --capacity 3",
         "curve small.jsonl --tiers --prices dram",
+        "curve small.jsonl --tiers --links dram=pcie5",
+        "curve small.jsonl --tiers --links dram",
         "lint",
         "replai small.jsonl",
         "info small.jsonl --format nothing",

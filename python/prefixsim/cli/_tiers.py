@@ -11,9 +11,10 @@ from prefixsim.settings import setting
 from prefixsim.sizes import Size
 
 if TYPE_CHECKING:
+    from prefixsim.study.tier_costs import Machine
     from prefixsim.study.tier_surface import Surface
 
-__all__ = ["TierSizes", "write_surface"]
+__all__ = ["MOST_COSTED", "TierSizes", "machine_of", "write_surface"]
 
 _ADVICE = "give blocks like 5000, 20k, or bytes like 40GB, 64GiB; several with commas"
 
@@ -42,6 +43,13 @@ def _read_prices(text: object) -> tuple[tuple[str, float], ...]:
         if not equals:
             raise ValueError("give what a GiB of each tier costs, like dram=4,disk=0.1")
     return tuple(prices)
+
+
+def _read_links(text: object) -> tuple[tuple[str, str], ...]:
+    pairs = [part.partition("=") for part in comma_list(text)]
+    if not all(equals and link for _, equals, link in pairs):
+        raise ValueError("give how each tier is reached, like dram=pcie5,disk=6GB")
+    return tuple((tier.strip(), link) for tier, _, link in pairs)
 
 
 def _tier_sizes(tier: str, default: str) -> tuple[Size, ...] | None:
@@ -80,15 +88,69 @@ class TierSizes:
         read=_read_prices,
     )
 
+    latency: str | None = setting(
+        None,
+        help="What computing costs: a GPU's name (needs --model-config), a .json of coefficients, "
+        "a .csv of measured steps. Adds time and traffic of each tier.",
+        metavar="MODEL",
+        shown_default="no times",
+    )
+    links: tuple[tuple[str, str], ...] = setting(
+        (),
+        help="How tiers are reached: bytes per second as measured, like dram=48GB, or a name such "
+        "as pcie5, nvme4, rdma400; needs --latency.",
+        metavar="TIER=LINK,...",
+        read=_read_links,
+    )
+    drive_writes: float | None = setting(
+        None,
+        help="Drive writes per day that the disk is rated for over five years; needs --latency.",
+        least=0,
+        metavar="N",
+    )
+
     @property
     def asks_for_tiers(self) -> bool:
         """Whether any of these options was given."""
-        return self.tiers or bool(self.hbm or self.dram or self.disk or self.prices)
+        given = (self.hbm, self.dram, self.disk, self.prices, self.latency, self.links)
+        return self.tiers or self.drive_writes is not None or any(given)
 
     @property
     def price_of(self) -> dict[str, float]:
         """Price of a GiB by tier."""
         return dict(self.prices)
+
+
+MOST_COSTED = 6
+"""Points beyond which costs are not printed."""
+
+
+def machine_of(
+    options: TierSizes, model: Path | None, dtype: str | None, gpus: int
+) -> Machine | None:
+    """Return what computes and loads; ``None`` if nobody says what computing costs.
+
+    Raises
+    ------
+    InputError
+        If an option needs another one.
+    """
+    from prefixsim.errors import InputError
+    from prefixsim.hardware.gpus import Model
+    from prefixsim.hardware.latency import parse_latency
+    from prefixsim.hardware.links import read_link
+    from prefixsim.study.tier_costs import Machine
+
+    if options.latency is None:
+        if options.links or options.drive_writes is not None:
+            flag = "--links" if options.links else "--drive-writes"
+            msg = f"{flag}: needs --latency, what computing costs"
+            raise InputError(msg)
+        return None
+    known = None if model is None else Model.read(model, kv_dtype=dtype)
+    latency = parse_latency(options.latency, known, gpus)
+    links = {tier: read_link(link) for tier, link in options.links}
+    return Machine(latency, links, options.drive_writes, gpus)
 
 
 def write_surface(surface: Surface, path: Path) -> None:

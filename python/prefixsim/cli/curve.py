@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from prefixsim import _json
 from prefixsim._screen import paint, styled_output
 from prefixsim.cli import COMMANDS
 from prefixsim.cli._bundles import Output, Reading
 from prefixsim.cli._options import REQUIRED, Command, comma_list
-from prefixsim.cli._tiers import TierSizes, write_surface
+from prefixsim.cli._tiers import MOST_COSTED, TierSizes, machine_of, write_surface
 from prefixsim.engines.contract import CacheBytes
 from prefixsim.errors import InputError
 from prefixsim.settings import argument, setting
@@ -155,6 +156,7 @@ def _surface(options: CurveOptions) -> None:
     from prefixsim.forest import load_or_compile
     from prefixsim.study.surface import surface
     from prefixsim.study.surface_tables import surface_tables
+    from prefixsim.study.tier_costs import cost_table, tier_costs
 
     refused = {
         "--policy": options.policy != ("lru",),
@@ -165,6 +167,9 @@ def _surface(options: CurveOptions) -> None:
     for flag in (flag for flag, given in refused.items() if given):
         msg = f"{flag}: not with --tiers, which takes --hbm, --dram and --disk, one block size, LRU"
         raise InputError(msg)
+    machine = machine_of(
+        options, options.model_config, options.kv_cache_dtype, options.tensor_parallel
+    )
     trace = options.read_tokens(options.trace)
     with working(f"compiling {trace.name}"):
         forest = load_or_compile(trace, options.cache_dir, outputs=options.cache_outputs)
@@ -181,10 +186,23 @@ def _surface(options: CurveOptions) -> None:
     for path in options.output:
         with working("writing"):
             write_surface(found, path)
+    costed = [] if machine is None else found.points
     if options.as_json:
-        sys.stdout.write(found.to_json())
-    else:
-        print_tables(surface_tables(found))
+        whole = found.to_dict()
+        if machine is not None:
+            whole["costs"] = [
+                {**point.blocks, "tiers": [c.to_dict() for c in tier_costs(found, machine, point)]}
+                for point in costed
+            ]
+        sys.stdout.write(_json.dumps(whole))
+        return
+    print_tables(surface_tables(found))
+    if len(costed) > MOST_COSTED:
+        msg = f"time and traffic: for at most {MOST_COSTED} points; --json has those of all"
+        sys.stdout.write(f"\n{msg}\n")
+    elif machine is not None:
+        sys.stdout.write("\n")
+        print_tables([cost_table(found, machine, point) for point in costed])
 
 
 def _blocks(size: Size, curve: Curve, per_token: float | None) -> int:

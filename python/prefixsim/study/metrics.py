@@ -293,6 +293,7 @@ class Metrics:
                 tier: {
                     "hit_tokens": (hit := _total(column[start:])),
                     "token_hit_rate": _rate(hit, prompt_tokens),
+                    **self._written(tier),
                 }
                 for tier, column in outcome.tier_hit_tokens.items()
             }
@@ -301,6 +302,11 @@ class Metrics:
             if column is not None:
                 found[name] = _total(column[start:])
         return found
+
+    def _written(self, tier: str) -> JsonObject:
+        """Return what was written to a tier, if the engine says it of each."""
+        column = self.outcome.columns.get(f"written_tokens_{tier}")
+        return {} if column is None else {"written_tokens": _total(column[self.start :])}
 
     def _sessions(self) -> JsonObject:
         if self.session_hits is None:

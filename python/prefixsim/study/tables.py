@@ -66,7 +66,7 @@ _DISTRIBUTIONS = (
 
 
 def summary_tables(result: Summarized) -> list[Table]:
-    """Return the two tables of one replay."""
+    """Return the tables of one replay: figures, distributions, and hits by tier if it has tiers."""
     summary = result.summary
     return [
         Table(
@@ -84,7 +84,25 @@ def summary_tables(result: Summarized) -> list[Table]:
             ],
             [f.note for f in _DISTRIBUTIONS],
         ),
+        *([_tier_table(summary)] if "tiers" in summary else []),
     ]
+
+
+def _tier_table(summary: JsonObject) -> Table:
+    """Return where hits came from, and what was written where the engine says it of each tier."""
+    tiers = summary["tiers"]
+    writes = any("written_tokens" in figures for figures in tiers.values())
+    header = ["tier", "hit tokens", "token hit rate"] + ["written tokens"] * writes
+    rows = [
+        [
+            tier,
+            written(figures["hit_tokens"], "count"),
+            written(figures["token_hit_rate"], "rate"),
+            *([written(figures.get("written_tokens"), "count")] if writes else []),
+        ]
+        for tier, figures in tiers.items()
+    ]
+    return Table("", header, rows)
 
 
 def comparison_tables(results: Sequence[Summarized], names: Sequence[str]) -> list[Table]:
