@@ -43,7 +43,7 @@ class Fixed:
 
     seconds: float
 
-    def settings(self) -> CoreLatency:
+    def settings(self) -> int:
         """Return what the core takes: nanoseconds."""
         if not np.isfinite(self.seconds) or not 0 <= self.seconds < 1e9:
             msg = f"latency of {self.seconds} s per step: give a time from 0 to 10^9 s"
@@ -70,7 +70,7 @@ class Linear:
     coefficients: Mapping[str, float]
     source: Mapping[str, object] | None = None
 
-    def settings(self) -> CoreLatency:
+    def settings(self) -> list[float]:
         """Return what the core takes: nanoseconds in the order of :data:`COEFFICIENTS`."""
         return _in_ns(self.coefficients)
 

@@ -9,11 +9,11 @@ With k KV bytes of a token, bandwidth B, latency L of a load, and a prefill rate
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from prefixsim.errors import InputError
-from prefixsim.hardware.latency import COEFFICIENTS, Latency
+from prefixsim.hardware.latency import COEFFICIENTS, Fixed, Latency, Linear
 from prefixsim.hardware.links import Link
 
 __all__ = [
@@ -40,19 +40,18 @@ def prefill_seconds(latency: Latency, start: int, end: int, *, chunk: int = _CHU
     if not 0 <= start <= end:
         msg = f"tokens {start} to {end} of a prompt: give a start and an end behind it"
         raise InputError(msg)
-    settings = latency.settings()
     nanoseconds = 0.0
     while start < end:
         tokens = min(chunk, end - start)
-        nanoseconds += _step(settings, start, tokens)
+        nanoseconds += _step(latency, start, tokens)
         start += tokens
     return nanoseconds / 1e9
 
 
-def _step(settings: Any, computed: int, tokens: int) -> float:
+def _step(latency: Latency, computed: int, tokens: int) -> float:
     """Nanoseconds of one step; as ``rust/serving/latency.rs``."""
-    if isinstance(settings, int):
-        return float(settings)
+    if isinstance(latency, Fixed):
+        return float(latency.settings())
     work = {
         "base": 1,
         "prefill_tokens": tokens,
@@ -60,13 +59,13 @@ def _step(settings: Any, computed: int, tokens: int) -> float:
         "prefill_context": computed + tokens,
     }
 
-    def linear(coefficients: list[float]) -> float:
+    def linear(coefficients: Sequence[float]) -> float:
         named = zip(COEFFICIENTS, coefficients, strict=True)
         return sum(work.get(name, 0) * coefficient for name, coefficient in named)
 
-    if isinstance(settings, list):
-        return float(round(linear(settings)))
-    overhead, compute, memory = settings
+    if isinstance(latency, Linear):
+        return float(round(linear(latency.settings())))
+    overhead, compute, memory = latency.settings()
     return float(round(overhead + max(linear(compute), linear(memory))))
 
 
