@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace as changed
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ from prefixsim.engines.lmcache.settings import LmcacheSettings
 from prefixsim.engines.outcome import Outcome
 from prefixsim.engines.vllm.simulate import compile_workload
 from prefixsim.errors import InputError
+from prefixsim.trace.columns import Array
 
 if TYPE_CHECKING:
     from prefixsim.forest import Forest
@@ -112,7 +113,7 @@ def replay(forest: Forest, settings: LmcacheSettings) -> Outcome:
 
 def _tokens(
     cpu: npt.NDArray[np.uint32], disk: npt.NDArray[np.uint32], prompt_len: npt.NDArray[np.uint32]
-) -> dict[str, npt.NDArray[Any]]:
+) -> dict[str, Array]:
     """Return the hit tokens of each tier; the last token of a prompt is always computed."""
     whole = (cpu + disk) == prompt_len
     from_disk = whole & (disk > 0)
