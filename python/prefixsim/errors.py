@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from prefixsim._printable import printable
+
 __all__ = ["InputError", "MissingExtraError", "PrefixsimError", "SettingError"]
 
 
@@ -34,6 +36,9 @@ class InputError(PrefixsimError, ValueError):
     prefixsim.errors.InputError: capacity is 0 blocks, it must be at least 1
     """
 
+    def __init__(self, *told: object) -> None:
+        super().__init__(*(_one_line(part) for part in told))
+
 
 class SettingError(InputError):
     """A setting is not usable. The message names settings as keyword arguments.
@@ -54,3 +59,10 @@ class MissingExtraError(PrefixsimError, ImportError):
     Traceback (most recent call last):
     prefixsim.errors.MissingExtraError: ...
     """
+
+
+def _one_line(told: object) -> object:
+    """Show what a message quotes of a file, whose line ends and escapes are not obeyed."""
+    if not isinstance(told, str) or told.isprintable():
+        return told
+    return printable(" ".join(told.split()))

@@ -24,6 +24,7 @@ use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
 use super::NONE;
+use crate::hash::keyed;
 use crate::index::to_u32;
 use crate::trace::{Id, Trace};
 
@@ -127,9 +128,7 @@ pub(super) struct Parts {
 
 /// Hash by which a child is looked up; it only finds candidates, which are then compared.
 fn hash_of(parent: u32, first: u32) -> u64 {
-    let key = (u64::from(parent) << 32) | u64::from(first);
-    let mixed = (key ^ (key >> 32)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    (mixed ^ (mixed >> 29)).wrapping_mul(0xBF58_476D_1CE4_E5B9)
+    keyed::hash(u64::from(parent), u64::from(first))
 }
 
 impl<'a, T: Id> ForestBuilder<'a, T> {

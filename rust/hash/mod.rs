@@ -10,6 +10,7 @@
 mod cbor;
 mod context;
 mod digest;
+pub(crate) mod keyed;
 mod pickle;
 mod proof;
 mod xxh3;

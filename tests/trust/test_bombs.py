@@ -26,7 +26,7 @@ def packed(path: Path, block: bytes, times: int) -> Path:
     return path
 
 
-@pytest.mark.parametrize("form", [None, "jsonl", "mooncake"])
+@pytest.mark.parametrize("form", [None, "jsonl", "mooncake", "openai", "lmcache"])
 def test_a_bomb_of_line_ends(form: str | None, tmp_path: Path) -> None:
     path = packed(tmp_path / "bomb.jsonl.zst", b"\n" * (1 << 20), 128)
     assert path.stat().st_size < 20_000
@@ -59,6 +59,45 @@ def test_a_line_without_end(form: str, tmp_path: Path) -> None:
     path = packed(tmp_path / "line.jsonl.zst", b" " * (1 << 20), 260)
     with pytest.raises(InputError, match="1: is longer than 256 MiB"):
         read_trace(path, format=form)
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "end"),
+    [
+        ("openai.jsonl", b'{"messages": [{"role": "user", "content": "a"}], "ts": 1}\n', b""),
+        ("chat.jsonl", b'{"conversations": [{"from": "human", "value": "a"}]}\n', b"[]"),
+        ("lengths.csv", b"TIMESTAMP,ContextTokens,GeneratedTokens\n2024-01-01 00:00:00,1,1\n", b""),
+        ("late.csv", b"TIMESTAMP,ContextTokens,GeneratedTokens\n2024-01-01 00:00:00,1,1\n", b"x,y"),
+    ],
+)
+def test_blank_lines_behind_what_is_read(
+    name: str, head: bytes, end: bytes, tmp_path: Path
+) -> None:
+    path = tmp_path / f"{name}.zst"
+    with path.open("wb") as raw, zstandard.ZstdCompressor(level=3).stream_writer(raw) as out:
+        out.write(head)
+        for _ in range(192):
+            out.write(b"\n" * (1 << 20))
+        out.write(end)
+    code = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))\n"
+        "from prefixsim.errors import InputError\n"
+        "from prefixsim.formats import read_trace; from prefixsim.chat.reader import ChatReader\n"
+        "path = sys.argv[1]\n"
+        "try: print(len(list(ChatReader(path)) if 'chat' in path else read_trace(path)), 'read')\n"
+        "except InputError as error: print(error)\n"
+    )
+    before = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "RAYON_NUM_THREADS": "1"},
+    )
+    told = f"{path}:{(2 if 'chat' in name else 3) + (192 << 20)}: " if end else "1 read\n"
+    assert done.stdout.startswith(told), done.stdout + done.stderr
+    assert time.monotonic() - before < 60
 
 
 def test_extra_keys_that_hold_themselves() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import pickle
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,6 +17,8 @@ from prefixsim._arrow_files import write_table
 from prefixsim._json import dumps
 from prefixsim._printable import printable
 from prefixsim.cli import main
+from prefixsim.errors import InputError
+from prefixsim.formats import read_trace
 
 NASTY = "\x1b]0;owned\x07\x1b[2Jtenant\nline\x9b31m\u202e"
 
@@ -111,3 +114,14 @@ def test_csv_cells_start_no_formula(tmp_path: Path) -> None:
     write_table(table, tmp_path / "t.jsonl")
     rows = [json.loads(line) for line in (tmp_path / "t.jsonl").read_text().splitlines()]
     assert [row["session"] for row in rows] == texts
+
+
+def test_errors_are_one_line_for_python_callers_too(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_bytes(b'"a\x1b]2J","b\r\nc",\xe2\x80\xae\n1,2,3\n')
+    with pytest.raises(InputError) as caught:
+        read_trace(path, format="azure")
+    assert obeyed(str(caught.value)) == set()
+    assert "\n" not in str(caught.value)
+    assert r"a\x1b]2J, b c, \u202e" in str(caught.value)
+    assert pickle.loads(pickle.dumps(caught.value)).args == caught.value.args

@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Iterator
 from typing import IO
 
+from prefixsim._lines import LONGEST_LINE, LongLineError, text_lines
 from prefixsim.chat.model import BadRowError
 
 __all__ = ["Row", "json_array", "json_lines", "parquet"]
@@ -19,7 +20,7 @@ __all__ = ["Row", "json_array", "json_lines", "parquet"]
 Row = tuple[int, object] | BadRowError
 
 _CHUNK = 1 << 20
-_LONGEST_ROW = 1 << 30
+_LONGEST_ROW = LONGEST_LINE
 # A decode error this close to the end of what has been read may be cured by reading on: the
 # longest token that json reports from its middle is `-Infinity`, or an escape `\ud83d\ude00`.
 _CUT_MARGIN = 16
@@ -40,18 +41,20 @@ def json_lines(stream: IO[bytes]) -> Iterator[Row]:
     """Yield one row per non-empty line."""
     decode = json.JSONDecoder().decode
     line = 0
-    lines = iter(stream)
+    lines = text_lines(stream)
     while True:
-        line += 1
         try:
-            raw = next(lines)
+            line, raw = next(lines)
         except StopIteration:
             return
         except READ_ERRORS as error:
-            yield _damaged(line, error)
+            yield _damaged(line + 1, error)
+            return
+        except LongLineError as error:
+            yield BadRowError("too_long", str(error), line=error.number, ends_file=True)
             return
         try:
-            text = raw.decode("utf-8-sig" if line == 1 else "utf-8").strip()
+            text = raw.decode().strip()
             if text:
                 yield line, decode(text)
         except UnicodeDecodeError as error:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 
 from prefixsim._files import open_bytes
+from prefixsim._lines import LongLineError, text_lines
 from prefixsim.errors import InputError
 from prefixsim.formats._format import ReadOptions
 from prefixsim.formats._rows import reading
@@ -41,7 +43,7 @@ def read_lengths(
     """
     try:
         with reading(path) as file:
-            table = _parse(file.read(), columns)
+            table = _parse(file, columns)
     except InputError:
         raise
     except (pa.ArrowInvalid, KeyError) as error:
@@ -61,9 +63,9 @@ def read_lengths(
     return trace.sorted()
 
 
-def _parse(raw: bytes, columns: Mapping[str, pa.DataType]) -> pa.Table:
+def _parse(file: IO[bytes], columns: Mapping[str, pa.DataType]) -> pa.Table:
     return pacsv.read_csv(
-        io.BytesIO(raw),
+        file,
         convert_options=pacsv.ConvertOptions(
             column_types=dict(columns), include_columns=list(columns), null_values=[]
         ),
@@ -72,27 +74,41 @@ def _parse(raw: bytes, columns: Mapping[str, pa.DataType]) -> pa.Table:
 
 def _locate(path: Path, columns: Mapping[str, pa.DataType], error: Exception) -> str:
     """Find the first line that does not convert, one by one."""
-    with open_bytes(path) as file, io.TextIOWrapper(file, "utf-8", "replace", newline="") as text:
-        try:
-            lines = list(csv.reader(text))
-        except csv.Error as broken:
-            return f"{path}: not a readable CSV file: {broken}"
-    names: Sequence[str] = [name.lstrip("\ufeff") for name in lines[0]] if lines else []
+    try:
+        with open_bytes(path) as file:
+            return _first_bad(path, columns, _records(file)) or (
+                f"{path}: {str(error).splitlines()[0].lower()}"
+            )
+    except csv.Error as broken:
+        return f"{path}: not a readable CSV file: {broken}"
+    except LongLineError as broken:
+        return f"{path}:{broken.number}: {broken}"
+
+
+def _records(file: IO[bytes]) -> Iterator[tuple[int, list[str]]]:
+    for number, line in text_lines(file):
+        yield number, next(csv.reader([line.decode("utf-8", "replace")]))
+
+
+def _first_bad(
+    path: Path, columns: Mapping[str, pa.DataType], records: Iterator[tuple[int, list[str]]]
+) -> str | None:
+    _, names = next(records, (1, []))
     missing = [name for name in columns if name not in names]
     if missing:
         return f"{path}:1: {missing[0]}: column is missing, the header has {', '.join(names)}"
-    for number, row in enumerate(lines[1:], 2):
-        if row and len(row) != len(names):
+    for number, row in records:
+        if len(row) != len(names):
             return f"{path}:{number}: has {len(row)} cells, the header has {len(names)}"
-        for name, cell in zip(names, row, strict=True) if row else ():
+        for name, cell in zip(names, row, strict=True):
             if name in columns and not _converts(cell, columns[name]):
                 return f"{path}:{number}: {name}: {cell!r} is not {_describe(columns[name])}"
-    return f"{path}: {str(error).splitlines()[0].lower()}"
+    return None
 
 
 def _converts(cell: str, kind: pa.DataType) -> bool:
     try:
-        _parse(f'"x"\n"{cell}"\n'.encode(), {"x": kind})
+        _parse(io.BytesIO(f'"x"\n"{cell}"\n'.encode()), {"x": kind})
     except pa.ArrowInvalid:
         return False
     return True

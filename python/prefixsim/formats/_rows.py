@@ -16,6 +16,7 @@ import numpy.typing as npt
 from prefixsim._core import JsonlReader
 from prefixsim._files import atomic_write, open_bytes
 from prefixsim._json import JsonObject
+from prefixsim._lines import LongLineError, text_lines
 from prefixsim.errors import InputError
 from prefixsim.formats._format import ReadOptions
 from prefixsim.trace import LATEST_S, Codes, Ragged, Strings, Trace
@@ -32,7 +33,6 @@ __all__ = [
 ]
 
 _BLOCK_BYTES = 8 << 20
-_LONGEST_LINE = 256 << 20
 _ADVICE = "fix the line or pass --skip-bad-rows"
 
 Kind = Literal["f64", "u32", "u32_list", "u64_list", "text", "label"]
@@ -309,17 +309,13 @@ class JsonRows(CheckedRows, Generic[R]):
 
 def numbered_lines(path: Path, options: ReadOptions) -> Iterator[tuple[int, bytes]]:
     """Yield the lines that are not blank, with their 1-based numbers."""
-    with reading(path) as file:
-        lines = iter(lambda: file.readline(_LONGEST_LINE + 1), b"")
-        for number, raw in enumerate(lines, 1):
-            if len(raw) > _LONGEST_LINE:
-                msg = f"{path}:{number}: is longer than {_LONGEST_LINE >> 20} MiB"
-                raise InputError(msg)
-            line = raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw
-            if options.progress is not None:
-                options.progress(len(raw))
-            if line.strip():
-                yield number, line.strip()
+    try:
+        with reading(path) as file:
+            for number, line in text_lines(file, options.progress):
+                yield number, line.rstrip()
+    except LongLineError as error:
+        msg = f"{path}:{error.number}: {error}"
+        raise InputError(msg) from None
 
 
 def _no_constant(name: str) -> NoReturn:

@@ -2,6 +2,7 @@
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use crate::hash::keyed;
 use crate::index::to_u32;
 use crate::trace::common_prefix;
 
@@ -90,7 +91,9 @@ impl Sequences for TokenBuffers {
         let buffer = &self.buffers[sequence as usize];
         let tokens = &buffer.tokens[start as usize..(start + page) as usize];
         let fold = |seed, token: &u32| xxh3_64_with_seed(&token.to_le_bytes(), seed);
-        tokens.iter().fold(u64::from(buffer.namespace), fold)
+        tokens
+            .iter()
+            .fold(keyed::secret() ^ u64::from(buffer.namespace), fold)
     }
 
     fn same_page(&self, a: u32, b: u32, start: u32, page: u32) -> bool {

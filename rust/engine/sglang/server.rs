@@ -5,7 +5,7 @@ use super::record::{Simulation, StepLog};
 use super::scheduler::{Scheduled, Scheduler, SchedulerConfig};
 use super::unscheduled;
 use super::workload::Workload;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::index::{to_f64, to_u32};
 use crate::serving::{Clock, Instance, Latency, Load, RequestLog};
 
@@ -22,6 +22,10 @@ pub struct Recording {
     /// Check every invariant after every step (slow).
     pub validate: bool,
 }
+
+/// Tokens of a request beyond which it is taken for a mistake: more than any model's context. Each is
+/// a step, so a length that is only claimed would cost time.
+const LONGEST: u32 = 1 << 24;
 
 /// A scheduler and its cache on a clock: steps follow each other without a gap while there are
 /// requests.
@@ -43,7 +47,7 @@ impl<'w> Server<'w> {
     /// An idle server of requests of `workload`.
     ///
     /// # Errors
-    /// [`Error::Range`](crate::Error::Range) if the configuration is not usable.
+    /// [`Error::Range`] if the configuration is not usable, or a request is longer than any context.
     pub fn new(
         workload: &'w Workload,
         config: SchedulerConfig,
@@ -52,6 +56,7 @@ impl<'w> Server<'w> {
         recording: Recording,
     ) -> Result<Self> {
         latency.validate()?;
+        refuse_claims(workload, cache.capacity())?;
         if recording.evictions {
             cache.record_evictions();
         }
@@ -137,6 +142,21 @@ impl<'w> Server<'w> {
             steps.evictable.push(evictable);
         }
     }
+}
+
+/// Requests that do not fit the pool are refused for that, later and by their own rules.
+fn refuse_claims(workload: &Workload, capacity: u64) -> Result<()> {
+    for request in workload.requests().indices() {
+        let (prompt, output) = (workload.prompt_len(request), workload.output_len(request));
+        let tokens = prompt + output;
+        if tokens >= LONGEST && u64::from(tokens) <= capacity {
+            return Err(Error::range(format!(
+                "request {request}: {prompt} prompt and {output} output tokens are more than {LONGEST}, \
+                 correct the lengths or leave the request out"
+            )));
+        }
+    }
+    Ok(())
 }
 
 impl Instance for Server<'_> {

@@ -8,6 +8,7 @@ use hashbrown::HashTable;
 
 use super::sequences::Sequences;
 use crate::error::{Error, Result};
+use crate::hash::keyed;
 use crate::index::to_u32;
 
 /// A node by number.
@@ -85,8 +86,7 @@ pub struct Trie<S> {
 }
 
 fn hash(parent: NodeId, key: u64) -> u64 {
-    let mixed = (key ^ u64::from(parent.0).rotate_left(40)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    (mixed ^ (mixed >> 29)).wrapping_mul(0xBF58_476D_1CE4_E5B9)
+    keyed::hash(u64::from(parent.0), key)
 }
 
 impl<S: Sequences> Trie<S> {
