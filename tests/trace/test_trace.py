@@ -13,10 +13,12 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import prefixsim
 from prefixsim.errors import InputError
-from prefixsim.trace import Trace
+from prefixsim.trace import Codes, Trace
 
 PROMPTS = [[1, 2, 3, 4], [1, 2, 3, 4, 5], [9], [1, 2, 7, 8]]
 ROWS: dict[str, Any] = {
@@ -201,3 +203,37 @@ def test_pickles_cross_processes(trace: Trace) -> None:
         assert pool.submit(hits, result).result() == hits(result)
         back = pool.submit(prefixsim.replay, trace, block_size=2).result()
     assert back.to_dict() == prefixsim.replay(trace, block_size=2).to_dict()
+
+
+def test_what_decides_a_replay_decides_the_digest() -> None:
+    prompts, names = [[1] * 20, [1] * 20], ["a", "b"]
+    same = Trace.from_prompts(prompts, session=names)
+    assert same.digest == Trace.from_prompts(prompts, session=["x", "y"]).digest
+    codes = Codes.from_strings
+    traces = [
+        Trace.from_prompts(prompts),
+        same,
+        *(Trace.from_prompts(prompts, salt=s) for s in (names, ["a\0b", "a\0b"], ["a", "a\0b"])),
+        *(
+            Trace.from_prompts(prompts, salt=s)
+            for s in (["a\0", "b"], ["a", "\0b"], ["\ud800", ""])
+        ),
+        Trace.from_prompts(prompts).replace(category=codes(names)),
+        Trace.from_prompts(prompts, salt=names).replace(category=codes(names)),
+        *(Trace.from_prompts(prompts, output_len=n) for n in ([1, 0], [0, 1])),
+        Trace.from_prompts(prompts, timestamp=[0, 7]),
+        Trace.from_prompts(prompts, outputs=[[1], [2]]),
+        Trace.from_prompts(prompts, outputs=[[1, 2], []]),
+        Trace.from_prompts([prompts[0], [1] * 19 + [2]]),
+    ]
+    assert len({trace.digest for trace in traces}) == len(traces)
+
+
+@given(st.lists(st.lists(st.text("\0a", max_size=3), min_size=2, max_size=2), max_size=2))
+def test_texts_are_told_apart(pairs: list[list[str]]) -> None:
+    zeros = np.zeros(2, dtype=np.uint32)
+    digests = {
+        Trace(timestamp=np.zeros(2), prompt_len=zeros, output_len=zeros, texts=texts).digest
+        for texts in pairs
+    }
+    assert len(digests) == len({tuple(texts) for texts in pairs})

@@ -9,9 +9,7 @@ from typing import Any, TypeAlias, overload
 import numpy as np
 import numpy.typing as npt
 
-from prefixsim._core import digest_columns
-
-__all__ = ["COLUMNS", "Array", "Codes", "Ragged", "Strings", "digest_of", "offsets_of", "taken"]
+__all__ = ["COLUMNS", "Array", "Codes", "Ragged", "Strings", "offsets_of", "taken"]
 
 
 COLUMNS = (
@@ -175,19 +173,3 @@ def taken(column: Column, index: npt.NDArray[np.intp]) -> Column:
     if isinstance(column, Sequence):
         return [column[i] for i in index]
     return None if column is None else column[index]
-
-
-def digest_of(
-    numbers: Iterable[Array],
-    lists: Iterable[Ragged | None],
-    labels: Iterable[Codes | None],
-    text: str,
-) -> str:
-    """Return the XXH3-128 of columns, in hex; the names of labels are not part of it."""
-    columns: list[Array] = list(numbers)
-    for ragged in lists:
-        if ragged is not None:
-            columns += [ragged.offsets, ragged.values]
-    columns += [codes.codes for codes in labels if codes is not None]
-    columns.append(np.frombuffer(text.encode(), dtype=np.uint8))
-    return digest_columns([np.ascontiguousarray(c).view(np.uint8) for c in columns])

@@ -17,7 +17,8 @@ import numpy.typing as npt
 from prefixsim._json import JsonObject
 from prefixsim.errors import InputError
 from prefixsim.table import Table, html, written
-from prefixsim.trace.columns import COLUMNS, Codes, Ragged, Strings, digest_of, taken
+from prefixsim.trace.columns import COLUMNS, Codes, Ragged, Strings, taken
+from prefixsim.trace.digest import content_digest
 from prefixsim.trace.request import Request, request_at
 
 if TYPE_CHECKING:
@@ -365,11 +366,7 @@ class Trace:
     @property
     def digest(self) -> str:
         """XXH3-128 of the columns that decide a replay, in hex."""
-        numbers = (self.timestamp, self.prompt_len, self.output_len)
-        named = [column for column in (self.salt, self.category) if column is not None]
-        text = [str(self.id_block_size), *(self.texts or []), *(n for c in named for n in c.names)]
-        labels = (self.session, self.salt, self.category)
-        return digest_of(numbers, (self.prompts, self.outputs), labels, "\0".join(text))
+        return content_digest({name: getattr(self, name) for name in COLUMNS}, self.id_block_size)
 
     def replace(self, **changes: Any) -> Trace:
         """Return a copy with the given columns or facts changed."""
