@@ -24,6 +24,9 @@ for command in (
     ["sweep", source, "--capacity", "10,100", "--output", out + "/s.parquet"],
     ["replay", source, "--engine", "vllm", "--num-blocks", "500", "--output-dir", out + "/r",
      "--skip-visualization"],
+    ["replay", source, "--engine", "sglang", "--num-blocks", "4000", "--output-dir", out + "/s",
+     "--skip-visualization"],
+    ["curve", source, "--cache-dir", out + "/forests"],
     ["report", source, "-o", out + "/p.html"],
     ["generate", "chat", "--requests", "200", "--output", out + "/g.jsonl.gz"],
 ):

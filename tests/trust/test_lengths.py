@@ -61,6 +61,13 @@ def test_sglang(claims: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("pool", [[], ["--num-blocks", "2200000000"]])
+def test_sglang_with_room_for_everything(pool: list[str], claims: Path) -> None:
+    claims.write_text(claims.read_text().replace("1000000000", "2000000000"))
+    told = refused(str(claims), "--engine", "sglang", *pool)
+    assert "request 0: 40 prompt and 2000000000 output tokens are more than 16777216" in told
+
+
 def test_a_limit_makes_them_fit() -> None:
     trace = Trace.from_prompts([range(40), range(40)], output_len=[10**9, 10**9])
     run = simulate(trace, num_blocks=100, max_model_len=100)
