@@ -79,7 +79,7 @@ fn requests_with(prompts: &[Vec<u32>], prefix: &[u32]) -> u32 {
     prompts.iter().filter(|p| p.starts_with(prefix)).count() as u32
 }
 
-/// A percentile of a sorted list, as NumPy interpolates it.
+/// A percentile of a sorted list, as `NumPy` interpolates it.
 fn percentile(sorted: &[f64], share: f64) -> f64 {
     let place = share * (sorted.len() - 1) as f64;
     let (low, part) = (place.floor() as usize, place.fract());
@@ -197,7 +197,8 @@ proptest! {
         let hits: Vec<u32> = (reusable.iter().zip(&share)).map(|(&n, share)| n * share / 99).collect();
         let hits: Vec<u32> = hits.iter().zip(&reusable).map(|(&hit, &most)| hit.min(most)).collect();
         let mut latest: HashMap<&[u32], u32> = HashMap::new();
-        let (mut runs, mut hit_by): (Vec<(u32, u32, u64)>, HashMap<&[u32], u64>) = Default::default();
+        let mut runs: Vec<(u32, u32, u64)> = Vec::new();
+        let mut hit_by: HashMap<&[u32], u64> = HashMap::new();
         for (i, prompt) in prompts.iter().enumerate() {
             for (k, block) in blocks(prompt, size).enumerate() {
                 let before = latest.insert(block, i as u32);
@@ -223,7 +224,9 @@ proptest! {
         }
 
         let mut counts: BTreeMap<u64, u64> = BTreeMap::new();
-        hit_by.values().for_each(|&count| *counts.entry(count).or_default() += 1);
+        for &count in hit_by.values() {
+            *counts.entry(count).or_default() += 1;
+        }
         let (values, weights): (Vec<u64>, Vec<u64>) = counts.into_iter().unzip();
         prop_assert_eq!(profile.block_counts(&hits).unwrap(), (values, weights));
         let full: Vec<u32> = prompts.iter().map(|p| p.len() as u32 / size).collect();

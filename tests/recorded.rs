@@ -1,8 +1,9 @@
 //! Runs and operations recorded from the real servers' code, replayed without Python.
 
-#![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // Numbers are small.
+#![allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap)] // Numbers are small.
 
 use std::collections::HashMap;
+use std::fmt::Write;
 use std::io::Read;
 
 use flate2::read::GzDecoder;
@@ -21,13 +22,11 @@ fn text(name: &str) -> String {
     let path = format!("{}/tests/data/{name}", env!("CARGO_MANIFEST_DIR"));
     let bytes = std::fs::read(&path).unwrap();
     let mut text = String::new();
-    if name.ends_with(".gz") {
-        GzDecoder::new(&bytes[..])
-            .read_to_string(&mut text)
-            .unwrap();
-    } else {
-        text = String::from_utf8(bytes).unwrap();
-    }
+    let read = match bytes[..] {
+        [0x1f, 0x8b, ..] => GzDecoder::new(&bytes[..]).read_to_string(&mut text),
+        _ => bytes.as_slice().read_to_string(&mut text),
+    };
+    read.unwrap();
     text
 }
 
@@ -74,7 +73,10 @@ fn digest(rows: &[Value]) -> String {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").unwrap();
+        text
+    })
 }
 
 fn cache_config(engine: &Value, config: &Value) -> CacheConfig {
