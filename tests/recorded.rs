@@ -1,15 +1,10 @@
-//! Runs and operations recorded from the real servers' code, replayed without Python.
+//! Runs of SGLang and hashes of vLLM, recorded from their own code, without Python.
 
-#![allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap)] // Numbers are small.
+#![allow(clippy::cast_possible_truncation)] // Numbers are small.
 
-use std::collections::HashMap;
-use std::fmt::Write;
-use std::io::Read;
-
-use flate2::read::GzDecoder;
 use prefixsim::engine::sglang::{
-    CacheConfig, Columns, Drive, NodeView, OnlineCache, Policy, Prompt, Recording, SchedulePolicy,
-    SchedulerConfig, Simulation, SimulationConfig, Version, Workload, simulate,
+    Columns, Drive, Recording, SchedulePolicy, SchedulerConfig, Simulation, SimulationConfig,
+    Workload, simulate,
 };
 use prefixsim::hash::{Chain, Context, DigestAlgorithm, DigestChain, MultiModalItem};
 use prefixsim::serving::{Arrivals, Latency};
@@ -18,86 +13,10 @@ use prefixsim::{Forest, Stop};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-fn text(name: &str) -> String {
-    let path = format!("{}/tests/data/{name}", env!("CARGO_MANIFEST_DIR"));
-    let bytes = std::fs::read(&path).unwrap();
-    let mut text = String::new();
-    let read = match bytes[..] {
-        [0x1f, 0x8b, ..] => GzDecoder::new(&bytes[..]).read_to_string(&mut text),
-        _ => bytes.as_slice().read_to_string(&mut text),
-    };
-    read.unwrap();
-    text
-}
-
-fn lines(name: &str) -> Vec<Value> {
-    let text = text(name);
-    text.lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect()
-}
-
-fn tokens(value: &Value) -> Vec<u32> {
-    let ids = value.as_array().unwrap();
-    ids.iter().map(|id| id.as_u64().unwrap() as u32).collect()
-}
-
-fn number(value: &Value) -> u64 {
-    value.as_u64().unwrap()
-}
-
-fn optional(value: &Value) -> Option<u32> {
-    value.as_u64().map(|value| value as u32)
-}
-
-fn csr(lists: &[Vec<u32>]) -> (Vec<u64>, Vec<u32>) {
-    let mut offsets = vec![0];
-    for list in lists {
-        offsets.push(offsets[offsets.len() - 1] + list.len() as u64);
-    }
-    (offsets, lists.concat())
-}
-
-fn column<T>(rows: &[Value], read: impl Fn(&Value) -> T) -> Vec<T> {
-    rows.iter().map(read).collect()
-}
-
-/// The lines of a list in compact JSON, as the recordings digest them.
-fn digest(rows: &[Value]) -> String {
-    let mut hasher = Sha256::new();
-    for row in rows {
-        hasher.update(serde_json::to_string(row).unwrap());
-        hasher.update("\n");
-    }
-    hex(&hasher.finalize())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        write!(text, "{byte:02x}").unwrap();
-        text
-    })
-}
-
-fn cache_config(engine: &Value, config: &Value) -> CacheConfig {
-    let mut policy = Policy::from_name(config["policy"].as_str().unwrap()).unwrap();
-    if let Policy::Tlru {
-        threshold,
-        next_prompt_estimate,
-    } = &mut policy
-    {
-        let own = &config["policy_config"];
-        *threshold = own["threshold"].as_i64().unwrap();
-        *next_prompt_estimate = own["next_prompt_estimate"].as_i64().unwrap();
-    }
-    CacheConfig {
-        version: Version::from_name(engine.as_str().unwrap()).unwrap(),
-        page_size: number(&config["page_size"]) as u32,
-        capacity_tokens: config["capacity_tokens"].as_u64(),
-        policy,
-        disabled: false,
-    }
-}
+mod recordings;
+use recordings::{
+    cache_config, column, csr, digest, eviction_rows, hex, lines, number, optional, text, tokens,
+};
 
 fn sglang_workload(rows: &[Value]) -> Workload {
     let prompts = column(rows, |row| tokens(&row["token_ids"]));
@@ -179,17 +98,6 @@ fn step_rows(run: &Simulation) -> Vec<Value> {
         .collect()
 }
 
-fn eviction_rows(log: &prefixsim::engine::sglang::EvictionLog) -> Vec<Value> {
-    let mut start = 0;
-    let rows = log.at.iter().zip(&log.requested).zip(&log.ends);
-    rows.map(|((at, requested), &end)| {
-        let lengths = &log.lengths[start..end as usize];
-        start = end as usize;
-        json!([at, requested, lengths])
-    })
-    .collect()
-}
-
 /// The tree at the end: nodes, leaves, and a digest of its shape.
 fn shape(tree: &[(Option<u32>, u32)]) -> Value {
     let mut below: Vec<Vec<String>> = vec![Vec::new(); tree.len()];
@@ -258,149 +166,6 @@ fn runs_of_sglang() {
         assert_eq!(at_once.evictions, run.evictions);
         assert_eq!((at_once.totals, at_once.tree), (run.totals, run.tree));
         assert_eq!(at_once.readmissions, run.readmissions);
-    }
-}
-
-/// A cache and the names of its recorded engine.
-struct Operations {
-    cache: OnlineCache<String>,
-    page: usize,
-}
-
-impl Operations {
-    fn new(engine: &Value, config: &Value) -> Self {
-        let mut cache = OnlineCache::new(&cache_config(engine, config)).unwrap();
-        cache.record_evictions();
-        Self {
-            cache,
-            page: number(&config["page_size"]) as usize,
-        }
-    }
-
-    /// Carries out one operation; returns its result, the evictions and the state after it.
-    fn step(&mut self, op: &Value) -> Value {
-        let cache = &mut self.cache;
-        let id = op[1].as_str().unwrap_or_default().to_owned();
-        let ids = |place: usize| tokens(&op[place]);
-        let prompt = |tokens, extra: usize| Prompt {
-            tokens,
-            extra_key: op[extra].as_str(),
-            cache_salt: op[extra + 1].as_str(),
-        };
-        let result = match op[0].as_str().unwrap() {
-            "add" => {
-                let priority = op[5].as_i64().unwrap();
-                Some(cache.admit(id, prompt(&ids(2), 3), priority).unwrap())
-            }
-            "match" => Some(cache.find(prompt(&ids(1), 2)).unwrap().0),
-            "ext" => {
-                assert!(cache.extend(&id, optional(&op[2])).unwrap());
-                None
-            }
-            "dec" => {
-                assert!(cache.append(&id, &[number(&op[2]) as u32]).unwrap());
-                None
-            }
-            "fin" => {
-                cache.finish(&id).unwrap();
-                None
-            }
-            "drop" => {
-                cache.retract(&id).unwrap();
-                None
-            }
-            "evict" => {
-                cache.evict(number(&op[1]));
-                None
-            }
-            "reset" => {
-                assert!(cache.reset());
-                None
-            }
-            other => panic!("{other}"),
-        };
-        cache.validate().unwrap();
-        let evictions: Vec<Value> = eviction_rows(&cache.take_evictions())
-            .iter()
-            .map(|row| json!([row[1], row[2]]))
-            .collect();
-        json!([result, evictions, self.state()])
-    }
-
-    fn state(&self) -> Value {
-        let mut below: HashMap<Option<u64>, Vec<NodeView<'_>>> = HashMap::new();
-        for node in self.cache.nodes() {
-            below.entry(node.parent).or_default().push(node);
-        }
-        for nodes in below.values_mut() {
-            nodes.sort_by_key(|node| {
-                let name = node.namespace.clone();
-                (
-                    name.extra_key.unwrap_or_default(),
-                    name.cache_salt.unwrap_or_default(),
-                    node.tokens[..self.page].to_vec(),
-                )
-            });
-        }
-        let (mut rows, mut stamps) = (Vec::new(), Vec::new());
-        let mut to_visit: Vec<(&NodeView<'_>, i64)> = Vec::new();
-        let children = |parent: Option<u64>| below.get(&parent).into_iter().flatten().rev();
-        to_visit.extend(children(None).map(|node| (node, -1)));
-        while let Some((node, above)) = to_visit.pop() {
-            let (length, first) = (node.tokens.len(), node.tokens[0]);
-            let row = rows.len() as i64;
-            rows.push(json!([
-                above,
-                length,
-                first,
-                node.lock,
-                node.hits,
-                node.priority
-            ]));
-            stamps.push((node.accessed, node.created));
-            to_visit.extend(children(Some(node.handle)).map(|node| (node, row)));
-        }
-        let sorted = |key: fn(&(u64, u64)) -> u64| {
-            let mut order: Vec<usize> = (0..stamps.len()).collect();
-            order.sort_by_key(|&row| key(&stamps[row]));
-            order
-        };
-        let cache = self.cache.cache();
-        json!({
-            "nodes": rows,
-            "access": sorted(|stamp| stamp.0),
-            "created": sorted(|stamp| stamp.1),
-            "evictable": cache.tree().evictable(),
-            "protected": cache.tree().protected(),
-            "free": cache.free(),
-        })
-    }
-}
-
-#[test]
-fn operations_of_sglang() {
-    let recorded: Value = serde_json::from_str(&text("sglang/fuzz_ops.json.gz")).unwrap();
-    for sequence in recorded["seqs"].as_array().unwrap() {
-        let config = &sequence["config"];
-        let mut operations = Operations::new(&config["engine"], config);
-        let ops = sequence["ops"].as_array().unwrap();
-        for (op, expected) in ops.iter().zip(sequence["states"].as_array().unwrap()) {
-            assert_eq!(&operations.step(op), expected, "{config}: {op}");
-        }
-    }
-}
-
-#[test]
-fn edges_of_sglang() {
-    let config = json!({"page_size": 4, "capacity_tokens": 64, "policy": "lru"});
-    let mut caches: HashMap<String, Operations> = HashMap::new();
-    for line in lines("sglang/edge_trace.jsonl") {
-        let engine = line["engine"].to_string();
-        let operations = caches
-            .entry(engine)
-            .or_insert_with(|| Operations::new(&line["engine"], &config));
-        let expected = json!([line["result"], line["ev"], line["state"]]);
-        assert_eq!(operations.step(&line["op"]), expected, "{}", line["note"]);
     }
 }
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from prefixsim._core import digest_columns
-from prefixsim.trace.columns import Array
+from prefixsim.trace.columns import Array, Codes, Ragged
 
 __all__ = ["content_digest"]
 
@@ -16,7 +15,13 @@ _VERSION = 2
 """Of what is digested; another one gives every trace another digest."""
 
 
-def content_digest(trace: Mapping[str, Any], id_block_size: int) -> str:
+def content_digest(
+    numbers: Iterable[Array],
+    lists: Mapping[str, Ragged | None],
+    labels: Mapping[str, Codes | None],
+    texts: Sequence[str] | None,
+    id_block_size: int,
+) -> str:
     """Return XXH3-128 of the columns that decide a replay, with their names and types, in hex.
 
     What sessions are called does not matter. Names and texts are told apart by their lengths,
@@ -24,23 +29,25 @@ def content_digest(trace: Mapping[str, Any], id_block_size: int) -> str:
 
     Parameters
     ----------
-    trace : mapping
-        The columns of a trace by name.
+    numbers : iterable of ndarray
+        The columns that every trace has.
+    lists, labels : mapping
+        The other columns by name.
+    texts : sequence of str or None
+        Prompts that are not tokenized yet.
     id_block_size : int
         Tokens per id.
     """
-    columns: dict[str, Array] = {
-        name: trace[name] for name in ("timestamp", "prompt_len", "output_len")
-    }
-    for name in ("prompts", "outputs"):
-        if (ragged := trace[name]) is not None:
+    columns: dict[str, Array] = {str(i): column for i, column in enumerate(numbers)}
+    for name, ragged in lists.items():
+        if ragged is not None:
             columns |= {f"{name} offsets": ragged.offsets, f"{name} ids": ragged.values}
-    for name in ("session", "salt", "category"):
-        if (codes := trace[name]) is not None:
+    for name, codes in labels.items():
+        if codes is not None:
             columns[name] = codes.codes
             columns |= {} if name == "session" else _packed(f"{name} names", codes.names)
-    if trace["texts"] is not None:
-        columns |= _packed("texts", trace["texts"])
+    if texts is not None:
+        columns |= _packed("texts", texts)
     kinds = ",".join(f"{name}:{column.dtype.str}" for name, column in columns.items())
     facts = f"{_VERSION} {id_block_size} {kinds}"
     parts = [np.frombuffer(facts.encode(), dtype=np.uint8), *columns.values()]

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from prefixsim._json import JsonObject
 from prefixsim.errors import InputError
 from prefixsim.table import Table, html, written
-from prefixsim.trace.columns import COLUMNS, Codes, Ragged, Strings, taken
+from prefixsim.trace.columns import COLUMNS, Array, Codes, Ragged, Strings, taken
 from prefixsim.trace.digest import content_digest
 from prefixsim.trace.request import Request, request_at
 
@@ -366,7 +366,10 @@ class Trace:
     @property
     def digest(self) -> str:
         """XXH3-128 of the columns that decide a replay, in hex."""
-        return content_digest({name: getattr(self, name) for name in COLUMNS}, self.id_block_size)
+        numbers: Sequence[Array] = (self.timestamp, self.prompt_len, self.output_len)
+        lists = {"prompts": self.prompts, "outputs": self.outputs}
+        labels = {"session": self.session, "salt": self.salt, "category": self.category}
+        return content_digest(numbers, lists, labels, self.texts, self.id_block_size)
 
     def replace(self, **changes: Any) -> Trace:
         """Return a copy with the given columns or facts changed."""
