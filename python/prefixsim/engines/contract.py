@@ -189,6 +189,11 @@ class EngineSettings(CacheBytes, CacheBlocks):
         return self.num_blocks
 
     @property
+    def blocks_of_all_tiers(self) -> int | None:
+        """What all tiers together hold, in blocks; ``None``: no limit. Engines with several say."""
+        return self.blocks
+
+    @property
     def follows_lru_curve(self) -> bool:
         """Whether the forest's LRU curve is what this engine hits at every capacity."""
         return False
@@ -262,6 +267,10 @@ class Capabilities:
     exact_evictions : bool
         The core can tell when each block was evicted.
     records : tuple of Record
+    towards_surface : str
+        Where it is told what sets a hierarchy of tiers apart from the surface of
+        :mod:`prefixsim.study.tier_surface`: ``module:function``, which takes settings and returns
+        pairs of what changes, in words, and the settings from then on; the last are the surface's.
     differs : dict of str to str
         How it differs from other servers, by aspect: ``granularity``, ``outputs``, ``eviction``,
         ``scheduling``. For comparisons in words.
@@ -277,6 +286,7 @@ class Capabilities:
     on_segments: bool = False
     exact_evictions: bool = False
     records: tuple[Record, ...] = ()
+    towards_surface: str = ""
     differs: dict[str, str] = field(default_factory=dict, hash=False)
 
 
@@ -370,6 +380,18 @@ class Engine:
         """Return the totals of many runs on one forest, if the engine has a way of its own."""
         assert self.totals is not None
         return _resolved(self.totals)(forest, settings)
+
+    def steps_towards_surface(self, settings: EngineSettings) -> list[tuple[str, EngineSettings]]:
+        """Return what sets a hierarchy apart from the surface, one change at a time.
+
+        Empty if nothing does, or the engine does not know.
+        """
+        if not self.capabilities.towards_surface:
+            return []
+        found: list[tuple[str, EngineSettings]] = _resolved(self.capabilities.towards_surface)(
+            settings
+        )
+        return found
 
     def __reduce__(self) -> str | tuple[object, ...]:
         # Ours are found by name, in whatever process.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-__all__ = ["ALONG", "CLASSES", "MEANINGS", "LossClass", "label"]
+__all__ = ["ALONG", "CAUSES", "CLASSES", "MEANINGS", "LossClass", "label"]
 
 
 class LossClass(Enum):
@@ -58,6 +58,15 @@ CLASSES: tuple[str, ...] = tuple(str(kind.value) for kind in _LISTED)
 
 MEANINGS: dict[str, str] = {str(kind.value): kind.meaning for kind in _LISTED}
 """What each class means, in words."""
+
+
+CAUSES: dict[str, str] = {
+    "too_rare": "used too seldom for a lower tier, and dropped above it",
+    "stranded": "a tier has them, but not what comes before them",
+    "slow": "a tier has them, but loading takes longer than computing",
+    "refused": "a lower tier had no room that it could clear",
+}
+"""What causes of eviction mean that are no names of tiers; see ``Outcome.evicted_tokens``."""
 
 
 def label(name: str) -> str:

@@ -93,6 +93,9 @@ class Losses:
         """
         evicted = self.totals["evicted"]
         blocks = usable_blocks(self.result)
+        if blocks is not None:
+            whole = self.result.settings.blocks_of_all_tiers
+            blocks = None if whole is None else max(blocks, whole)
         if not evicted or blocks is None:
             return 0
         metrics, config = self.result.metrics, self.result.config
@@ -102,6 +105,18 @@ class Losses:
         size = metrics.block_size
         lost = _in_tokens(most, size, self.trace) - _in_tokens(best, size, self.trace)
         return min(evicted, int(lost[self.start :].sum(dtype=np.uint64)))
+
+    @cached_property
+    def hit_tiers(self) -> dict[str, int]:
+        """Hit tokens by the tier that served them; empty for an engine with one tier."""
+        tiers = self.result.outcome.tier_hit_tokens
+        return {tier: int(c[self.start :].sum(dtype=np.uint64)) for tier, c in tiers.items()}
+
+    @cached_property
+    def evicted_causes(self) -> dict[str, int]:
+        """Evicted tokens by cause, for engines that know it; see ``Outcome.evicted_tokens``."""
+        causes = self.result.outcome.evicted_tokens
+        return {cause: int(c[self.start :].sum(dtype=np.uint64)) for cause, c in causes.items()}
 
     @property
     def evicted_policy(self) -> int:

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from prefixsim._json import JsonObject
-from prefixsim.explanations.classes import ALONG, CLASSES, MEANINGS, label
+from prefixsim.explanations.classes import ALONG, CAUSES, CLASSES, MEANINGS, label
 from prefixsim.explanations.losses import Losses, class_edges, usable_blocks
 from prefixsim.explanations.remedy import Remedy, remedies
+from prefixsim.explanations.surface_gap import gap_tables, surface_gap
 from prefixsim.explanations.top import Top, top
 from prefixsim.forest import Forest
 from prefixsim.formats.sources import trace_of
@@ -67,6 +68,11 @@ class Waterfall(Losses):
             "policy_tokens": self.evicted_policy,
             "capacity_tokens": self.evicted_capacity,
         }
+        if self.hit_tiers:
+            classes["hit"] |= {"tier_tokens": self.hit_tiers}
+        if self.evicted_causes:
+            classes["evicted"] |= {"cause_tokens": self.evicted_causes}
+        gap = surface_gap(self.result)
         lost = [name for name in CLASSES[1:] if self.totals[name]]
         return {
             "requests": len(self) - self.start,
@@ -74,6 +80,7 @@ class Waterfall(Losses):
             "classes": classes,
             "top": {name: self.top(name, count).to_dict() for name in lost},
             "remedies": [remedy.to_dict() for remedy in self.remedies],
+            **({"surface_gap": [step.to_dict() for step in gap]} if gap else {}),
         }
 
     def _repr_html_(self) -> str:
@@ -161,13 +168,24 @@ def waterfall_tables(waterfall: Waterfall) -> list[Table]:
 
     for name in CLASSES:
         add(label(name), waterfall.totals[name], MEANINGS[name])
+        if name == "hit":
+            for tier, tokens in waterfall.hit_tiers.items():
+                add(f"  {tier}", tokens, f"from {tier}")
         if name == "evicted" and waterfall.totals[name]:
+            for cause, tokens in waterfall.evicted_causes.items():
+                if tokens:
+                    meaning = CAUSES.get(cause, f"{cause} had them last")
+                    add(f"  {label(cause)}", tokens, meaning)
             add("  policy", waterfall.evicted_policy, "the best policy would still have had them")
             add("  capacity", waterfall.evicted_capacity, "no policy could, at this capacity")
     add("prompt tokens", waterfall.prompt_tokens, "the sum")
     result = waterfall.result
     title = f"{result.trace.name}: {result.description}"
-    return [Table(title, ["class", "tokens", "share"], rows, notes), *remedy_tables(waterfall)]
+    return [
+        Table(title, ["class", "tokens", "share"], rows, notes),
+        *gap_tables(result),
+        *remedy_tables(waterfall),
+    ]
 
 
 def remedy_tables(waterfall: Waterfall) -> list[Table]:

@@ -14,6 +14,7 @@ ENGINE = Engine(
     settings=TiersSettings,
     run="prefixsim.engines.tiers.simulate:replay",
     capabilities=Capabilities(
+        towards_surface="prefixsim.engines.tiers.settings:towards_surface",
         differs={
             "granularity": "blocks",
             "outputs": "only prompts are cached unless outputs are asked for",

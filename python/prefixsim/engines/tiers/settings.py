@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from prefixsim._json import JsonObject
 from prefixsim.engines.cache_size import blocks_in
@@ -10,7 +10,7 @@ from prefixsim.engines.contract import EngineSettings
 from prefixsim.engines.tiers.lower import POLICIES, LowerTier, read_lower_tiers
 from prefixsim.settings import setting
 
-__all__ = ["TiersSettings"]
+__all__ = ["TiersSettings", "towards_surface"]
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,49 @@ class TiersSettings(EngineSettings):
             label=tier.name,
         )
 
+    @property
+    def blocks_of_all_tiers(self) -> int | None:
+        """What all tiers together hold, in blocks; ``None``: no limit."""
+        sizes = [self.blocks, *map(self.tier_blocks, self.lower_tiers)]
+        known = [size for size in sizes if size is not None]
+        return sum(known) if len(known) == len(sizes) else None
+
     def to_config(self, engine: str) -> JsonObject:
         """Return the settings as the ``config`` of an outcome: JSON values."""
         found = super().to_config(engine)
         found["lower_tiers"] = "+".join(map(str, self.lower_tiers))
         found["lower_tier_blocks"] = {t.name: self.tier_blocks(t) for t in self.lower_tiers}
         return found
+
+
+_PLAIN: tuple[tuple[str, JsonObject], ...] = (
+    ("each tier drops what was used longest ago", {"policy": "lru"}),
+    ("rarely used blocks are written too", {"min_uses": 1}),
+    ("new blocks are written with their beginning last", {"head_first": False}),
+    ("a tier sees every use", {"sees": "all"}),
+)
+
+
+def towards_surface(settings: TiersSettings) -> list[tuple[str, EngineSettings]]:
+    """Return what sets a hierarchy apart from the surface, one change at a time.
+
+    The last settings are those of exclusive tiers if all lower ones are, else of inclusive ones.
+    """
+    steps: list[tuple[str, EngineSettings]] = []
+
+    def step(words: str, changed: TiersSettings) -> TiersSettings:
+        if changed != settings:
+            steps.append((words, changed))
+        return changed
+
+    settings = step("all that is found is loaded", replace(settings, prefill_rate=None))
+    settings = step("HBM drops what was used longest ago", replace(settings, hbm_policy="lru"))
+    for words, change in _PLAIN:
+        lower = tuple(replace(tier, **change) for tier in settings.lower_tiers)
+        settings = step(words, replace(settings, lower_tiers=lower))
+    if not all(tier.exclusive for tier in settings.lower_tiers):
+        lower = tuple(
+            replace(tier, exclusive=False, write="through") for tier in settings.lower_tiers
+        )
+        step("each tier has a copy of what is above", replace(settings, lower_tiers=lower))
+    return steps

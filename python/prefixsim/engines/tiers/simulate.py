@@ -48,8 +48,7 @@ def replay(forest: Forest, settings: TiersSettings) -> Outcome:
     nothing = np.zeros_like(hit_tokens)
     measured = slice(settings.measured_from, None)
     lost = dict(zip(names, map(tokens, run["gone"]), strict=True))
-    if lower:
-        lost |= {cause: tokens(run[cause]) for cause in ("too_rare", "stranded", "slow")}
+    lost |= {cause: tokens(run[cause]) for cause in ("too_rare", "stranded", "slow")}
     return Outcome(
         engine=NAME,
         config=config,
