@@ -211,7 +211,7 @@ def cost_table(surface: Surface, machine: Machine, point: SurfacePoint) -> Table
                 _gigabytes(cost.break_even_bandwidth),
                 _gigabytes(cost.bandwidth),
                 f"{cost.written_bytes / 1e9:,.0f}",
-                "-" if life is None else f"{life:,.1f}",
+                "-" if life is None else f"{life:,.2g}",
             ]
         )
         notes.append(_verdict(machine.links.get(cost.tier), cost))
