@@ -44,12 +44,14 @@
 //! * [`policy`]: orders of eviction, yours as well; [`curve`]: the LRU cache at every capacity;
 //! * [`replay`]: caches of any capacity and policy on a profile, alone or many at once;
 //! * [`serving`]: what simulated servers share: a clock, arrivals, latency, what is recorded;
-//! * [`engine`]: the rules by which servers decide hits, allocation and eviction.
+//! * [`engine`]: the rules by which servers decide hits, allocation and eviction;
+//! * [`fleet`]: replicas side by side, and the routers that pick one for each request.
 
 mod bits;
 pub mod curve;
 pub mod engine;
 pub mod error;
+pub mod fleet;
 pub mod forest;
 pub mod generate;
 pub mod hash;

@@ -16,6 +16,7 @@ const LAYERS: &[&[&str]] = &[
     &["replay"],
     &["serving"],
     &["engine"],
+    &["fleet"],
     &["python"],
 ];
 

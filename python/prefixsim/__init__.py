@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from prefixsim.study.compare import compare
     from prefixsim.study.curves import curve
     from prefixsim.study.describe import info
+    from prefixsim.study.fleets import fleet
     from prefixsim.study.replay import replay
     from prefixsim.study.result import Result
     from prefixsim.study.surface import surface
@@ -47,6 +48,7 @@ __all__ = [
     "compile",
     "curve",
     "explain",
+    "fleet",
     "generate",
     "hash_blocks",
     "info",
@@ -82,6 +84,7 @@ _HOMES = {
     "generate": "traffic.synthetic",
     "hash_blocks": "engines.hashing",
     "explain": "explanations.waterfall",
+    "fleet": "study.fleets",
     "lint": "explanations.lint",
     "info": "study.describe",
     "report": "reports.report",

@@ -1,7 +1,7 @@
 """Typed surface of the Rust extension."""
 
-from collections.abc import Sequence
-from typing import Literal, NotRequired, TypeAlias, TypedDict, Unpack, final
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NotRequired, TypeAlias, TypedDict, Unpack, final
 
 import numpy as np
 import numpy.typing as npt
@@ -762,6 +762,89 @@ class _HiCacheRun(TypedDict):
     call_ends: npt.NDArray[np.uint64]
     totals: _HiCacheTotals
 
+class _FleetRun(TypedDict):
+    replica: npt.NDArray[np.uint8]
+    hit_tokens: npt.NDArray[np.uint32]
+    best_hit_tokens: npt.NDArray[np.uint32]
+    believed_tokens: npt.NDArray[np.uint32]
+    regret_tokens_by_cause: dict[str, int]
+    regret_requests_by_cause: dict[str, int]
+    requests: list[int]
+    computed_tokens: list[int]
+    peak_in_flight: list[int]
+    evictions: int
+    cached_blocks: int
+    distinct_blocks: int
+    indices: list[tuple[list[tuple[int, int, int, int, int, int]], list[int]]]
+    allowed: NotRequired[npt.NDArray[np.uint64]]
+    by_load: NotRequired[list[bool]]
+    believed: NotRequired[npt.NDArray[np.uint32]]
+    notes: NotRequired[npt.NDArray[np.float64]]
+
+class _PoolsRun(TypedDict):
+    prefill: _FleetRun
+    decode_replica: npt.NDArray[np.uint8]
+    remote: list[bool]
+    hit_tokens: npt.NDArray[np.uint32]
+    decode_computed_tokens: list[int]
+    decode_requests: list[int]
+
+@final
+class FleetTraffic:
+    def __new__(
+        cls,
+        forest: Forest,
+        prompt_len: npt.NDArray[np.uint32],
+        hold: npt.NDArray[np.uint32],
+        timestamp: npt.NDArray[np.float64],
+        session: npt.NDArray[np.uint32] | None,
+        session_names: Sequence[str],
+        *,
+        characters_per_token: int = 4,
+        whole: Forest | None = None,
+        characters: tuple[Forest, npt.NDArray[np.uint32]] | None = None,
+        text_bytes: tuple[Forest, npt.NDArray[np.uint32]] | None = None,
+    ) -> FleetTraffic: ...
+    @property
+    def session(self) -> npt.NDArray[np.uint32]: ...
+    def route(
+        self, routers: Sequence[Mapping[str, object]], settings: Mapping[str, object]
+    ) -> list[_FleetRun]: ...
+    def route_by(self, router: object, settings: Mapping[str, object]) -> _FleetRun: ...
+    def pooled(self, settings: Mapping[str, object]) -> _FleetRun: ...
+    def disaggregate(
+        self,
+        prefill_router: Mapping[str, object],
+        decode_router: Mapping[str, object],
+        prefill: Mapping[str, object],
+        decode: Mapping[str, object],
+        decider: str,
+    ) -> _PoolsRun: ...
+
+@final
+class RoutedRequest:
+    @property
+    def index(self) -> int: ...
+    @property
+    def prompt_tokens(self) -> int: ...
+    @property
+    def session(self) -> str: ...
+    @property
+    def time(self) -> float: ...
+
+@final
+class RouterView:
+    @property
+    def available(self) -> list[int]: ...
+    @property
+    def loads(self) -> list[int]: ...
+    @property
+    def waiting(self) -> list[int]: ...
+    @property
+    def running(self) -> list[int]: ...
+    @property
+    def cached_blocks(self) -> list[int]: ...
+
 @final
 class SglangWorkload:
     def __new__(
@@ -809,6 +892,7 @@ class SglangWorkload:
         record_evictions: bool = False,
         record_tree: bool = False,
         validate: bool = False,
+        fleet: Mapping[str, object] | None = None,
     ) -> _SglangRun: ...
     def hicache(
         self,
@@ -850,6 +934,9 @@ class VllmWorkload:
     def unique_blocks(self) -> int: ...
     def origins(self) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32]]: ...
     def simulate(self, **settings: Unpack[_VllmSettings]) -> _VllmRun: ...
+    def serve_fleet(
+        self, fleet: Mapping[str, object], settings: _VllmSettings
+    ) -> dict[str, Any]: ...
 
 def expand_ids(
     starts: npt.NDArray[np.uint64], lengths: npt.NDArray[np.uint64], hashed: bool

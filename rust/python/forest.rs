@@ -23,6 +23,11 @@ impl Forest {
     pub(super) fn core(&self) -> &Core {
         &self.0
     }
+
+    /// The same, shared.
+    pub(super) fn shared(&self) -> Arc<Core> {
+        Arc::clone(&self.0)
+    }
 }
 
 /// Compiles the columns of a trace; ids are token ids (`uint32`) or chained hash ids (`uint64`).

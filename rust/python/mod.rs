@@ -15,6 +15,7 @@ mod any_block_manager;
 mod arguments;
 mod block_manager;
 mod digest;
+mod fleet;
 mod forest;
 mod forest_replay;
 mod generate;
@@ -30,6 +31,7 @@ mod radix_cache;
 mod read;
 mod replay;
 mod request_id;
+mod routers;
 mod sglang;
 mod sglang_results;
 mod sglang_settings;
@@ -68,6 +70,8 @@ mod _core {
     #[pymodule_export]
     use super::digest::digest_columns;
     #[pymodule_export]
+    use super::fleet::FleetTraffic;
+    #[pymodule_export]
     use super::forest::{Forest, compile_forest, forest_options, load_forest};
     #[pymodule_export]
     use super::forest_replay::replay_forest_blocks;
@@ -89,6 +93,8 @@ mod _core {
     use super::read::JsonlReader;
     #[pymodule_export]
     use super::replay::replay_block_manager;
+    #[pymodule_export]
+    use super::routers::{RoutedRequest, RouterView};
     #[pymodule_export]
     use super::sglang::SglangWorkload;
     #[pymodule_export]

@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::arguments::{Ids, positive};
+use super::fleet::{ServedFleet, served};
 use super::forest::Columns as TraceColumns;
 use super::interrupt::interruptible;
 use super::latency::LatencySettings;
@@ -15,6 +16,7 @@ use crate::engine::sglang::{
     CacheConfig, Columns, Drive, HiCacheConfig, Overlap, Recording, SchedulePolicy,
     SchedulerConfig, SimulationConfig, Version, Workload, WritePolicy, run_hicache, simulate,
 };
+use crate::fleet::SglangReplica;
 use crate::forest::Forest;
 use crate::serving::Arrivals;
 use crate::trace::Csr;
@@ -118,13 +120,13 @@ impl SglangWorkload {
         self.0.len()
     }
 
-    /// Run the engine; see `prefixsim.engines.sglang` for the settings.
+    /// Run the engine, or many where `fleet` is given; see `prefixsim.engines.sglang` for the settings.
     #[pyo3(signature = (
         *, version, page_size, capacity_tokens, enable_caching, policy, protected_threshold,
         threshold, next_prompt_estimate, schedule_policy, overlap, chunked_prefill_size, max_prefill_tokens,
         max_running_requests, req_pool_size, schedule_conservativeness, max_new_slack,
         preemption_threshold, arrivals, in_flight, with_output, latency, record_steps=false,
-        record_evictions=false, record_tree=false, validate=false
+        record_evictions=false, record_tree=false, validate=false, fleet=None
     ))]
     #[allow(clippy::too_many_arguments, clippy::fn_params_excessive_bools)] // The server's switches.
     fn simulate<'py>(
@@ -155,6 +157,7 @@ impl SglangWorkload {
         record_evictions: bool,
         record_tree: bool,
         validate: bool,
+        fleet: Option<ServedFleet<'py>>,
     ) -> PyResult<Bound<'py, PyDict>> {
         let chunk = chunked_prefill_size.map(|size| positive("chunked_prefill_size", size));
         let config = SimulationConfig {
@@ -185,6 +188,12 @@ impl SglangWorkload {
                 validate,
             },
         };
+        if let Some(fleet) = fleet {
+            return served(py, &fleet, self.0.requests(), |count, delay| {
+                let made = (0..count).map(|_| SglangReplica::new(&self.0, &config, delay));
+                made.collect()
+            });
+        }
         let simulation = interruptible(py, |stop| simulate(&self.0, &config, stop))?;
         to_dict(py, simulation)
     }

@@ -5,10 +5,12 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::arguments::{Ids, num_slots, positive, prompts};
+use super::fleet::{ServedFleet, served};
 use super::interrupt::interruptible;
 use super::vllm_results::{Origins, Run};
 use super::vllm_settings::simulation_config;
 use crate::engine::vllm::{Room, Workload, simulate};
+use crate::fleet::VllmReplica;
 
 /// A trace compiled for the vLLM engine: every full block as a number, derived once.
 ///
@@ -106,5 +108,19 @@ impl VllmWorkload {
         let config = simulation_config(settings, self.0.block_size())?;
         let simulation = interruptible(py, |stop| simulate(&self.0, &config, stop))?;
         Ok(Run::new(py, simulation))
+    }
+
+    /// Serve with many engines of the same settings, where a router sends each request.
+    fn serve_fleet<'py>(
+        &self,
+        py: Python<'py>,
+        fleet: ServedFleet<'py>,
+        settings: Bound<'py, PyDict>,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let config = simulation_config(Some(&settings), self.0.block_size())?;
+        served(py, &fleet, self.0.requests(), |count, delay| {
+            let made = (0..count).map(|_| VllmReplica::new(&self.0, &config, delay));
+            made.collect()
+        })
     }
 }

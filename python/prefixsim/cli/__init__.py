@@ -35,6 +35,7 @@ COMMANDS = {
     "explain": "Tell where every missed prompt token went, and what would recover it.",
     "lint": "Find what in the prompts keeps prefixes from being shared.",
     "report": "Write an HTML page to pass around: figures, losses and what would recover them.",
+    "fleet": "Route a trace over replicas: hits, balance and what routing costs, router by router.",
     "compare": "Compare servers and settings: every combination of the values given.",
     "info": "Say what is in a trace: requests, sessions, lengths, rate, and its ceiling hit rate.",
     "convert": "Convert, slice, merge, rescale, sample, isolate or anonymize traces.",

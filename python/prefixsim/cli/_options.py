@@ -20,6 +20,7 @@ from prefixsim.cli._parser import (
     engine_options,
     parser_of,
     records_known,
+    router_options,
 )
 from prefixsim.engines import discover, engine_names
 from prefixsim.errors import InputError
@@ -52,12 +53,15 @@ class EngineChoice:
         Record name to the file it is to be written to.
     typed : dict of str to str
         Option name to how it was typed, for messages.
+    routed : dict of str to list
+        Option of routers to the list of values.
     """
 
     names: list[str] = field(default_factory=list)
     given: JsonObject = field(default_factory=dict)
     records: dict[str, Path] = field(default_factory=dict)
     typed: dict[str, str] = field(default_factory=dict)
+    routed: dict[str, list[object]] = field(default_factory=dict)
 
     @property
     def name(self) -> str | None:
@@ -182,12 +186,18 @@ def _choice(command: Command, values: JsonFields) -> EngineChoice:
         if kept:
             records[record.name] = Path(kept[-1][1])
             typed[record.name] = f"{kept[-1][0]} {kept[-1][1]}"
-    return EngineChoice(names, given, records, typed)
+    routed = {}
+    for shown in router_options() if command.routers else ():
+        kept = values.get(shown.option.name) or []
+        parts = [(flag, part) for flag, text in kept for part in comma_list(text)]
+        if parts:
+            routed[shown.option.name] = [_value(flag, shown.option, p) for flag, p in parts]
+    return EngineChoice(names, given, records, typed, routed)
 
 
 def as_typed(message: str) -> str:
     """Return a message about settings with their names as the command line has them."""
-    for shown in engine_options():
+    for shown in [*engine_options(), *router_options()]:
         name, flag = shown.option.name, shown.option.flags[0]
         if "_" in name:
             message = re.sub(rf"(?<![\w-]){name}\b", flag, message)

@@ -12,9 +12,17 @@ from prefixsim._json import JsonObject
 from prefixsim.engines import Engine, Record, engines
 from prefixsim.engines.contract import EngineSettings
 from prefixsim.errors import InputError
+from prefixsim.routing import routers
 from prefixsim.settings import Option, options_of
 
-__all__ = ["REQUIRED", "Command", "engine_options", "parser_of", "records_known"]
+__all__ = [
+    "REQUIRED",
+    "Command",
+    "engine_options",
+    "parser_of",
+    "records_known",
+    "router_options",
+]
 
 
 class _Required:
@@ -43,6 +51,8 @@ class Command:
         Takes an instance, and an :class:`EngineChoice` if ``engines`` is not ``none``.
     engines : {"none", "one", "many"}
         Whether it takes an engine and its options, once or as lists of values.
+    routers : bool
+        Whether it takes the options of routers, as lists of values.
     """
 
     name: str
@@ -50,6 +60,7 @@ class Command:
     options: type
     run: Callable[..., None]
     engines: Engines = "none"
+    routers: bool = False
 
 
 class _Parser(argparse.ArgumentParser):
@@ -103,6 +114,18 @@ def engine_options() -> list[_Shown]:
             panel = f"Engine {' and '.join(owners)}" if len(owners) < 3 else "Several engines"
         shown.append(_Shown(option, panel))
     return shown
+
+
+def router_options() -> list[_Shown]:
+    """Every option of every router once."""
+    found: dict[str, tuple[Option, list[str]]] = {}
+    for router in routers().values():
+        for option in options_of(router.settings):
+            found.setdefault(option.name, (option, []))[1].append(router.name)
+    return [
+        _Shown(option, f"Router {' and '.join(owners)}" if len(owners) < 3 else "Several routers")
+        for option, owners in found.values()
+    ]
 
 
 def records_known() -> list[tuple[Engine, Record]]:
@@ -207,26 +230,34 @@ def parser_of(
             _add(group("Options"), option)
     many = command.engines == "many"
     if command.engines != "none":
-        group("Engine").add_argument(
-            "--engine",
-            dest="engine",
-            action=_Typed,
-            metavar="NAME,..." if many else "NAME",
-            help=_engine_help(many),
-        )
-        for shown in engine_options():
-            _add(group(shown.panel), shown.option, many=many)
-        if not many:
-            for engine, record in records_known():
-                group(f"Engine {engine.name}").add_argument(
-                    record.flag, dest=f"record {record.name}", action=_Typed, metavar="FILE",
-                    help=record.help,
-                )  # fmt: skip
+        _add_engines(group, many)
+    for shown in router_options() if command.routers else ():
+        _add(group(shown.panel), shown.option, many=True)
     for option in own:
         if option.owner is not command.options:
             _add(group(_panel(option.owner)), option)
     group("Help").add_argument("-h", "--help", action="help", help="Show this and leave.")
     return parser
+
+
+def _add_engines(group: Callable[[str], Any], many: bool) -> None:
+    """Add the choice of an engine, and every option and record of every engine."""
+    group("Engine").add_argument(
+        "--engine",
+        dest="engine",
+        action=_Typed,
+        metavar="NAME,..." if many else "NAME",
+        help=_engine_help(many),
+    )
+    for shown in engine_options():
+        _add(group(shown.panel), shown.option, many=many)
+    if many:
+        return
+    for engine, record in records_known():
+        group(f"Engine {engine.name}").add_argument(
+            record.flag, dest=f"record {record.name}", action=_Typed, metavar="FILE",
+            help=record.help,
+        )  # fmt: skip
 
 
 def _engine_help(many: bool) -> str:

@@ -21,7 +21,7 @@ it has no rule for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from importlib import import_module
 from pathlib import Path
@@ -347,6 +347,10 @@ class Engine:
     totals : callable or str, optional
         ``totals(forest, list_of_settings)``: a :class:`Totals` for each, where that is cheaper than
         an outcome each; for sweeps.
+    fleet : callable or str, optional
+        ``fleet(forest, settings, fleet)``: lets many servers of the same settings serve a trace
+        where a router sends each request; returns the core's columns, and times per request.
+        Engines without it are no replicas of a fleet.
 
     Examples
     --------
@@ -371,6 +375,7 @@ class Engine:
     run: Run | str
     capabilities: Capabilities = field(default_factory=Capabilities)
     totals: Callable[[Forest, Sequence[Any]], list[Totals]] | str | None = None
+    fleet: Callable[[Forest, Any, Any], tuple[Any, Any]] | str | None = None
 
     def __call__(self, forest: Forest, settings: EngineSettings) -> Outcome:
         """Run the engine."""
@@ -392,6 +397,13 @@ class Engine:
             settings
         )
         return found
+
+    def serve_fleet(
+        self, forest: Forest, settings: EngineSettings, fleet: Mapping[str, Any]
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Let many servers serve a trace; see :attr:`fleet`."""
+        assert self.fleet is not None
+        return _resolved(self.fleet)(forest, settings, fleet)
 
     def __reduce__(self) -> str | tuple[object, ...]:
         # Ours are found by name, in whatever process.

@@ -70,6 +70,16 @@ impl<'w> Server<'w> {
         })
     }
 
+    /// Leading tokens of a prompt that are in the tree, of at most `limit`; changes nothing.
+    #[must_use]
+    pub fn peek(&self, request: u32, limit: u32) -> u32 {
+        let cache = self.scheduler.cache();
+        if cache.is_disabled() {
+            return 0;
+        }
+        cache.tree().peek(request, limit).tokens
+    }
+
     /// Ends the server: what it did, but for the requests, and its cache.
     #[must_use]
     pub fn finish(self) -> (Simulation, RadixCache<&'w Workload>) {

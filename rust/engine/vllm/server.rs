@@ -6,7 +6,9 @@ use super::scheduler::Scheduled;
 use super::{Scheduler, SchedulerConfig, Workload};
 use crate::error::Result;
 use crate::index::to_u32;
-use crate::serving::{Clock, Instance, InstanceLog, KvCache, Latency, Load, RequestLog, StepRow};
+use crate::serving::{
+    CacheEvent, Clock, Instance, InstanceLog, KvCache, Latency, Load, RequestLog, StepRow,
+};
 
 /// What to keep besides one row per request.
 #[allow(clippy::struct_excessive_bools)] // Independent of each other.
@@ -88,6 +90,11 @@ impl<'w, C: KvCache<Key = u32>> Server<'w, C> {
     #[must_use]
     pub fn scheduler(&self) -> &Scheduler<'w, C> {
         &self.scheduler
+    }
+
+    /// The events of the cache since the last call, if it records them and the server does not.
+    pub fn take_cache_events(&mut self) -> Vec<CacheEvent<u32>> {
+        self.scheduler.cache_mut().take_events()
     }
 
     /// Ends the server: what it did, and its cache.

@@ -12,6 +12,7 @@ ENGINE = Engine(
     title="SGLang: its radix cache and scheduler, with time",
     settings=SglangSettings,
     run="prefixsim.engines.sglang.simulate:replay",
+    fleet="prefixsim.engines.sglang.fleet:serve",
     capabilities=Capabilities(
         has_time=True,
         caches_outputs=True,

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -31,7 +31,14 @@ if TYPE_CHECKING:
     from prefixsim.forest import Forest
     from prefixsim.trace import Trace
 
-__all__ = ["Simulation", "compile_workload", "replay", "simulate"]
+__all__ = [
+    "Simulation",
+    "compile_workload",
+    "core_settings",
+    "replay",
+    "simulate",
+    "workload_of",
+]
 
 NAME = "sglang"
 _KINDS = np.array(["idle", "prefill", "decode"])
@@ -242,33 +249,37 @@ def simulate(
     settings = settings.for_model()
     settings = replace(settings, block_size=block_size_for(trace, settings.block_size, default=1))
     compiled = workload or compile_workload(trace, outputs=outputs)
-    mode, in_flight = settings.arrival_mode()
     try:
-        raw = compiled.simulate(
-            version=settings.sglang_version,
-            page_size=settings.tokens_per_block,
-            capacity_tokens=settings.capacity_tokens,
-            enable_caching=settings.enable_caching,
-            **settings.eviction(),
-            schedule_policy=settings.schedule_policy,
-            overlap=not settings.disable_overlap_schedule,
-            chunked_prefill_size=settings.chunked_prefill_size,
-            max_prefill_tokens=settings.max_prefill_tokens,
-            max_running_requests=settings.max_running_requests,
-            req_pool_size=2 * settings.max_running_requests,
-            schedule_conservativeness=settings.schedule_conservativeness,
-            max_new_slack=settings.max_new_tokens_slack,
-            preemption_threshold=None,
-            arrivals=mode,
-            in_flight=in_flight,
-            with_output=True,
-            latency=settings.latency_model().settings(),
-            record_steps=record_steps,
-        )
+        raw = compiled.simulate(**core_settings(settings), record_steps=record_steps)
     except (ValueError, OverflowError, TypeError) as error:
         msg = f"{trace.name}: {error}"
         raise InputError(msg) from None
     return Simulation(trace, settings, raw)
+
+
+def core_settings(settings: SglangSettings) -> dict[str, Any]:
+    """Return what the core takes."""
+    mode, in_flight = settings.arrival_mode()
+    return {
+        "version": settings.sglang_version,
+        "page_size": settings.tokens_per_block,
+        "capacity_tokens": settings.capacity_tokens,
+        "enable_caching": settings.enable_caching,
+        **settings.eviction(),
+        "schedule_policy": settings.schedule_policy,
+        "overlap": not settings.disable_overlap_schedule,
+        "chunked_prefill_size": settings.chunked_prefill_size,
+        "max_prefill_tokens": settings.max_prefill_tokens,
+        "max_running_requests": settings.max_running_requests,
+        "req_pool_size": 2 * settings.max_running_requests,
+        "schedule_conservativeness": settings.schedule_conservativeness,
+        "max_new_slack": settings.max_new_tokens_slack,
+        "preemption_threshold": None,
+        "arrivals": mode,
+        "in_flight": in_flight,
+        "with_output": True,
+        "latency": settings.latency_model().settings(),
+    }
 
 
 def _hierarchical(
@@ -314,7 +325,7 @@ _workloads: WeakKeyDictionary[Forest, dict[bool, _core.SglangWorkload]]
 _workloads = WeakKeyDictionary()
 
 
-def _workload(forest: Forest, settings: SglangSettings) -> _core.SglangWorkload:
+def workload_of(forest: Forest, settings: SglangSettings) -> _core.SglangWorkload:
     """Return the compiled trace, made once for all runs on a forest."""
     kept = _workloads.setdefault(forest, {})
     outputs = bool(settings.cache_outputs)
@@ -325,7 +336,7 @@ def _workload(forest: Forest, settings: SglangSettings) -> _core.SglangWorkload:
 
 def replay(forest: Forest, settings: SglangSettings) -> Outcome:
     """Replay a trace with the engine."""
-    workload = _workload(forest, settings)
+    workload = workload_of(forest, settings)
     if settings.enable_hierarchical_cache:
         return _hierarchical(forest.trace, settings, workload)
     run = simulate(

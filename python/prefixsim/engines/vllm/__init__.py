@@ -12,6 +12,7 @@ ENGINE = Engine(
     title="vLLM V1: its scheduler and KV cache manager, with time",
     settings=VllmSettings,
     run="prefixsim.engines.vllm.simulate:replay",
+    fleet="prefixsim.engines.vllm.fleet:serve",
     capabilities=Capabilities(
         has_time=True,
         null_blocks=1,

@@ -34,7 +34,14 @@ if TYPE_CHECKING:
     from prefixsim.forest import Forest
     from prefixsim.trace import Trace
 
-__all__ = ["Simulation", "compile_workload", "replay", "simulate"]
+__all__ = [
+    "Simulation",
+    "compile_workload",
+    "core_settings",
+    "replay",
+    "simulate",
+    "workload_of",
+]
 
 NAME = "vllm"
 UNBOUNDED = 2**32 - 2
@@ -301,7 +308,7 @@ def simulate(
     settings = settings.for_model()
     settings = replace(settings, block_size=block_size_for(trace, settings.block_size))
     compiled = workload or _compile(trace, settings, outputs=outputs)
-    wanted = _core_settings(
+    wanted = core_settings(
         settings,
         record_steps=record_steps,
         record_events=record_events,
@@ -326,7 +333,7 @@ def _compile(trace: Trace, settings: VllmSettings, *, outputs: bool) -> _core.Vl
     )
 
 
-def _core_settings(
+def core_settings(
     settings: VllmSettings, *, record_steps: bool, record_events: bool, record_tables: bool
 ) -> _core._VllmSettings:
     """Return what the core takes."""
@@ -377,7 +384,7 @@ _workloads: WeakKeyDictionary[Forest, dict[tuple[int, bool, int | None], _core.V
 _workloads = WeakKeyDictionary()
 
 
-def _workload(forest: Forest, settings: VllmSettings) -> _core.VllmWorkload:
+def workload_of(forest: Forest, settings: VllmSettings) -> _core.VllmWorkload:
     """Return the compiled trace, made once for all runs on a forest at one block size."""
     kept = _workloads.setdefault(forest, {})
     key = (settings.tokens_per_block, bool(settings.cache_outputs), settings.max_model_len)
@@ -392,7 +399,7 @@ def replay(forest: Forest, settings: VllmSettings) -> Outcome:
     run = simulate(
         forest.trace,
         settings,
-        workload=_workload(forest, settings),
+        workload=workload_of(forest, settings),
         record_steps="steps" in settings.record,
         record_events="kv_events" in settings.record,
     )

@@ -1,0 +1,178 @@
+"""Routers: the rules that pick a replica for each request.
+
+:mod:`prefixsim.routing.contract` says what a router is; :data:`BUILT_IN` lists ours, one line each.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from prefixsim.errors import InputError
+from prefixsim.routing.contract import Router, RouterSettings, RoutingRule, takes_settings
+from prefixsim.settings import nearest, options_of
+
+__all__ = [
+    "BUILT_IN",
+    "Router",
+    "RouterSettings",
+    "RoutingRule",
+    "load_router",
+    "register_router",
+    "router_names",
+    "routers",
+    "unregister_router",
+]
+
+BUILT_IN: dict[str, str] = {
+    "round-robin": "simple:ROUND_ROBIN",
+    "random": "simple:RANDOM",
+    "least-loaded": "simple:LEAST_LOADED",
+    "power-of-two": "simple:POWER_OF_TWO",
+    "consistent-hash": "simple:CONSISTENT_HASH",
+    "sticky": "simple:STICKY",
+    "sglang-cache-aware": "sglang:CACHE_AWARE",
+    "sglang-manual": "sglang:MANUAL",
+    "sglang-consistent-hashing": "sglang:CONSISTENT_HASHING",
+    "dynamo": "dynamo:EVENTS",
+    "dynamo-approx": "dynamo:APPROXIMATE",
+    "llm-d": "llmd:APPROXIMATE",
+    "llm-d-precise": "llmd:PRECISE",
+    "production-stack": "others:PREFIX_AWARE",
+    "production-stack-session": "others:SESSION",
+    "aibrix": "others:AIBRIX",
+    "greedy": "references:GREEDY",
+    "work-oracle": "references:WORK_ORACLE",
+    "pooled": "references:POOLED",
+}
+"""Name to ``module:attribute`` of this package."""
+
+ENTRY_POINTS = "prefixsim.routers"
+"""Group of entry points under which packages offer routers: name to a :class:`Router`."""
+
+_registered: dict[str, Router] = {}
+_discovered: set[str] = set()
+
+
+def register_router(router: Router) -> Router:
+    """Add a router: from now on :func:`prefixsim.fleet` and the command know it like our own.
+
+    Parameters
+    ----------
+    router : Router
+
+    Returns
+    -------
+    Router
+        The same.
+
+    Raises
+    ------
+    InputError
+        If it cannot work: a name that is taken or unusable, settings that are no frozen dataclass
+        derived from :class:`RouterSettings`, an option without help or one that means something
+        else in another router, or a rule that cannot be made from settings.
+    """
+    name = router.name
+    if not name or not all(part.isalnum() and part == part.lower() for part in name.split("-")):
+        msg = f"router {name!r}: a name is lower-case words joined by hyphens"
+        raise InputError(msg)
+    if name in BUILT_IN or name in _registered:
+        msg = f"router {name!r} is there already, give it another name"
+        raise InputError(msg)
+    if not (isinstance(router.settings, type) and issubclass(router.settings, RouterSettings)):
+        msg = f"router {name!r}: its settings must be a dataclass derived from RouterSettings"
+        raise InputError(msg)
+    if isinstance(router.rule, str) or not takes_settings(router.rule):
+        msg = f"router {name!r}: its rule must be callable with its settings, rule(settings)"
+        raise InputError(msg)
+    for option in options_of(router.settings):
+        if not option.help:
+            msg = f"router {name!r}: option {option.name} has no help"
+            raise InputError(msg)
+        for other in routers().values():
+            for known in options_of(other.settings):
+                if known.name == option.name and known.kind is not option.kind:
+                    msg = (
+                        f"router {name!r}: option {option.name} is another type than that of "
+                        f"router {other.name!r}; call it otherwise"
+                    )
+                    raise InputError(msg)
+    _registered[name] = router
+    return router
+
+
+def unregister_router(name: str) -> None:
+    """Take a router away that :func:`register_router` added."""
+    _registered.pop(name, None)
+
+
+def _built_in(name: str) -> Router:
+    module, _, attribute = BUILT_IN[name].partition(":")
+    router: Router = getattr(import_module(f"prefixsim.routing.{module}"), attribute)
+    return router
+
+
+def discover_routers() -> None:
+    """Register what installed packages offer under the entry point group, once.
+
+    Raises
+    ------
+    InputError
+        If one cannot be loaded or used.
+    """
+    if ENTRY_POINTS in _discovered:
+        return
+    _discovered.add(ENTRY_POINTS)
+    from importlib import metadata  # noqa: PLC0415 - slow to load, and seldom needed
+
+    for point in metadata.entry_points(group=ENTRY_POINTS):
+        try:
+            router = point.load()
+        except Exception as error:
+            msg = f"router {point.name!r} of {point.value} cannot be loaded: {error}"
+            raise InputError(msg) from error
+        if not isinstance(router, Router):
+            msg = f"router {point.name!r}: {point.value} is no prefixsim.routing.Router"
+            raise InputError(msg)
+        register_router(router)
+
+
+def routers() -> dict[str, Router]:
+    """Return all routers by name: ours, then those that were registered."""
+    return {**{name: _built_in(name) for name in BUILT_IN}, **_registered}
+
+
+def router_names() -> list[str]:
+    """Names that ``--router`` takes."""
+    return [*BUILT_IN, *_registered]
+
+
+def load_router(router: str | Router | Any) -> Router:
+    """Return a router by name; one as it is; an object with ``route`` as a router of its class.
+
+    Raises
+    ------
+    InputError
+        If there is no router of this name, or the object has no method ``route``.
+    """
+    if isinstance(router, Router):
+        return router
+    if not isinstance(router, str):
+        made = router
+        if not callable(getattr(router, "route", None)) or isinstance(router, type):
+            msg = f"{router!r} is no router: give a name or an object with route(request, view)"
+            raise InputError(msg)
+        return Router(
+            type(made).__name__, "a rule in Python", RouterSettings, lambda _: made, "its own"
+        )
+    if router not in BUILT_IN and router not in _registered:
+        discover_routers()
+    if router in _registered:
+        return _registered[router]
+    if router not in BUILT_IN:
+        close = nearest(router, router_names())
+        hint = f" (did you mean {close}?)" if close else ""
+        msg = f"unknown router {router!r}{hint}, choose one of {', '.join(router_names())}"
+        raise InputError(msg)
+    return _built_in(router)

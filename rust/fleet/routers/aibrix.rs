@@ -1,0 +1,225 @@
+//! The `prefix-cache` router of `AIBrix`.
+
+use std::sync::Arc;
+
+use super::recency::HeadsFirst;
+use super::sglang::tokens_of;
+use super::simple::least_loaded;
+use crate::fleet::replicas::Replicas;
+use crate::fleet::router::{Arrival, Decision, Router, Setting, View};
+use crate::fleet::traffic::{Blocks, Unit};
+use crate::fleet::tree::BlockTree;
+
+/// Limits of the router and its table.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AibrixConfig {
+    /// Difference of loads beyond which only the least loaded replicas are looked at.
+    pub imbalance_abs: u32,
+    /// Standard deviations above the mean load beyond which a replica is passed over.
+    pub stddev_factor: f64,
+    /// Bytes of a block.
+    pub block_bytes: u32,
+    /// Blocks of the table, of all replicas together.
+    pub table_blocks: u64,
+    /// Seconds after which an unused block is forgotten.
+    pub ttl_secs: f64,
+}
+
+impl Default for AibrixConfig {
+    fn default() -> Self {
+        Self {
+            imbalance_abs: 8,
+            stddev_factor: 1.0,
+            block_bytes: 4,
+            table_blocks: 200_000,
+            ttl_secs: 1200.0,
+        }
+    }
+}
+
+/// Which way a decision of [`Aibrix`] went; imbalance is told apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Matched {
+    /// A replica that matched.
+    Taken,
+    /// All that matched were passed over for their load.
+    Skipped,
+    /// None matched.
+    None,
+}
+
+/// The `prefix-cache` router of `AIBrix` (0.7-rc3): the longest match, unless its replica is loaded by more
+/// than a standard deviation above the mean.
+///
+/// The table is one LRU of blocks for all replicas, entered first block first: what it drops is the
+/// beginning of prompts, without which nothing matches.
+#[derive(Debug)]
+pub struct Aibrix {
+    config: AibrixConfig,
+    tree: Arc<BlockTree>,
+    /// Replicas that have all of a segment.
+    had: Vec<Replicas>,
+    table: HeadsFirst,
+    path: Vec<u32>,
+    depth: Vec<u32>,
+    percent: Vec<u32>,
+    last: (Matched, bool),
+    bytes: u32,
+    prompt_tokens: u32,
+}
+
+impl Aibrix {
+    /// An empty table.
+    ///
+    /// # Errors
+    /// As [`Traffic::tree`](crate::fleet::Traffic::tree).
+    pub fn new(setting: &Setting<'_>, config: AibrixConfig) -> crate::Result<Self> {
+        let tree = setting
+            .traffic
+            .tree(Blocks::full(Unit::Bytes, config.block_bytes))?;
+        Ok(Self {
+            had: vec![Replicas::NONE; tree.len()],
+            table: HeadsFirst::new(tree.len()),
+            tree,
+            config,
+            path: Vec::new(),
+            depth: vec![0; setting.replicas],
+            percent: vec![0; setting.replicas],
+            last: (Matched::None, false),
+            bytes: 0,
+            prompt_tokens: 0,
+        })
+    }
+
+    /// Finds how deep each replica of `ready` matches.
+    fn find(&mut self, arrival: &Arrival, mut ready: Replicas) {
+        let tree = &self.tree;
+        let leaf = tree.leaf(arrival.request);
+        self.depth.fill(0);
+        tree.path(leaf, &mut self.path);
+        for &at in &self.path {
+            ready = ready.and(self.had[at as usize]);
+            if ready.is_empty() {
+                break;
+            }
+            for replica in ready {
+                self.depth[replica] = tree.segment(at).end;
+            }
+        }
+        let blocks = u64::from(tree.segment(leaf).end.max(1));
+        for (percent, &depth) in self.percent.iter_mut().zip(&self.depth) {
+            *percent = u32::try_from(u64::from(depth) * 100 / blocks).unwrap_or(100);
+        }
+    }
+}
+
+/// Mean and sample standard deviation of loads.
+fn spread(available: Replicas, loads: &[u32]) -> (f64, f64) {
+    #[allow(clippy::cast_precision_loss)] // At most 64.
+    let count = available.len() as f64;
+    let loads = || available.into_iter().map(|w| f64::from(loads[w]));
+    let mean = loads().sum::<f64>() / count;
+    if count < 2.0 {
+        return (mean, 0.0);
+    }
+    let squares: f64 = loads().map(|load| (load - mean) * (load - mean)).sum();
+    (mean, (squares / (count - 1.0)).sqrt())
+}
+
+/// The replicas that `AIBrix` takes with equal right of those that `matched`, given all loads; none if all
+/// are loaded too much.
+pub(super) fn select(
+    matched: Replicas,
+    available: Replicas,
+    loads: &[u32],
+    percent: &[u32],
+    stddev_factor: f64,
+) -> Replicas {
+    let (mean, deviation) = spread(available, loads);
+    let gate = mean + stddev_factor * deviation;
+    let mut passed = Replicas::NONE;
+    for replica in matched {
+        if f64::from(loads[replica]) <= gate {
+            passed.add(replica);
+        }
+    }
+    passed.least_by(|w| (u32::MAX - percent[w], loads[w]))
+}
+
+impl Router for Aibrix {
+    fn route(&mut self, arrival: &Arrival, view: &View<'_>) -> Decision {
+        let (tree, had) = (&self.tree, &mut self.had);
+        let size = |at| tree.segment(at).blocks();
+        let forget = arrival.time - self.config.ttl_secs;
+        self.table
+            .expire(forget, size, |at| had[at as usize] = Replicas::NONE);
+        self.bytes = self.tree.blocks(arrival.request) * self.tree.block();
+        self.prompt_tokens = arrival.prompt_tokens;
+        let least = least_loaded(view.available, view);
+        let most = view.available.into_iter().map(|w| view.loads[w]).max();
+        let spread = most.unwrap_or(0) - view.loads[least.lowest()];
+        let imbalanced = spread > self.config.imbalance_abs;
+        let ready = if imbalanced { least } else { view.available };
+        self.find(arrival, ready);
+        let mut matched = Replicas::NONE;
+        for replica in ready {
+            if self.depth[replica] > 0 {
+                matched.add(replica);
+            }
+        }
+        let factor = self.config.stddev_factor;
+        let found = select(matched, view.available, view.loads, &self.percent, factor);
+        if !found.is_empty() {
+            self.last = (Matched::Taken, imbalanced);
+            return if imbalanced {
+                Decision::by_load(found)
+            } else {
+                Decision::among(found)
+            };
+        }
+        let none = if matched.is_empty() {
+            Matched::None
+        } else {
+            Matched::Skipped
+        };
+        self.last = (none, imbalanced);
+        if imbalanced {
+            Decision::by_load(least)
+        } else {
+            Decision::among(least)
+        }
+    }
+
+    fn believed(&self, replica: usize) -> Option<u32> {
+        let known = self.depth[replica].saturating_mul(self.tree.block());
+        Some(tokens_of(known, self.bytes, self.prompt_tokens))
+    }
+
+    /// The branch (0: taken, 1: skipped, 2: none), whether loads were too different, and the percent of each
+    /// replica, -1 if it has nothing.
+    fn note(&self, notes: &mut Vec<f64>) {
+        let (matched, imbalanced) = self.last;
+        notes.extend([f64::from(matched as u8), f64::from(u8::from(imbalanced))]);
+        let percents = self.percent.iter().zip(&self.depth);
+        notes.extend(percents.map(|(&percent, &depth)| match depth {
+            0 => -1.0,
+            _ => f64::from(percent),
+        }));
+    }
+
+    fn booked(&mut self, arrival: &Arrival, _: &View<'_>, replica: usize) {
+        let (tree, had) = (&self.tree, &mut self.had);
+        for &at in &self.path {
+            if self.table.gone(at) != Some(0) {
+                had[at as usize] = Replicas::NONE; // Its head came back without them.
+            }
+            let size = |at| tree.segment(at).blocks();
+            self.table.touch(at, size(at), arrival.time);
+            had[at as usize].add(replica);
+            // At once: room for the beginning of a prompt is made by its own end, if that is oldest.
+            self.table.shrink(self.config.table_blocks, size, |at, _| {
+                had[at as usize] = Replicas::NONE;
+            });
+        }
+    }
+}
