@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from benches.workload import conversations
+from tests.oracle import fleet as plain
 from tests.oracle import routing as oracle
 
 from prefixsim import _core
@@ -59,10 +60,10 @@ def test_plain_python(benchmark: Any) -> None:
     trace = conversations(1000, unit=16)
     assert trace.prompts is not None
     requests = [
-        oracle.Request(tuple(int(t) for t in trace.prompts[i]), "", i % 32) for i in range(1000)
+        plain.Request(tuple(int(t) for t in trace.prompts[i]), "", i % 32) for i in range(1000)
     ]
     router = oracle.RoundRobin(requests, REPLICAS)
-    benchmark.pedantic(oracle.simulate, (requests, router, BLOCKS, 1), rounds=1)
+    benchmark.pedantic(plain.simulate, (requests, router, BLOCKS, 1), rounds=1)
     benchmark.extra_info["requests_per_s"] = round(1000 / benchmark.stats.stats.min)
 
 

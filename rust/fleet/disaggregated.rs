@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use super::caches::Caches;
+use super::count::{Routed, choose, count};
 use super::outcome::Outcome;
 use super::replicas::{Draw, Replicas};
 use super::router::{Arrival, Router, View};
-use super::run::{Fleet, Routed, Ties, choose, count};
+use super::settings::{Fleet, Ties};
 use super::traffic::{Blocks, Traffic, Unit};
 use super::tree::BlockTree;
 use crate::error::Result;

@@ -11,6 +11,7 @@
 //! * [`route`], [`pooled`], [`disaggregate`], [`serve_fleet`]: what drives them.
 
 mod caches;
+mod count;
 mod disaggregated;
 mod engines;
 mod outcome;
@@ -18,6 +19,7 @@ mod replicas;
 mod router;
 pub mod routers;
 mod run;
+mod settings;
 mod traffic;
 mod tree;
 
@@ -28,6 +30,7 @@ pub use outcome::{Cause, Outcome, Seen};
 pub use replicas::{Draw, MOST_REPLICAS, Members, Replicas};
 pub use router::{Arrival, Decision, Router, Setting, TextIndex, TextNode, View};
 pub use routers::{RouterConfig, WithRouter, blake3_key};
-pub use run::{Fleet, Recording, Scaling, Ties, pooled, route, route_with};
+pub use run::{pooled, route, route_with};
+pub use settings::{Fleet, Recording, Scaling, Ties};
 pub use traffic::{Blocks, Columns, Source, Traffic, Unit};
 pub use tree::{BlockTree, Measure, ROOT, Segment};

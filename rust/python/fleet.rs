@@ -11,17 +11,15 @@ use super::forest::Forest;
 use super::interrupt::interruptible;
 use super::routers::{PyRouter, router_of};
 use crate::fleet::{
-    Cause, Columns, Decider, Disaggregated, Fleet, Outcome, Recording, Replica, Router,
-    RouterConfig, Scaling, Source, TextIndex, Ties, Traffic, WithRouter, disaggregate, pooled,
-    route, route_with, serve_fleet,
+    Cause, Columns, Decider, Disaggregated, Fleet, Outcome, Recording, Router, RouterConfig,
+    Scaling, Source, TextIndex, Ties, Traffic, WithRouter, disaggregate, pooled, route, route_with,
 };
-use crate::serving::{RequestLog, Requests};
 use crate::stop::Stop;
 
 /// What decides a routing besides the requests and the router; see `_core.pyi`.
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
-struct FleetSettings {
+pub struct FleetSettings {
     replicas: usize,
     capacity: Option<u64>,
     block_size: u32,
@@ -36,7 +34,8 @@ struct FleetSettings {
 }
 
 impl FleetSettings {
-    fn fleet(self) -> PyResult<Fleet> {
+    /// The settings of the core.
+    pub fn fleet(self) -> PyResult<Fleet> {
         let ties = match (self.choices, self.ties.as_str()) {
             (Some(choices), _) => Ties::Recorded(choices),
             (None, "random") => Ties::Random,
@@ -66,6 +65,13 @@ impl FleetSettings {
 /// The requests of a fleet, compiled for any number of routers.
 #[pyclass(frozen, module = "prefixsim._core")]
 pub struct FleetTraffic(Traffic);
+
+impl FleetTraffic {
+    /// The requests of the core.
+    pub fn core(&self) -> &Traffic {
+        &self.0
+    }
+}
 
 type Text<'py> = (Py<Forest>, Indices<'py>);
 
@@ -266,101 +272,6 @@ impl<P: Router> WithRouter for PickDecode<'_, P> {
             stop,
         )
     }
-}
-
-/// A fleet of engines that waits for its router.
-struct Serve<'a, P> {
-    replicas: Vec<P>,
-    requests: &'a Requests,
-    traffic: &'a Traffic,
-    fleet: &'a Fleet,
-    stop: &'a Stop,
-}
-
-impl<P: Replica> WithRouter for Serve<'_, P> {
-    type Output = (Outcome, RequestLog);
-
-    fn run<R: Router>(self, mut router: R) -> crate::Result<Self::Output> {
-        let mut log = RequestLog::new(self.requests.len());
-        let (outcome, _) = serve_fleet(
-            self.replicas,
-            self.requests,
-            self.traffic,
-            &mut router,
-            self.fleet,
-            &mut log,
-            self.stop,
-        )?;
-        Ok((outcome, log))
-    }
-}
-
-/// Where engines serve: requests, router and settings of the fleet, and by how many nanoseconds events of
-/// caches are late.
-#[derive(FromPyObject)]
-#[pyo3(from_item_all)]
-pub struct ServedFleet<'py> {
-    traffic: Py<FleetTraffic>,
-    router: Bound<'py, PyAny>,
-    settings: Bound<'py, PyDict>,
-    event_delay_ns: u64,
-}
-
-/// Lets engines, which `make` makes for a number of replicas and a delay, serve all requests; returns the
-/// log of requests and what the router did.
-pub fn served<'py, P: Replica>(
-    py: Python<'py>,
-    given: &ServedFleet<'py>,
-    requests: &Requests,
-    make: impl Fn(usize, u64) -> crate::Result<Vec<P>> + Sync,
-) -> PyResult<Bound<'py, PyDict>> {
-    let fleet = given.settings.extract::<FleetSettings>()?.fleet()?;
-    let (traffic, delay) = (&given.traffic.get().0, given.event_delay_ns);
-    let count = fleet.all_replicas()?;
-    let (outcome, log) = if let Ok(spec) = given.router.cast::<PyDict>() {
-        let router = router_of(spec)?;
-        interruptible(py, |stop| {
-            let serve = Serve {
-                replicas: make(count, delay)?,
-                requests,
-                traffic,
-                fleet: &fleet,
-                stop,
-            };
-            router.with(&fleet.setting(traffic)?, serve)
-        })?
-    } else {
-        let names = traffic.columns().session_names.clone();
-        let mut router = PyRouter::new(&given.router, names);
-        let (mut log, stop) = (RequestLog::new(requests.len()), Stop::default());
-        let served = serve_fleet(
-            make(count, delay)?,
-            requests,
-            traffic,
-            &mut router,
-            &fleet,
-            &mut log,
-            &stop,
-        );
-        router.raised()?;
-        (served?.0, log)
-    };
-    let dict = PyDict::new(py);
-    dict.set_item("fleet", to_dict(py, outcome, Vec::new())?)?;
-    let requests = PyDict::new(py);
-    requests.set_item("hit_tokens", log.hit_tokens.into_pyarray(py))?;
-    requests.set_item("preemptions", log.preemptions.into_pyarray(py))?;
-    for (name, column) in [
-        ("computed_tokens", log.computed_tokens),
-        ("arrival_ns", log.arrival_ns),
-        ("admit_ns", log.admit_ns),
-        ("first_token_ns", log.first_token_ns),
-        ("finish_ns", log.finish_ns),
-    ] {
-        requests.set_item(name, column.into_pyarray(py))?;
-    }
-    dict.set_item("requests", requests)?;
-    Ok(dict)
 }
 
 /// An outcome as columns and sums; see `_core.pyi`.

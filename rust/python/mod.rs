@@ -32,6 +32,7 @@ mod read;
 mod replay;
 mod request_id;
 mod routers;
+mod served_fleet;
 mod sglang;
 mod sglang_results;
 mod sglang_settings;

@@ -6,10 +6,10 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::arguments::{Ids, positive};
-use super::fleet::{ServedFleet, served};
 use super::forest::Columns as TraceColumns;
 use super::interrupt::interruptible;
 use super::latency::LatencySettings;
+use super::served_fleet::{ServedFleet, served};
 use super::sglang_results::to_dict;
 use super::sglang_settings::{capacity_argument, policy};
 use crate::engine::sglang::{

@@ -5,8 +5,8 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::arguments::{Ids, num_slots, positive, prompts};
-use super::fleet::{ServedFleet, served};
 use super::interrupt::interruptible;
+use super::served_fleet::{ServedFleet, served};
 use super::vllm_results::{Origins, Run};
 use super::vllm_settings::simulation_config;
 use crate::engine::vllm::{Room, Workload, simulate};

@@ -39,7 +39,9 @@ def route(trace: Recorded, spec: dict[str, Any], fleet: dict[str, Any]) -> dict[
     return done  # type: ignore[return-value]
 
 
-def loaded(loads: list[int], text: str, heads: dict[int, str] | None = None) -> tuple[Any, list]:
+def loaded(
+    loads: list[int], text: str, heads: dict[int, str] | None = None
+) -> tuple[Recorded, list[int]]:
     """Requests that give replicas these loads, then one of ``text``; and their choices.
 
     ``heads`` are texts that replicas have had before, by requests that end at once.

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prefixsim.routing import load_router
+from tests.oracle import fleet as plain
 from tests.oracle import routing as oracle
 from tests.routing.recorded import Recorded
 
@@ -18,7 +19,7 @@ BLOCK = 4
 
 
 @st.composite
-def workloads(draw: st.DrawFn) -> list[oracle.Request]:
+def workloads(draw: st.DrawFn) -> list[plain.Request]:
     """Prompts that begin alike, with text of the same shape, sessions and stays."""
     heads = draw(st.lists(st.lists(st.integers(0, 2), max_size=9), min_size=1, max_size=4))
     requests = []
@@ -28,11 +29,11 @@ def workloads(draw: st.DrawFn) -> list[oracle.Request]:
         tokens = (*head[: draw(st.integers(0, len(head)))], *tail)
         text = "".join("aé日"[t] * 40 for t in tokens)
         hold, key = draw(st.integers(0, 9)), draw(st.sampled_from("xyz"))
-        requests.append(oracle.Request(tokens, text, hold, key))
+        requests.append(plain.Request(tokens, text, hold, key))
     return requests
 
 
-Made = Callable[[list[oracle.Request], int], oracle.Router]
+Made = Callable[[list[plain.Request], int], plain.Router]
 RULES: dict[str, tuple[dict[str, Any], Made]] = {
     "round-robin": ({}, oracle.RoundRobin),
     "least-loaded": ({}, oracle.LeastLoaded),
@@ -66,7 +67,11 @@ RULES: dict[str, tuple[dict[str, Any], Made]] = {
 
 
 def routed(
-    requests: list[oracle.Request], name: str, given: dict[str, Any], replicas: int, **more: Any
+    requests: list[plain.Request],
+    name: str,
+    given: dict[str, Any],
+    replicas: int,
+    **more: Any,
 ) -> dict[str, Any]:
     router = load_router(name.split(maxsplit=1)[0])
     spec = router.spec(router.settings(**given), replicas)
@@ -103,22 +108,25 @@ def test_routers_do_as_their_rules_read(name: str, data: st.DataObject) -> None:
     delay = data.draw(st.sampled_from([0, 0, 1, 3])) if name == "dynamo" else 0
     given, make = RULES[name]
     done = routed(requests, name, given, replicas, capacity=capacity, event_delay=delay)
-    check(done, oracle.simulate(requests, make(requests, replicas), capacity, BLOCK, delay=delay))
+    check(
+        done,
+        plain.simulate(requests, make(requests, replicas), capacity, BLOCK, delay=delay),
+    )
 
 
 @pytest.mark.parametrize("capacity", [1, 2, 3, 7])
 @given(requests=workloads(), length=st.integers(60, 200))
 @settings(deadline=None, max_examples=25)
 def test_llmd_with_an_index_that_is_too_small(
-    capacity: int, requests: list[oracle.Request], length: int
+    capacity: int, requests: list[plain.Request], length: int
 ) -> None:
     """Gaps and stale entries: prompts of several router blocks, an index of few."""
     longer = [
-        oracle.Request(tuple(t for t in r.tokens for _ in range(length)), "", r.hold, r.key)
+        plain.Request(tuple(t for t in r.tokens for _ in range(length)), "", r.hold, r.key)
         for r in requests
     ]
     done = routed(longer, "llm-d", {"index_capacity": capacity}, 3)
     router = oracle.Llmd(longer, 3, capacity=capacity)
-    check(done, oracle.simulate(longer, router, None, BLOCK))
+    check(done, plain.simulate(longer, router, None, BLOCK))
     blocks = done["notes"].reshape(len(longer), -1)[:, 0]
     assert blocks.tolist() == [len(router.blocks(i)) for i in range(len(longer))]

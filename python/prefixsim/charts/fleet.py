@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from prefixsim._extras import require
+from prefixsim._json import JsonObject
 from prefixsim.charts import theme
+from prefixsim.charts.theme import Chart
 from prefixsim.errors import InputError
 
 __all__ = ["balance_chart", "fleet_charts", "front", "knob_chart", "replicas_chart"]
 
-Row = Mapping[str, Any]
+Row = JsonObject
 
 
-def fleet_charts(rows: Sequence[Row], name: str) -> dict[str, Any]:
+def fleet_charts(rows: Sequence[Row], name: str) -> dict[str, Chart]:
     """Return the charts that the rows can fill, by name.
 
     ``balance``: always. ``replicas``: where the number of replicas varies. ``regret_by_knob``:
@@ -37,7 +38,7 @@ def front(rows: Sequence[Row]) -> list[Row]:
     return best
 
 
-def balance_chart(rows: Sequence[Row], name: str) -> Any:
+def balance_chart(rows: Sequence[Row], name: str) -> Chart:
     """Draw hit rate against balance, with the Pareto front of what can be built.
 
     The balance is the computed tokens of the busiest replica over the mean.
@@ -52,7 +53,7 @@ def balance_chart(rows: Sequence[Row], name: str) -> Any:
     line = alt.Chart(
         alt.InlineData(values=[dict(r) for r in front([r for r in shown if not r["reference"]])])
     ).mark_line(interpolate="step-after", color=theme.PALE, strokeDash=[4, 3])
-    base = alt.Chart(alt.InlineData(values=shown)).encode(x=x, y=y, tooltip=_tips(alt))
+    base = alt.Chart(alt.InlineData(values=shown)).encode(x=x, y=y, tooltip=_tips())
     color = alt.condition("datum.reference", alt.value(theme.GREY), alt.value(theme.BLUE))
     points = base.mark_point(filled=True, size=70).encode(color=color)
     text = base.mark_text(align="left", dx=7, dy=-4, fontSize=11).encode(text="label:N")
@@ -63,7 +64,7 @@ def balance_chart(rows: Sequence[Row], name: str) -> Any:
     return theme.themed(theme.titled(chart, "Balance against hits", title))
 
 
-def replicas_chart(rows: Sequence[Row], name: str) -> Any:
+def replicas_chart(rows: Sequence[Row], name: str) -> Chart:
     """Draw hit rate against the number of replicas."""
     chart = _lines(
         [{**row, "series": row["label"]} for row in rows],
@@ -81,7 +82,7 @@ def replicas_chart(rows: Sequence[Row], name: str) -> Any:
     return theme.themed(theme.titled(chart, "Hits against replicas", told))
 
 
-def knob_chart(rows: Sequence[Row], name: str) -> Any:
+def knob_chart(rows: Sequence[Row], name: str) -> Chart:
     """Draw regret against the main setting of routers.
 
     Raises
@@ -105,14 +106,15 @@ def knob_chart(rows: Sequence[Row], name: str) -> Any:
 
 
 def _knobs(rows: Sequence[Row]) -> set[str]:
-    values: dict[str, set[Any]] = {}
+    values: dict[str, set[object]] = {}
     for row in rows:
         if row["knob"]:
             values.setdefault(row["router"], set()).add(row["value"])
     return {router for router, found in values.items() if len(found) > 1}
 
 
-def _tips(alt: Any) -> list[Any]:
+def _tips() -> list[object]:
+    alt = require("altair", extra="report")
     return [
         alt.Tooltip("label:N", title="router"),
         alt.Tooltip("replicas:Q"),
@@ -122,7 +124,7 @@ def _tips(alt: Any) -> list[Any]:
     ]
 
 
-def _lines(rows: Sequence[dict[str, Any]], x: str, x_title: str, y: str, y_title: str) -> Any:
+def _lines(rows: Sequence[JsonObject], x: str, x_title: str, y: str, y_title: str) -> Chart:
     alt = require("altair", extra="report")
     names = list(dict.fromkeys(row["series"] for row in rows))
     colors = [theme.PALETTE[i % len(theme.PALETTE)] for i in range(len(names))]
@@ -141,7 +143,7 @@ def _lines(rows: Sequence[dict[str, Any]], x: str, x_title: str, y: str, y_title
             strokeDash=alt.StrokeDash(
                 "series:N", scale=alt.Scale(domain=names, range=dashes), legend=None
             ),
-            tooltip=_tips(alt),
+            tooltip=_tips(),
         )
         .properties(width=theme.WIDTH, height=theme.HEIGHT)
     )

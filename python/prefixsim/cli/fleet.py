@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from prefixsim.cli import COMMANDS
 from prefixsim.cli._bundles import Output, Reading
@@ -21,14 +20,14 @@ __all__ = ["COMMAND", "FleetOptions", "fleet_command"]
 CHARTS = (".png", ".svg")
 
 
-def _read_replicas(value: Any) -> tuple[int, ...]:
+def _read_replicas(value: object) -> tuple[int, ...]:
     parts = comma_list(value)
     if not all(part.isdecimal() and 1 <= int(part) <= 64 for part in parts):
         raise ValueError("give 1 to 64 replicas, several with commas")
     return tuple(int(part) for part in parts)
 
 
-def _read_routers(value: Any) -> tuple[str, ...]:
+def _read_routers(value: object) -> tuple[str, ...]:
     names = [part for part in comma_list(value) if part]
     if not names:
         raise ValueError("give the name of a router, several with commas")
@@ -126,7 +125,7 @@ def fleet_command(options: FleetOptions, choice: EngineChoice) -> None:
             trace,
             replicas=options.replicas,
             router=options.router,
-            engine=choice.name or "ideal",
+            engine=choice.name,
             hold=options.hold,
             scale=options.scale or None,
             event_delay=options.event_delay,

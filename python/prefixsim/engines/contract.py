@@ -375,7 +375,7 @@ class Engine:
     run: Run | str
     capabilities: Capabilities = field(default_factory=Capabilities)
     totals: Callable[[Forest, Sequence[Any]], list[Totals]] | str | None = None
-    fleet: Callable[[Forest, Any, Any], tuple[Any, Any]] | str | None = None
+    fleet: Callable[..., tuple[JsonObject, JsonObject]] | str | None = None
 
     def __call__(self, forest: Forest, settings: EngineSettings) -> Outcome:
         """Run the engine."""
@@ -399,8 +399,8 @@ class Engine:
         return found
 
     def serve_fleet(
-        self, forest: Forest, settings: EngineSettings, fleet: Mapping[str, Any]
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        self, forest: Forest, settings: EngineSettings, fleet: Mapping[str, object]
+    ) -> tuple[JsonObject, JsonObject]:
         """Let many servers serve a trace; see :attr:`fleet`."""
         assert self.fleet is not None
         return _resolved(self.fleet)(forest, settings, fleet)

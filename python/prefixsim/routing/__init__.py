@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import cast
 
 from prefixsim.errors import InputError
 from prefixsim.routing.contract import Router, RouterSettings, RoutingRule, takes_settings
@@ -148,7 +148,7 @@ def router_names() -> list[str]:
     return [*BUILT_IN, *_registered]
 
 
-def load_router(router: str | Router | Any) -> Router:
+def load_router(router: str | Router | object) -> Router:
     """Return a router by name; one as it is; an object with ``route`` as a router of its class.
 
     Raises
@@ -159,13 +159,7 @@ def load_router(router: str | Router | Any) -> Router:
     if isinstance(router, Router):
         return router
     if not isinstance(router, str):
-        made = router
-        if not callable(getattr(router, "route", None)) or isinstance(router, type):
-            msg = f"{router!r} is no router: give a name or an object with route(request, view)"
-            raise InputError(msg)
-        return Router(
-            type(made).__name__, "a rule in Python", RouterSettings, lambda _: made, "its own"
-        )
+        return _made(router)
     if router not in BUILT_IN and router not in _registered:
         discover_routers()
     if router in _registered:
@@ -176,3 +170,12 @@ def load_router(router: str | Router | Any) -> Router:
         msg = f"unknown router {router!r}{hint}, choose one of {', '.join(router_names())}"
         raise InputError(msg)
     return _built_in(router)
+
+
+def _made(rule: object) -> Router:
+    """Return an object with a method ``route`` as a router of its class."""
+    if isinstance(rule, type) or not callable(getattr(rule, "route", None)):
+        msg = f"{rule!r} is no router: give a name or an object with route(request, view)"
+        raise InputError(msg)
+    own = cast("RoutingRule", rule)
+    return Router(type(rule).__name__, "a rule in Python", RouterSettings, lambda _: own, "its own")

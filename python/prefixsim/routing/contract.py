@@ -19,14 +19,15 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from prefixsim._core import RoutedRequest, RouterView
+from prefixsim._json import JsonObject
 from prefixsim.settings import options_of
 
 __all__ = ["Router", "RouterSettings", "RoutingRule", "Spec"]
 
-Spec = dict[str, Any]
+Spec = JsonObject
 """A rule of the core with its settings: ``{"rule": name, ...}``."""
 
 
@@ -95,7 +96,7 @@ class Router:
     name: str
     title: str
     settings: type[RouterSettings]
-    rule: str | Callable[[Any], RoutingRule]
+    rule: str | Callable[..., RoutingRule]
     looks_at: str = "own index"
     knob: str = ""
 
@@ -111,8 +112,10 @@ class Router:
         return self.rule(settings)
 
 
-def takes_settings(rule: Any) -> bool:
-    """Whether a callable can be called with one argument."""
+def takes_settings(rule: object) -> bool:
+    """Whether something can be called with one argument."""
+    if not callable(rule):
+        return False
     try:
         inspect.signature(rule).bind(None)
     except (TypeError, ValueError):

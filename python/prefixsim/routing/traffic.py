@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from prefixsim import _core
+from prefixsim._json import JsonObject
 from prefixsim.errors import InputError, SettingError
 from prefixsim.forest import Forest
 from prefixsim.forest import compile as compile_trace
@@ -87,7 +87,7 @@ def compile_traffic(
         If the trace's times are not in order.
     """
     trace = forest.trace
-    more: dict[str, Any] = {}
+    more: JsonObject = {}
     if trace.kind == "hashes":
         more["whole"] = compile_trace(trace, partial_blocks=True).core
     if texts is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from prefixsim import _json
 from prefixsim._json import JsonObject
@@ -175,7 +175,7 @@ class FleetResult:
 
         return fleet_charts([_plain(run) for run in self.runs], self.trace.name)
 
-    def plot(self) -> Any:
+    def plot(self) -> alt.TopLevelMixin:
         """Return the chart of balance against hit rate; needs the extra ``report``."""
         from prefixsim.charts.fleet import balance_chart
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -62,10 +61,10 @@ class FleetRun:
     replicas: int
     num_blocks: int | None
     prompt_tokens: int
-    raw: Mapping[str, Any]
+    raw: JsonObject
     pooled_hit_tokens: int
     times: Mapping[str, npt.NDArray[np.float64]] = field(default_factory=dict)
-    served: Mapping[str, Any] | None = None
+    served: JsonObject | None = None
     more: JsonObject = field(default_factory=dict)
 
     @property

@@ -10,10 +10,11 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use crate::error::{Error, Result};
+use crate::fleet::count::{Routed, choose, count, note};
 use crate::fleet::outcome::{Outcome, Seen};
 use crate::fleet::replicas::{Draw, Replicas};
 use crate::fleet::router::{Arrival, Router, View};
-use crate::fleet::run::{Available, Fleet, Routed, choose, count, note};
+use crate::fleet::settings::{Available, Fleet};
 use crate::fleet::traffic::Traffic;
 use crate::index::{Ix, RequestIx};
 use crate::serving::{Instance, RequestLog, Requests};

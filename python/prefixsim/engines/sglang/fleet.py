@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
+from prefixsim._json import JsonObject
 from prefixsim.engines.served import request_times
 from prefixsim.engines.sglang.settings import SglangSettings
 from prefixsim.engines.sglang.simulate import core_settings, workload_of
@@ -16,8 +16,8 @@ __all__ = ["serve"]
 
 
 def serve(
-    forest: Forest, settings: SglangSettings, fleet: Mapping[str, Any]
-) -> tuple[dict[str, Any], dict[str, Any]]:
+    forest: Forest, settings: SglangSettings, fleet: Mapping[str, object]
+) -> tuple[JsonObject, JsonObject]:
     """Let servers serve a trace where a router sends each request.
 
     Parameters
@@ -34,6 +34,6 @@ def serve(
         Columns of the core, and seconds per request.
     """
     workload = workload_of(forest, settings)
-    raw: Any = workload.simulate(**core_settings(settings), fleet=fleet)
+    raw: JsonObject = {**workload.simulate(**core_settings(settings), fleet=fleet)}
     sampled = np.maximum(forest.trace.output_len, 1).astype(np.int64)
     return raw, request_times(raw["requests"], sampled)

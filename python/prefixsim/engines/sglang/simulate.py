@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -257,7 +257,7 @@ def simulate(
     return Simulation(trace, settings, raw)
 
 
-def core_settings(settings: SglangSettings) -> dict[str, Any]:
+def core_settings(settings: SglangSettings) -> JsonObject:
     """Return what the core takes."""
     mode, in_flight = settings.arrival_mode()
     return {

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
+from prefixsim._json import JsonObject
 from prefixsim.engines.served import request_times
 from prefixsim.engines.vllm.settings import VllmSettings
 from prefixsim.engines.vllm.simulate import core_settings, workload_of
@@ -16,8 +16,8 @@ __all__ = ["serve"]
 
 
 def serve(
-    forest: Forest, settings: VllmSettings, fleet: Mapping[str, Any]
-) -> tuple[dict[str, Any], dict[str, Any]]:
+    forest: Forest, settings: VllmSettings, fleet: Mapping[str, object]
+) -> tuple[JsonObject, JsonObject]:
     """Let servers serve a trace where a router sends each request.
 
     Parameters
