@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 import numpy as np
 import numpy.typing as npt
@@ -48,6 +49,12 @@ class Plan:
         """Return the blocks of each replica."""
         total = self.asked.total_blocks
         return self.settings.blocks if total is None else total // replicas
+
+    def most_at_once(self, replicas: int) -> int:
+        """Return the most replicas there are at one time, those of a decode pool counted."""
+        counts = accumulate((change for _, change in self.scale), initial=replicas)
+        most: int = max(counts) + self.pools.get("decode_replicas", 0)
+        return most
 
     def fleet(self, replicas: int, *, scaled: bool = True) -> JsonObject:
         """Return the settings of a fleet as the core takes them."""
@@ -131,7 +138,9 @@ def run_all(
     most = replicas + sum(max(change, 0) for _, change in plan.scale)
     specs = [router.spec(settings, most) for router, settings, _ in wanted]
     try:
-        pooled: JsonObject = {**plan.traffic.pooled(plan.fleet(replicas, scaled=False))}
+        whole = plan.fleet(replicas, scaled=False)
+        whole["replicas"] = plan.most_at_once(replicas)
+        pooled: JsonObject = {**plan.traffic.pooled(whole)}
         if plan.pools:
             raws = [_in_pools(plan, replicas, spec) for spec in specs]
         elif plan.engine.fleet is not None:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["FleetResult"]
 
 _BALANCED = 1.2
+_WORTH_SAYING = 0.0005
+_BUSY = ("requests", "tokens")
 _REFERENCES = ("greedy", "work-oracle", "pooled")
 
 
@@ -60,14 +62,9 @@ class FleetResult:
     def description(self) -> str:
         """The configuration in words."""
         config = self.config
-        size = config["num_blocks"]
-        words = [
-            f"engine {config['engine']}",
-            f"block size {config['block_size']}",
-            "no limit" if size is None else f"{size:,} blocks a replica",
-        ]
+        words = [f"engine {config['engine']}", f"block size {config['block_size']}"]
         if config["sessions"] == "inferred":
-            words.append("sessions inferred from prompts that go on with earlier ones")
+            words.append("sessions inferred")
         if config["event_delay"] not in (0, "0"):
             words.append(f"cache events late by {config['event_delay']}")
         if "decode_replicas" in config:
@@ -83,15 +80,31 @@ class FleetResult:
         found = [self._table(count) for count in counts]
         if self.config["scale"]:
             found.append(self._scaling())
+        if "decode_replicas" in self.config:
+            found.append(self._pools())
         return found
+
+    def _pools(self) -> Table:
+        rows = [
+            [
+                run.label,
+                written(run.summary["remote_requests"] / max(run.summary["requests"], 1), "rate"),
+                *(written(run.summary[f"decode_imbalance_{what}"], "number") for what in _BUSY),
+            ]
+            for run in self.runs
+        ]
+        header = ["router", "prefill remote", "requests", "tokens computed"]
+        return Table("decode pool", header, rows)
 
     def _table(self, replicas: int) -> Table:
         runs = [run for run in self.runs if run.replicas == replicas]
         timed = any("ttft_s" in run.times for run in runs)
         header = ["router", "hit rate", "of pooled", "best", "regret"]
         header += [*CAUSES, "requests", "tokens"]
-        header += ["TTFT P50", "P99"] if timed else ["copies"]
-        title = f"{self.trace.name}: {replicas} replicas · {self.description}"
+        header += ["TTFT P50 (s)", "P99"] if timed else ["copies"]
+        size = runs[0].num_blocks
+        each = "no limit" if size is None else f"{size:,} blocks each"
+        title = f"{self.trace.name}: {replicas} replicas · {each} · {self.description}"
         return Table(title, header, [self._row(run, timed) for run in runs])
 
     def _row(self, run: FleetRun, timed: bool) -> list[str]:
@@ -110,7 +123,7 @@ class FleetResult:
         if not timed:
             return [*row, written(summary.get("replication_factor"), "number")]
         ttft = summary.get("ttft_s") or {}
-        return [*row, *(written(ttft.get(name), "seconds") for name in ("median", "p99"))]
+        return [*row, *(written(ttft.get(name), "latency") for name in ("median", "p99"))]
 
     def _scaling(self) -> Table:
         rows = [
@@ -131,16 +144,19 @@ class FleetResult:
 
     @property
     def best(self) -> FleetRun | None:
-        """The router to take: the most hits among those that are balanced, references left out."""
+        """The router to take, references left out.
+
+        With time, the one with the shortest TTFT (P99, then P50); else the one whose busiest
+        replica has the fewest prompt tokens to compute.
+        """
         runs = [run for run in self.runs if run.router not in _REFERENCES]
         if not runs:
             return None
         most = max(run.replicas for run in runs)
         runs = [run for run in runs if run.replicas == most]
         if any(run.times for run in runs):
-            return min(runs, key=lambda run: float(run.summary["ttft_s"]["median"]))
-        balanced = [r for r in runs if r.summary["imbalance_tokens"] <= _BALANCED]
-        return max(balanced or runs, key=lambda run: run.token_hit_rate)
+            return min(runs, key=_waiting)
+        return min(runs, key=lambda run: max(run.summary["computed_tokens_per_replica"]))
 
     @property
     def advice(self) -> str:
@@ -157,8 +173,8 @@ class FleetResult:
         text = ", ".join(parts)
         if summary["imbalance_tokens"] > _BALANCED:
             busiest = summary["imbalance_tokens"]
-            text += f"; none is balanced, its busiest replica computes {busiest:.2f}x the mean"
-        if summary["regret_tokens"]:
+            text += f"; its busiest replica computes {busiest:.2f}x the mean"
+        if summary["regret_rate"] >= _WORTH_SAYING:
             causes = summary["regret_by_cause"]
             main = max(CAUSES, key=lambda cause: causes[cause]["tokens"])
             share = causes[main]["tokens"] / summary["regret_tokens"]
@@ -180,6 +196,12 @@ class FleetResult:
         from prefixsim.charts.fleet import balance_chart
 
         return balance_chart([_plain(run) for run in self.runs], self.trace.name)
+
+
+def _waiting(run: FleetRun) -> tuple[float, float, int]:
+    """Return what a router with time is judged by."""
+    ttft = run.summary["ttft_s"]
+    return ttft["p99"], ttft["median"], max(run.summary["computed_tokens_per_replica"])
 
 
 _SAID = {

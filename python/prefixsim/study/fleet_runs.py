@@ -101,7 +101,8 @@ class FleetRun:
     @property
     def label(self) -> str:
         """Router and settings that are not the usual ones, in words."""
-        return ", ".join([self.router, *(f"{k} {v}" for k, v in self.settings.items())])
+        said = {k: f"{v:g}" if isinstance(v, float) else v for k, v in self.settings.items()}
+        return ", ".join([self.router, *(f"{k} {v}" for k, v in said.items())])
 
     @cached_property
     def summary(self) -> JsonObject:
@@ -137,11 +138,12 @@ class FleetRun:
             "pooled_hit_tokens": self.pooled_hit_tokens,
             "share_of_pooled": hits / self.pooled_hit_tokens if self.pooled_hit_tokens else None,
             "best_replica_hit_tokens": best,
-            "best_replica_hit_rate": best / prompt if prompt else 0.0,
+            "best_replica_hit_rate": best / prompt if prompt and not self.apart else None,
             **regret,
             **self._belief(),
             **balance,
             **self._copies(),
+            **self._decode_pool(),
             **{name: distribution(v[np.isfinite(v)]) for name, v in self.times.items()},
             **self.more,
         }
@@ -149,11 +151,9 @@ class FleetRun:
     def _belief(self) -> JsonObject:
         """Return what the router expected of the replicas it chose, against what came."""
         believed = self.raw["believed_tokens"].astype(np.int64)
-        if not len(believed):
+        if not len(believed) or self.apart:
             return {"predicted": None}
         found = self.hit_tokens.astype(np.int64)
-        if len(believed) != len(found):  # two pools: some requests were not routed by it
-            return {"predicted": None}
         difference = believed - found
         return {
             "predicted": {
@@ -161,6 +161,21 @@ class FleetRun:
                 "not_delivered_tokens": int(difference[difference > 0].sum()),
                 "not_predicted_tokens": int(-difference[difference < 0].sum()),
             }
+        }
+
+    @property
+    def apart(self) -> bool:
+        """Whether prefill and decode are, so that only remote prompts were routed."""
+        return "remote_requests" in self.more
+
+    def _decode_pool(self) -> JsonObject:
+        if not self.apart:
+            return {}
+        counts = self.more["decode_requests_per_replica"]
+        computed = self.more["decode_computed_tokens_per_replica"]
+        return {
+            "decode_imbalance_requests": _spread(counts)[0],
+            "decode_imbalance_tokens": _spread(computed)[0],
         }
 
     def _copies(self) -> JsonObject:
