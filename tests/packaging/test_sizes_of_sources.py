@@ -10,6 +10,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LONGEST_FILE, LONGEST_FUNCTION = 400, 60
 
 FILES = {
+    "python/prefixsim/engines/contract.py": "one contract, each part with what it promises",
     "rust/engine/vllm/groups/pool.rs": "one pool: counts, the free queue and who holds what",
     "rust/engine/vllm/workload.rs": "one trace, compiled and looked up",
     "rust/engine/vllm/offload/host.rs": "one manager of the server, operation by operation",
