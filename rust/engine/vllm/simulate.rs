@@ -74,7 +74,7 @@ pub struct Simulation {
 /// [`Error::Range`] if the configuration is not usable, or the clock overflows; [`Error::NeverFits`]
 /// if a request can never be served; [`Error::Memory`]; [`Error::Interrupted`].
 pub fn simulate(workload: &Workload, config: &SimulationConfig, stop: &Stop) -> Result<Simulation> {
-    check(workload, config)?;
+    config.check(workload)?;
     let slots = config.num_blocks;
     match &config.cache {
         CacheConfig::One(manager) => {
@@ -121,48 +121,55 @@ fn run<C: KvCache<Key = u32>>(
     })
 }
 
-fn check(workload: &Workload, config: &SimulationConfig) -> Result<()> {
-    config.latency.validate()?;
-    if let CacheConfig::One(manager) = &config.cache {
-        manager.validate()?;
-    }
-    let key_tokens = config.cache.key_tokens()?;
-    if key_tokens != workload.block_size() {
-        return Err(Error::range(format!(
-            "the workload was compiled for blocks of {} tokens, not {key_tokens}",
-            workload.block_size(),
-        )));
-    }
-    let lookahead = match &config.cache {
-        CacheConfig::Groups(groups) => groups.eagle_hits == EagleHits::Lookahead,
-        CacheConfig::One(_) => false,
-    };
-    if lookahead != workload.lookahead() {
-        return Err(Error::range(
-            "hashes that cover the next token need a workload that was compiled for them, and only they",
-        ));
-    }
-    config.arrivals.validate()?;
-    if config.arrivals == Arrivals::Sequential {
-        let scheduler = &config.scheduler;
-        let has_steps = scheduler.async_scheduling || scheduler.drafts.is_some();
-        if has_steps || matches!(config.cache, CacheConfig::Groups(_)) {
+impl SimulationConfig {
+    /// Checks that a workload was compiled for it, and that every request can be served.
+    ///
+    /// # Errors
+    /// [`Error::Range`] if the configuration is not usable or not the workload's;
+    /// [`Error::NeverFits`] if a request can never be served.
+    pub fn check(&self, workload: &Workload) -> Result<()> {
+        self.latency.validate()?;
+        if let CacheConfig::One(manager) = &self.cache {
+            manager.validate()?;
+        }
+        let key_tokens = self.cache.key_tokens()?;
+        if key_tokens != workload.block_size() {
+            return Err(Error::range(format!(
+                "the workload was compiled for blocks of {} tokens, not {key_tokens}",
+                workload.block_size(),
+            )));
+        }
+        let lookahead = match &self.cache {
+            CacheConfig::Groups(groups) => groups.eagle_hits == EagleHits::Lookahead,
+            CacheConfig::One(_) => false,
+        };
+        if lookahead != workload.lookahead() {
             return Err(Error::range(
-                "sequential arrivals have no steps: leave out groups, drafts and asynchronous scheduling",
+                "hashes that cover the next token need a workload that was compiled for them, and only they",
             ));
         }
+        self.arrivals.validate()?;
+        if self.arrivals == Arrivals::Sequential {
+            let scheduler = &self.scheduler;
+            let has_steps = scheduler.async_scheduling || scheduler.drafts.is_some();
+            if has_steps || matches!(self.cache, CacheConfig::Groups(_)) {
+                return Err(Error::range(
+                    "sequential arrivals have no steps: leave out groups, drafts and asynchronous scheduling",
+                ));
+            }
+        }
+        let max_model_len = self.cache.max_model_len();
+        if workload.max_model_len() < max_model_len {
+            return Err(Error::range(format!(
+                "the workload was compiled for max_model_len {}, not {max_model_len}",
+                workload.max_model_len(),
+            )));
+        }
+        let room = Room {
+            // A window gives blocks back as it moves on.
+            num_blocks: self.cache.keeps_all().then_some(self.num_blocks),
+            max_model_len,
+        };
+        room.check(workload.requests(), key_tokens)
     }
-    let max_model_len = config.cache.max_model_len();
-    if workload.max_model_len() < max_model_len {
-        return Err(Error::range(format!(
-            "the workload was compiled for max_model_len {}, not {max_model_len}",
-            workload.max_model_len(),
-        )));
-    }
-    let room = Room {
-        // A window gives blocks back as it moves on.
-        num_blocks: config.cache.keeps_all().then_some(config.num_blocks),
-        max_model_len,
-    };
-    room.check(workload.requests(), key_tokens)
 }

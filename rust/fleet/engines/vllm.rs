@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 
 use super::Replica;
-use crate::engine::vllm::{DenseIndex, Manager, Server, SimulationConfig, Workload};
-use crate::error::Result;
+use crate::engine::vllm::{CacheConfig, DenseIndex, Manager, Server, SimulationConfig, Workload};
+use crate::error::{Error, Result};
 use crate::serving::{CacheEvent, Instance};
 
 /// A block that a cache has from now on, or one copy of which it has no more.
@@ -101,11 +101,18 @@ impl<'w> VllmReplica<'w> {
     /// An idle server whose events arrive `delay` nanoseconds after the end of the step that made them.
     ///
     /// # Errors
-    /// [`Error::Range`](crate::Error::Range) if the configuration is not usable.
+    /// [`Error::Range`] if the configuration is not usable, or keeps several groups of layers;
+    /// [`Error::NeverFits`] if a request can never be served.
     pub fn new(workload: &'w Workload, config: &SimulationConfig, delay: u64) -> Result<Self> {
+        config.check(workload)?;
+        let CacheConfig::One(manager) = &config.cache else {
+            return Err(Error::range(
+                "a replica of a fleet keeps one group of layers: leave out what makes several",
+            ));
+        };
         let blocks = workload.num_keys() as usize;
-        let manager = config.manager.clone();
-        let mut manager = Manager::new(config.num_blocks, manager, DenseIndex::new(blocks))?;
+        let index = DenseIndex::new(blocks);
+        let mut manager = Manager::new(config.num_blocks, manager.clone(), index)?;
         manager.record_events();
         let scheduler = config.scheduler.clone();
         let (latency, recording) = (config.latency, config.recording);

@@ -31,14 +31,7 @@ if TYPE_CHECKING:
     from prefixsim.forest import Forest
     from prefixsim.trace import Trace
 
-__all__ = [
-    "Simulation",
-    "compile_workload",
-    "core_settings",
-    "replay",
-    "simulate",
-    "workload_of",
-]
+__all__ = ["Simulation", "compile_workload", "core_settings", "replay", "simulate", "workload_of"]
 
 NAME = "sglang"
 _KINDS = np.array(["idle", "prefill", "decode"])

@@ -34,14 +34,7 @@ if TYPE_CHECKING:
     from prefixsim.forest import Forest
     from prefixsim.trace import Trace
 
-__all__ = [
-    "Simulation",
-    "compile_workload",
-    "core_settings",
-    "replay",
-    "simulate",
-    "workload_of",
-]
+__all__ = ["Simulation", "compile_workload", "core_settings", "replay", "simulate", "workload_of"]
 
 NAME = "vllm"
 UNBOUNDED = 2**32 - 2
