@@ -189,9 +189,15 @@ class EngineSettings(CacheBytes, CacheBlocks):
         return self.num_blocks
 
     @property
+    def tier_sizes(self) -> dict[str, int | None]:
+        """Blocks of each tier, the fastest first; ``None``: no limit. Engines with several say."""
+        return {"hbm": self.blocks}
+
+    @property
     def blocks_of_all_tiers(self) -> int | None:
-        """What all tiers together hold, in blocks; ``None``: no limit. Engines with several say."""
-        return self.blocks
+        """What all tiers together hold, in blocks; ``None``: no limit."""
+        known = [size for size in self.tier_sizes.values() if size is not None]
+        return sum(known) if len(known) == len(self.tier_sizes) else None
 
     @property
     def follows_lru_curve(self) -> bool:

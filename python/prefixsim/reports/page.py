@@ -25,6 +25,7 @@ from prefixsim.reports import distributions as dist
 from prefixsim.reports.capacities import block_sizes, hit_curve
 from prefixsim.reports.figures import Figure, Run, capacity_words
 from prefixsim.reports.losses import waterfall_bars
+from prefixsim.reports.tiers import tier_figures
 from prefixsim.study.compare import differences
 from prefixsim.study.tables import comparison_tables, group_table
 from prefixsim.table import HtmlLook, Table, html_table, written
@@ -157,6 +158,7 @@ def _setting_words(key: str, value: object) -> str:
 
 def _figures(runs: Sequence[Run]) -> Iterator[Figure | None]:
     yield hit_curve(runs)
+    yield from tier_figures(runs)
     yield waterfall_bars(runs)
     yield dist.over_time(runs)
     yield dist.working_set(runs)

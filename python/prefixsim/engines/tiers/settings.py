@@ -66,11 +66,9 @@ class TiersSettings(EngineSettings):
         )
 
     @property
-    def blocks_of_all_tiers(self) -> int | None:
-        """What all tiers together hold, in blocks; ``None``: no limit."""
-        sizes = [self.blocks, *map(self.tier_blocks, self.lower_tiers)]
-        known = [size for size in sizes if size is not None]
-        return sum(known) if len(known) == len(sizes) else None
+    def tier_sizes(self) -> dict[str, int | None]:
+        """Blocks of each tier, the fastest first; ``None``: no limit."""
+        return {"hbm": self.blocks, **{t.name: self.tier_blocks(t) for t in self.lower_tiers}}
 
     def to_config(self, engine: str) -> JsonObject:
         """Return the settings as the ``config`` of an outcome: JSON values."""
