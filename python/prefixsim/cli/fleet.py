@@ -145,6 +145,10 @@ def fleet_command(options: FleetOptions, choice: EngineChoice) -> None:
             from prefixsim.charts import save_as
 
             save_as(found.plot(), path)
+        elif path.suffix == ".html":
+            from prefixsim.reports.fleet import write_fleet_report
+
+            write_fleet_report(found, path)
         else:
             atomic_write(path, found.to_json())
     if options.output_dir is not None:

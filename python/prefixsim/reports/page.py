@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache
 from html import escape
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prefixsim._core import __version__
-from prefixsim._extras import require
 from prefixsim._files import atomic_write
-from prefixsim._json import JsonObject, plain
-from prefixsim.charts import theme
 from prefixsim.errors import InputError
 from prefixsim.explanations.classes import CLASSES, MEANINGS, label
 from prefixsim.explanations.lint import lint_tables
@@ -24,11 +17,12 @@ from prefixsim.explanations.waterfall import remedy_tables, top_tables
 from prefixsim.reports import distributions as dist
 from prefixsim.reports.capacities import block_sizes, hit_curve
 from prefixsim.reports.figures import Figure, Run, capacity_words
+from prefixsim.reports.frame import drawn, framed, section, tabled
 from prefixsim.reports.losses import waterfall_bars
 from prefixsim.reports.tiers import tier_figures
 from prefixsim.study.compare import differences
 from prefixsim.study.tables import comparison_tables, group_table
-from prefixsim.table import HtmlLook, Table, html_table, written
+from prefixsim.table import Table, written
 
 if TYPE_CHECKING:
     from prefixsim.explanations.lint import Lint
@@ -119,7 +113,7 @@ def report_html(
     body = [
         _headline(runs),
         *([_comparison(runs)] if len(runs) > 1 else []),
-        _section("Figures", "".join(map(_figure, figures)), "figures"),
+        section("Figures", "".join(map(drawn, figures)), "figures"),
         *(_losses(run, i if len(runs) > 1 else None) for i, run in enumerate(runs)),
         *_lint(runs, lint),
         _prefixes(runs, decode),
@@ -127,7 +121,7 @@ def report_html(
         _configuration(runs),
     ]
     specs = {figure.key: figure.spec for figure in figures}
-    return _page(title, subtitle, "\n".join(body), specs)
+    return framed(title, subtitle, "\n".join(body), specs)
 
 
 def short_labels(results: Sequence[Result]) -> list[str]:
@@ -171,46 +165,6 @@ def _figures(runs: Sequence[Run]) -> Iterator[Figure | None]:
     yield dist.turns(runs)
 
 
-def _page(title: str, subtitle: str, body: str, specs: JsonObject) -> str:
-    assets = files("prefixsim.reports") / "assets"
-    text = {
-        name: (assets / name).read_text(encoding="utf-8")
-        for name in ("page.html", "page.css", "page.js")
-    }
-    look = {"config": theme.page_config(), "night": theme.NIGHT}
-    parts = {
-        "title": escape(title),
-        "subtitle": escape(subtitle),
-        "version": escape(__version__),
-        "css": text["page.css"],
-        "specs": _embedded(specs),
-        "look": _embedded(look),
-        "body": body,
-        "script": text["page.js"],
-        "vega": _vega(),
-    }
-    # In one pass: what is filled in may itself look like a place to fill.
-    return re.sub(r"@@(\w+)@@", lambda place: parts[place[1]], text["page.html"])
-
-
-def _embedded(value: JsonObject) -> str:
-    """Write JSON in which nothing can close the element that it stands in."""
-    text = json.dumps(plain(value), separators=(",", ":"), allow_nan=False)
-    return text.replace("<", "\\u003c")
-
-
-@cache
-def _vega() -> str:
-    """Return Vega, Vega-Lite and Vega-Embed as one script."""
-    vlc = require("vl_convert", extra="report")
-    bundle: str = vlc.javascript_bundle("window.vegaEmbed = vegaEmbed;")
-    return bundle.replace("</script", "<\\/script")
-
-
-def _section(title: str, content: str, name: str) -> str:
-    return f'<section id="{name}"><h2>{escape(title)}</h2>{content}</section>'
-
-
 def _headline(runs: Sequence[Run]) -> str:
     if len(runs) > 1:
         return ""
@@ -225,12 +179,12 @@ def _headline(runs: Sequence[Run]) -> str:
         ("requests", _short(summary["requests"]), f"{_short(whole)} prompt tokens"),
         ("unique blocks", _short(summary["unique_blocks"]), _size(run)),
     ]
-    drawn = "".join(
+    shown = "".join(
         f'<div class="card"><dt>{escape(name)}</dt><dd>{escape(value)}</dd>'
         f"<p>{escape(note)}</p></div>"
         for name, value, note in cards
     )
-    return f'<dl class="cards" aria-label="Headline figures">{drawn}</dl>'
+    return f'<dl class="cards" aria-label="Headline figures">{shown}</dl>'
 
 
 def _evicted(run: Run) -> str:
@@ -257,48 +211,32 @@ def _short(value: float) -> str:
     return f"{value:,.0f}"
 
 
-def _figure(figure: Figure) -> str:
-    key, wide = escape(figure.key), " wide" if figure.wide else ""
-    return (
-        f'<figure class="chart{wide}" id="{key}" aria-labelledby="{key}-title">'
-        f'<h3 id="{key}-title">{escape(figure.title)}</h3>'
-        f'<div class="plot" data-spec="{key}" role="img" tabindex="0" '
-        f'aria-label="{escape(figure.title)}. {escape(figure.says)}"></div>'
-        f"<figcaption>{escape(figure.says)}</figcaption>"
-        f"<details><summary>Data</summary>{_table(figure.table)}</details></figure>"
-    )
-
-
-def _table(table: Table) -> str:
-    return f'<div class="scroll" tabindex="0">{html_table(table, HtmlLook())}</div>'
-
-
 def _comparison(runs: Sequence[Run]) -> str:
     tables = comparison_tables([run.result for run in runs], [run.label for run in runs])
     used = {run.result.engine.name: run.result.engine for run in runs}
     told = differences(list(used.values()))
     if told is not None:
         tables.append(told)
-    return _section("Side by side", "".join(map(_table, tables)), "comparison")
+    return section("Side by side", "".join(map(tabled, tables)), "comparison")
 
 
 def _losses(run: Run, number: int | None) -> str:
-    remedies = "".join(map(_table, remedy_tables(run.fall)))
+    remedies = "".join(map(tabled, remedy_tables(run.fall)))
     tops = "".join(
         f"<details><summary>{escape(table.header[0])}: who loses most</summary>"
-        f"{_table(table)}</details>"
+        f"{tabled(table)}</details>"
         for table in top_tables(run.fall, 8)
     )
     name, key = ("", "losses") if number is None else (f": {run.label}", f"losses-{number}")
     nothing = "" if remedies or tops else "<p>Nothing was lost.</p>"
-    return _section(f"What would recover the losses{name}", remedies + tops + nothing, key)
+    return section(f"What would recover the losses{name}", remedies + tops + nothing, key)
 
 
 def _lint(runs: Sequence[Run], lint: Sequence[Lint]) -> Iterator[str]:
     names = list(dict.fromkeys(run.result.trace.name for run in runs))
     for i, found in enumerate(lint):
         title = "Prompt lint" + (f": {names[i]}" if len(lint) > 1 else "")
-        yield _section(title, "".join(map(_table, lint_tables(found))), f"lint-{i}")
+        yield section(title, "".join(map(tabled, lint_tables(found))), f"lint-{i}")
 
 
 def _prefixes(runs: Sequence[Run], decode: Decode | None) -> str:
@@ -317,8 +255,8 @@ def _prefixes(runs: Sequence[Run], decode: Decode | None) -> str:
         ]
         header = ["begins", "tokens", "requests", "tokens an infinite cache saves"]
         title = run.result.trace.name if len(chosen) > 1 else ""
-        parts.append(_table(Table(title, header, rows)))
-    return _section("Top shared prefixes", "".join(parts), "prefixes")
+        parts.append(tabled(Table(title, header, rows)))
+    return section("Top shared prefixes", "".join(parts), "prefixes")
 
 
 def _says(run: Run, request: int, tokens: int, decode: Decode | None) -> str:
@@ -337,10 +275,10 @@ def _groups(runs: Sequence[Run]) -> Iterator[str]:
             if groups and (by == "session" or len(groups) > 1):
                 table = group_table(by, groups, _GROUPS)
                 title = f"{run.label}: {table.title}" if len(runs) > 1 else table.title
-                tables.append(_table(Table(title, table.header, table.rows)))
+                tables.append(tabled(Table(title, table.header, table.rows)))
         if tables:
             plural = {"session": "Sessions", "category": "Categories", "salt": "Salts"}[by]
-            yield _section(plural, "".join(tables), by)
+            yield section(plural, "".join(tables), by)
 
 
 def _configuration(runs: Sequence[Run]) -> str:
@@ -358,8 +296,8 @@ def _configuration(runs: Sequence[Run]) -> str:
         if run.bytes_per_token is not None:
             facts["KV cache bytes per token"] = f"{run.bytes_per_token:,g}"
         rows = [[k.replace("_", " "), str(v)] for k, v in facts.items()]
-        parts.append(_table(Table(run.label if len(runs) > 1 else "", ["", ""], rows, words=2)))
+        parts.append(tabled(Table(run.label if len(runs) > 1 else "", ["", ""], rows, words=2)))
     terms = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in _DEFINITIONS)
-    return _section("Configuration", "".join(parts), "configuration") + _section(
+    return section("Configuration", "".join(parts), "configuration") + section(
         "Definitions", f'<dl class="terms">{terms}</dl>', "definitions"
     )

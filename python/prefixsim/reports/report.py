@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from prefixsim.formats.sources import trace_of
+from prefixsim.reports.fleet import write_fleet_report
 from prefixsim.reports.page import write_report
+from prefixsim.study.fleet_result import FleetResult
 from prefixsim.study.replay import replay
 from prefixsim.study.result import Result
 from prefixsim.text.pretrained import load_tokenizer
@@ -17,7 +19,7 @@ __all__ = ["report"]
 
 
 def report(
-    source: Result | Sequence[Result] | Trace | str | Path,
+    source: Result | Sequence[Result] | FleetResult | Trace | str | Path,
     path: str | Path,
     *,
     bytes_per_token: float | None = None,
@@ -28,8 +30,8 @@ def report(
 
     Parameters
     ----------
-    source : Result, sequence of Result, Trace or path
-        What was replayed, or what to replay.
+    source : Result, sequence of Result, FleetResult, Trace or path
+        What was replayed or routed, or what to replay.
     path : str or Path
         The page.
     bytes_per_token : float, optional
@@ -53,6 +55,8 @@ def report(
     ...     page.read_text()[:15]
     '<!doctype html>'
     """
+    if isinstance(source, FleetResult):
+        return write_fleet_report(source, path)
     if isinstance(source, Result):
         results: Sequence[Result] = [source]
     elif isinstance(source, Trace | str | Path):
