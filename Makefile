@@ -32,7 +32,7 @@ demo: $(VENV)/.built ## the main job on embedded sample chats: traces, replay, c
 test: test-rust test-python ## every test, Rust and Python
 
 test-all: test-rust $(VENV)/.built ## every test, the long forms of those that kill commands at random
-	PREFIXSIM_KILLS=32 $(BIN)/python -m pytest -q --doctest-modules tests python/prefixsim
+	PREFIXSIM_KILLS=32 PREFIXSIM_ATTACK=600:2 $(BIN)/python -m pytest -q --doctest-modules tests python/prefixsim
 
 test-rust:
 	cargo test --quiet
@@ -59,9 +59,14 @@ TIME ?= 60
 fuzz: $(VENV)/.built ## TIME=60 seconds for each fuzz target (installs cargo-fuzz if it is missing)
 	tools/fuzz.sh $(TIME) $(BIN)/python
 
-mutants: ## mutation tests of the core against cargo test, hours (installs cargo-mutants if it is missing)
+SHARD ?= 0/50
+SAMPLE ?= 60
+mutants: $(VENV)/.built ## mutation tests of a sample, hours: SHARD=0/50 of the core, SAMPLE=60 of Python's
 	command -v cargo-mutants > /dev/null || cargo install --locked cargo-mutants
-	cargo mutants -j1 --output target
+	PROPTEST_DISABLE_FAILURE_PERSISTENCE=1 PROPTEST_MAX_SHRINK_ITERS=0 \
+	  cargo mutants -j1 --output target --sharding round-robin --shard $(SHARD) || { s=$$?; [ $$s = 2 ] || [ $$s = 3 ]; }
+	$(BIN)/python -m pip install --quiet cosmic-ray
+	$(BIN)/python tools/python_mutants.py $(SAMPLE)
 
 audit: $(VENV)/.deps ## licences, duplicates and sources of dependencies (installs cargo-deny, pip-audit)
 	command -v cargo-deny > /dev/null || cargo install --locked cargo-deny

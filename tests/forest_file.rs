@@ -211,3 +211,31 @@ fn large_forests_are_checked_at_random_places() {
             .contains("begin with the same id")
     );
 }
+
+#[test]
+fn other_flags_and_other_salts_are_refused() {
+    let rows = |salt: &[u32]| Rows {
+        offsets: vec![0, 3, 6],
+        tokens: vec![1, 2, 3, 1, 2, 3],
+        output_offsets: vec![0, 1, 2],
+        output: vec![5, 6],
+        salt: salt.to_vec(),
+    };
+    let (one, two) = (rows(&[0, 0]), rows(&[0, 1]));
+    for (made, read) in [(&one, &two), (&two, &one)] {
+        let forest = Forest::compile(&made.trace(false), &Stop::default()).unwrap();
+        let bytes = forest.to_bytes(DIGEST);
+        assert!(Forest::from_bytes(&bytes, DIGEST, &made.trace(false)).is_ok());
+        assert!(Forest::from_bytes(&bytes, DIGEST, &read.trace(false)).is_err());
+    }
+    let trace = one.trace(true).keep_partial_blocks();
+    let mut bytes = Forest::compile(&trace, &Stop::default())
+        .unwrap()
+        .to_bytes(DIGEST);
+    assert!(Forest::from_bytes(&bytes, DIGEST, &trace).is_ok());
+    for flags in [4, 8, u32::MAX] {
+        bytes[24..28].copy_from_slice(&flags.to_le_bytes());
+        seal(&mut bytes);
+        assert!(Forest::from_bytes(&bytes, DIGEST, &trace).is_err());
+    }
+}

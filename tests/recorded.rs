@@ -1,6 +1,6 @@
 //! Runs of SGLang and hashes of vLLM, recorded from their own code, without Python.
 
-#![allow(clippy::cast_possible_truncation)] // Numbers are small.
+#![allow(clippy::cast_possible_truncation, clippy::cast_precision_loss)] // Numbers are small.
 
 use prefixsim::engine::sglang::{
     Columns, Drive, Recording, SchedulePolicy, SchedulerConfig, Simulation, SimulationConfig,
@@ -160,6 +160,8 @@ fn runs_of_sglang() {
         ] {
             assert_eq!(value, number(&totals[field]), "{name}: {field}");
         }
+        let step_ns = number(&case["config"]["dt_ms"]) as f64 * 1e6;
+        assert!((sums.held_ns - sums.held_steps * step_ns).abs() <= 1e-6 * sums.held_ns);
         // Without a row per step, steps in which only counters change are done in one go.
         let at_once = simulate(&workload, &sglang_config(&case, false), &stop).unwrap();
         assert_eq!(at_once.requests, run.requests);

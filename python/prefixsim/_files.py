@@ -33,7 +33,7 @@ def open_bytes(path: str | Path) -> IO[bytes]:
         raise InputError(msg)
     try:
         raw = path.open("rb")
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):  # or a name that no file can have
         msg = f"{path}: no such file"
         raise InputError(msg) from None
     except OSError as error:

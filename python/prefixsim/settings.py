@@ -142,6 +142,8 @@ class Option:
             return self.checked(self.read(value))
         if self.kind is Path and isinstance(value, str):
             return Path(value)
+        if isinstance(value, int) and abs(value) >= 2**63:
+            raise ValueError("must fit 64 bits")
         if self.kind is float and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
         if self.kind is int and not isinstance(value, int) and hasattr(value, "__index__"):

@@ -87,6 +87,15 @@ def test_times_that_cannot_be_subtracted(
         ["replay", "--num-blocks", HUGE],
         ["replay", "--block-size", HUGE],
         ["replay", "--engine", "block-manager", "--num-blocks", "100"],
+        ["replay", "--engine", "vllm", "--max-model-len", str(2**64)],
+        ["replay", "--engine", "sglang", "--next-prompt-estimate", str(-(2**64))],
+        ["replay", "--engine", "vllm", "--watermark", "1" + "0" * 400],
+        ["replay", "--latency", "DEEP"],
+        ["replay", "--latency", "ENDLESS"],
+        ["replay", "--num-blocks", "40GB", "--model-config", "DEEP"],
+        ["replay", "--num-blocks", "40GB", "--model-config", "\udcff\0\ud800"],
+        ["curve", "--tiers", "--dram", "1" + "0" * 40],
+        ["curve", "--capacity", str(2**64), "--output", "OUT.csv"],
         ["curve", "--block-size", HUGE],
         ["explain", "--block-size", HUGE],
         ["convert", "--anonymize", "--block-size", "1" + "0" * 23, "OUT"],
@@ -96,7 +105,12 @@ def test_times_that_cannot_be_subtracted(
 def test_numbers_that_fit_nothing(
     arguments: list[str], small: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command, *options = [a.replace("OUT", str(tmp_path / "out.jsonl")) for a in arguments]
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    (tmp_path / "endless.json").write_text('{"base": Infinity}')
+    names = {"OUT": "out.jsonl", "DEEP": "deep.json", "ENDLESS": "endless.json"}
+    for word, name in names.items():
+        arguments = [a.replace(word, str(tmp_path / name)) for a in arguments]
+    command, *options = arguments
     outputs = [options.pop()] if command == "convert" else []
     refused([command, *options, small, *outputs], capsys)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO
@@ -14,13 +15,16 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 
 from prefixsim._files import open_bytes
-from prefixsim._lines import LongLineError, text_lines
+from prefixsim._lines import LONGEST_LINE, LongLineError, text_lines
 from prefixsim.errors import InputError
 from prefixsim.formats._format import ReadOptions
 from prefixsim.formats._rows import reading
 from prefixsim.trace import Trace
 
 __all__ = ["read_lengths", "uint32"]
+
+_BLOCK_BYTES = 1 << 20
+_BLANK = re.compile(rb"\n[\r\n]+")
 
 
 def read_lengths(
@@ -43,9 +47,12 @@ def read_lengths(
     """
     try:
         with reading(path) as file:
-            table = _parse(file, columns)
+            table = _parse(_text(file), columns)
     except InputError:
         raise
+    except LongLineError as error:
+        msg = f"{path}:{error.number}: {error}"
+        raise InputError(msg) from None
     except (pa.ArrowInvalid, KeyError) as error:
         raise InputError(_locate(path, columns, error)) from None
     if not len(table):
@@ -63,9 +70,23 @@ def read_lengths(
     return trace.sorted()
 
 
-def _parse(file: IO[bytes], columns: Mapping[str, pa.DataType]) -> pa.Table:
+def _text(file: IO[bytes]) -> bytes:
+    """Return a file but for its blank lines, which may be millions."""
+    parts, unfinished = [], 0
+    while block := file.read(_BLOCK_BYTES):
+        if b"\n\n" in block or b"\n\r" in block:
+            block = _BLANK.sub(b"\n", block)
+        parts.append(block)
+        ended = block.rfind(b"\n")
+        unfinished = unfinished + len(block) if ended < 0 else len(block) - ended
+        if unfinished > LONGEST_LINE:
+            raise LongLineError(1 + sum(part.count(b"\n") for part in parts))
+    return b"".join(parts)
+
+
+def _parse(text: bytes, columns: Mapping[str, pa.DataType]) -> pa.Table:
     return pacsv.read_csv(
-        file,
+        io.BytesIO(text),
         convert_options=pacsv.ConvertOptions(
             column_types=dict(columns), include_columns=list(columns), null_values=[]
         ),
@@ -108,7 +129,7 @@ def _first_bad(
 
 def _converts(cell: str, kind: pa.DataType) -> bool:
     try:
-        _parse(io.BytesIO(f'"x"\n"{cell}"\n'.encode()), {"x": kind})
+        _parse(f'"x"\n"{cell}"\n'.encode(), {"x": kind})
     except pa.ArrowInvalid:
         return False
     return True

@@ -19,6 +19,8 @@ from prefixsim.hardware.gpus import GPUS, Model
 
 __all__ = ["COEFFICIENTS", "Fixed", "Latency", "Linear", "Roofline", "parse_latency"]
 
+_LONGEST_S = 1e19  # far beyond what a step takes; neither infinite nor no number
+
 COEFFICIENTS = (
     "base",
     "prefill_tokens",
@@ -93,6 +95,9 @@ class Linear:
         except FileNotFoundError:
             msg = f"{path}: no such file"
             raise InputError(msg) from None
+        except RecursionError:
+            msg = f"{path}: not JSON that can be read, nested too deeply"
+            raise InputError(msg) from None
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             msg = f"{path}: not JSON: {error}"
             raise InputError(msg) from None
@@ -104,7 +109,8 @@ class Linear:
             msg = f"{path}: give an object with some of {', '.join(COEFFICIENTS)}, in seconds"
             raise InputError(msg)
         for name, value in coefficients.items():
-            if not isinstance(value, int | float) or isinstance(value, bool):
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not number or not abs(value) <= _LONGEST_S:
                 msg = f"{path}: {name} is {value!r}, give a number of seconds"
                 raise InputError(msg)
         return cls(coefficients, {"file": path.name})

@@ -35,6 +35,9 @@ def _read(path: Path) -> tuple[str, JsonFields]:
     except FileNotFoundError:
         msg = f"{path}: no such file"
         raise InputError(msg) from None
+    except RecursionError:
+        msg = f"{path}: not JSON that can be read, nested too deeply"
+        raise InputError(msg) from None
     except ValueError as error:
         msg = f"{path}: not JSON ({error})"
         raise InputError(msg) from None

@@ -267,6 +267,9 @@ def points_table(curves: Iterable[Curve], bytes_per_token: float | None = None) 
     for c in curves:
         for point in c.points:
             tokens = point.capacity_blocks * c.block_size
+            if tokens >= 2**63:
+                msg = f"capacity {point.capacity_blocks}: too large for a table, give less"
+                raise InputError(msg)
             size = {} if bytes_per_token is None else {"capacity_bytes": tokens * bytes_per_token}
             figures = asdict(point)
             rows.append(

@@ -163,7 +163,7 @@ def _sizes(
             bytes_per_token=per_token,
             label=tier,
         )
-        if blocks is None:
+        if blocks is None or blocks >= 2**63:
             msg = f"{tier} {text}: give a size; from the unique blocks on, more adds nothing"
             raise InputError(msg)
         found.append(TierSize(blocks, text if size.in_bytes else f"{blocks:,}"))
