@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 import prefixsim
 from prefixsim import charts
 from prefixsim.charts import theme, times
-from prefixsim.charts._data import MAX_POINTS, cumulative, histogram, quantile, survival, thin
+from prefixsim.charts._data import MAX_POINTS, cumulative, histogram, survival, thin
 from prefixsim.charts.replay import charts as draw
 from prefixsim.engines.outcome import Weighted
+from prefixsim.reports.page import report_html
 from prefixsim.study.result import labels
 from prefixsim.trace import Trace
 
@@ -50,14 +51,6 @@ def test_survival_counts(items: list[tuple[float, int]]) -> None:
     x, left = survival(weighted(items))
     assert x.tolist() == sorted(set(every))
     assert left.tolist() == [sum(v >= value for v in every) for value in x]
-
-
-@given(items=weighted_values, share=st.sampled_from([0.01, 0.5, 0.99, 1.0]))
-def test_quantile(items: list[tuple[float, int]], share: float) -> None:
-    every = sorted(v for v, w in items for _ in range(w))
-    found = quantile(weighted(items), share)
-    assert sum(v <= found for v in every) >= share * len(every)
-    assert sum(v < found for v in every) < share * len(every)
 
 
 @given(values=st.lists(st.floats(0, 1)), bins=st.integers(1, 7))
@@ -107,14 +100,51 @@ def test_charts_show_the_figures_of_the_summary() -> None:
     for spec in specs.values():
         assert spec["title"]["subtitle"] == ["chat", result.description]
         assert spec["config"]["range"]["category"] == theme.PALETTE
-    counts = values(specs["block_hit_count"], "blocks")
-    assert counts[0]["blocks"] == result.summary["unique_blocks"]
-    assert counts[-1]["requests"] == result.summary["block_hit_count"]["max"]
-    shares = values(specs["sharing_fraction"], "share")
-    assert sum(row["count"] for row in shares) == result.summary["requests"]
+    counts = values(specs["block_hit_count"], "s")
+    assert counts[0]["y"] == result.summary["unique_blocks"]
+    assert counts[-1]["x"] == result.summary["block_hit_count"]["max"]
+    shares = values(specs["sharing_fraction"], "s")
+    assert [shares[-1]["x"], shares[-1]["y"]] == [1, shares[-2]["y"]]  # the end of the last step
+    assert sum(row["y"] for row in shares[:-1]) == pytest.approx(1)
+    load = values(specs["hit_rate_over_time"], "what")
+    cached = sum(row["tokens"] for row in load if row["what"] == "from the cache")
+    assert cached / sum(row["tokens"] for row in load) == pytest.approx(
+        result.summary["token_hit_rate"]
+    )
     texts = {row["text"] for name in specs for row in values(specs[name], "text")}
     assert f"overall {result.summary['token_hit_rate']:.1%}" in texts
     assert f"mean {result.summary['sharing_fraction']['mean']:.1%}" in texts
+
+
+def test_a_chart_is_the_same_in_a_file_and_on_the_page() -> None:
+    result = prefixsim.replay(conversation("chat", 1), block_size=4, engine="ideal")
+    html = report_html([result])
+    text = re.search(r'<script type="application/json" id="specs">(.*?)</script>', html, re.DOTALL)
+    assert text is not None
+    page = json.loads(text[1])
+    files = {name: chart.to_dict() for name, chart in result.charts().items()}
+    for name, key in (
+        ("sharing_fraction", "sharing"),
+        ("block_hit_count", "block-counts"),
+        ("reuse_gap", "reuse-gap"),
+        ("hit_rate_over_time", "over-time"),
+    ):
+        assert values(files[name], "s") == values(page[key], "s"), name
+        drawn, shown = (encoding(spec) for spec in (files[name], page[key]))
+        assert drawn["y"] == shown["y"], name
+        tips = [
+            layer["encoding"]["tooltip"]
+            for layer in page[key]["layer"]
+            if "tooltip" in layer["encoding"]
+        ]
+        assert drawn["tooltip"] == tips[0], name
+
+
+def encoding(spec: Any) -> dict[str, Any]:
+    """The encoding of the lines of a chart, or of the first of stacked ones."""
+    chart = spec.get("vconcat", [spec])[0]
+    marks = [layer for layer in chart["layer"] if layer["mark"]["type"] in ("line", "area")]
+    return dict(marks[0]["encoding"])
 
 
 def test_several_results_are_told_apart() -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 import prefixsim
+from prefixsim.charts.runs import Run
 from prefixsim.charts.tiers import split_rows, traffic_rows
-from prefixsim.reports.figures import Figure, Run
+from prefixsim.reports.figures import Figure
 from prefixsim.reports.page import report_html
 from prefixsim.reports.tiers import tier_figures
 from prefixsim.study.result import Result

@@ -106,18 +106,24 @@ def test_evictions_are_those_of_the_replay(trace: Trace) -> None:
 def test_the_chart_has_every_curve_and_ceiling(trace: Trace) -> None:
     curves = prefixsim.curve(trace, block_size=[4, 8], policy=["lru", "clairvoyant"])
     spec = curves.plot(bytes_per_token=1e6).to_dict()
-    rules, line = spec["layer"]
-    values = spec["datasets"]
-    assert {row["top"] for row in values[rules["data"]["name"]]} == {c.ceiling for c in curves}
-    rows = values[line["data"]["name"]]
-    assert {row["curve"] for row in rows} == {
-        f"{policy}, block size {size}" for policy in ("LRU", "clairvoyant") for size in (4, 8)
-    }
-    for row in rows:
-        tokens = row["blocks"] * int(row["curve"].rsplit(" ", 1)[1])
-        assert row["capacity"] == pytest.approx(tokens * 1e-3)
-    assert "GB" in line["encoding"]["x"]["title"]
-    assert "blocks" in curves[0].plot(axis="blocks").to_dict()["layer"][1]["encoding"]["x"]["title"]
+    [lines] = [layer for layer in spec["layer"] if layer["mark"]["type"] == "line"]
+    data = list(spec["datasets"].values())
+    tops = {rows[0]["y"] for rows in data if "s" not in rows[0]}
+    assert tops == {c.ceiling for c in curves}
+    [rows] = [rows for rows in data if "s" in rows[0]]
+    names = [f"{p}, block size {size}" for p in ("LRU", "clairvoyant") for size in (4, 8)]
+    assert {row["s"] for row in rows} == set(names)
+    for curve in curves:
+        points = [row for row in rows if row["s"] == curve.label]
+        for row in points:
+            blocks = round(row["x"] / (curve.block_size * 1e-3))
+            assert row["x"] == pytest.approx(blocks * curve.block_size * 1e-3)
+            assert row["y"] == curve.at(blocks).token_hit_rate
+        assert points[-1]["x"] == pytest.approx(curve.unique_blocks * curve.block_size * 1e-3)
+    assert "GB" in lines["encoding"]["x"]["title"]
+    spec = curves[0].plot(axis="blocks").to_dict()
+    [lines] = [layer for layer in spec["layer"] if layer["mark"]["type"] == "line"]
+    assert "blocks" in lines["encoding"]["x"]["title"]
     with pytest.raises(InputError, match="needs the bytes of a token"):
         curves.plot(axis="GB")
 

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from prefixsim._json import JsonObject
 from prefixsim.engines.outcome import Weighted
 
-__all__ = ["cumulative", "histogram", "quantile", "survival", "thin"]
+__all__ = ["cumulative", "histogram", "survival", "thin"]
 
 MAX_POINTS = 400
 
@@ -38,12 +38,6 @@ def thin(x: Floats, points: int = MAX_POINTS) -> npt.NDArray[np.intp]:
         return np.arange(len(x))
     wanted = np.geomspace(x[0], x[-1], points)
     return np.unique(np.append(np.searchsorted(x, wanted[:-1]), len(x) - 1))
-
-
-def quantile(column: Weighted, share: float) -> float:
-    """Return the smallest value that at least this share of the items does not exceed."""
-    values, counts = _ordered(column)
-    return float(values[np.searchsorted(np.cumsum(counts), share * counts.sum())])
 
 
 def cumulative(column: Weighted, floor: float) -> tuple[Floats, Floats]:

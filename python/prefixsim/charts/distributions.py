@@ -1,182 +1,174 @@
-"""Charts of distributions: sharing fraction, block hit count, reuse gap."""
+"""Charts of distributions over requests, blocks, evictions and turns."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 
 from prefixsim._json import JsonObject
 from prefixsim.charts import theme
-from prefixsim.charts._data import cumulative, histogram, quantile, survival
-from prefixsim.charts._series import Runs, altair, chart_of, color_of, heads, marks
-from prefixsim.charts.theme import Chart
+from prefixsim.charts._data import cumulative, histogram, survival
+from prefixsim.charts.lines import LOG_AXIS, PERCENT_AXIS, Line, LineChart, Quantity, colour
+from prefixsim.charts.runs import Run, distinct, of_blocks, of_trace
 from prefixsim.charts.times import TICKS, log_axis
 from prefixsim.engines.outcome import Weighted
 
-__all__ = ["block_hit_count", "reuse_gap", "sharing_fraction"]
+__all__ = ["block_hit_count", "lengths", "lifetime", "reuse_gap", "sharing_fraction", "turns"]
 
-_MANY = 2000  # requests from which a histogram has fine bins
+_BINS = 40
+_MOST_TURNS = 40
+_FEWEST = 5
+"""Requests of a turn from which it has a point."""
+
+_SHARE: JsonObject = {"format": ".1%", "scale": {"domain": [0, 1]}, "axis": PERCENT_AXIS}
+_LOG: JsonObject = {"type": "log", "nice": False}
+_DASHED = (5, 4)
 
 
-def sharing_fraction(runs: Runs) -> Chart:
+def sharing_fraction(runs: Sequence[Run]) -> LineChart:
     """Draw how the share of cached prompt tokens is distributed over requests."""
-    alt = altair()
-    bins = 40 if min(len(run.metrics.prompt_len) for run in runs) >= _MANY else 20
-    rows = []
-    for run in runs:
-        bars = histogram(run.metrics.sharing_fraction, bins, 0.0, 1.0)
-        if len(runs) > 1:  # an outline needs its right end
-            bars.append({**bars[-1], "from": 1.0})
-        rows += [{"trace": run.label, **bar} for bar in bars]
-    x = alt.X(
-        "from:Q",
-        bin="binned",
-        title="sharing fraction: hit tokens / prompt tokens of a request",
-        axis=alt.Axis(format=theme.PERCENT),
-        scale=alt.Scale(domain=[0, 1], nice=False),
-    )
-    y = alt.Y("share:Q", title="share of requests", axis=alt.Axis(format=theme.PERCENT))
-    base = chart_of(rows).encode(
-        y=y.stack(None),
-        color=color_of(runs),
-        tooltip=[
-            alt.Tooltip("trace:N"),
-            alt.Tooltip("from:Q", format=".1%"),
-            alt.Tooltip("to:Q", format=".1%"),
-            alt.Tooltip("count:Q", title="requests", format=","),
-        ],
-    )
-    if len(runs) == 1:
-        chart = base.mark_bar().encode(x=x, x2="to:Q")
-    else:
-        outline = {"interpolate": "step-after", "line": {"strokeWidth": 2}, "fillOpacity": 0.12}
-        chart = base.mark_area(**outline).encode(x=x)
-    means = [
-        {"trace": run.label, "x": run.summary["sharing_fraction"]["mean"]}
-        for run in runs
-        if run.summary["sharing_fraction"]["mean"] is not None
-    ]
-    for row in means:
-        row["text"] = f"mean {row['x']:.1%}"
-    return theme.titled(
-        alt.layer(chart, *marks(runs, means, along="x")).properties(
-            width=theme.WIDTH, height=theme.HEIGHT
-        ),
-        "How much of a prompt comes from the cache",
-        *heads(runs),
+    series = []
+    for i, run in enumerate(runs):
+        bars = histogram(run.result.metrics.sharing_fraction, _BINS, 0.0, 1.0)
+        x = [bar["from"] for bar in bars] + [1.0]
+        y = [bar["share"] for bar in bars] + [bars[-1]["share"]]
+        series.append(Line(run.label, x, y, colour(i)))
+    return LineChart(
+        "sharing",
+        series,
+        x=Quantity("hit tokens / prompt tokens of a request", **_SHARE),
+        y=Quantity("share of requests", ".1%", axis=PERCENT_AXIS),
+        interpolate="step-after",
+        filled=True,
     )
 
 
-def block_hit_count(runs: Runs) -> Chart:
+def lengths(runs: Sequence[Run]) -> LineChart | None:
+    """Draw the cumulative distribution of prompt and output lengths, where there are any."""
+    series = []
+    chosen = distinct(runs, of_trace)
+    for i, run in enumerate(chosen):
+        trace = run.result.trace
+        prefix = f"{trace.name}: " if len(chosen) > 1 else ""
+        for name, column, dash in (
+            ("prompts", trace.prompt_len, (1, 0)),
+            ("outputs", trace.output_len, _DASHED),
+        ):
+            if column.any():
+                values, counts = np.unique(column, return_counts=True)
+                x, share = cumulative(Weighted(values.astype(float), counts.astype(np.uint64)), 1.0)
+                series.append(Line(f"{prefix}{name}", x, share, colour(i), dash))
+    if not series:
+        return None
+    return LineChart(
+        "lengths",
+        series,
+        x=Quantity("tokens", ",", _LOG, {"labelExpr": theme.SI, **LOG_AXIS}),
+        y=Quantity("share of requests with at most as many", **_SHARE),
+        interpolate="step-after",
+    )
+
+
+def block_hit_count(runs: Sequence[Run]) -> LineChart | None:
     """Draw how many blocks are used by at least so many requests, both axes logarithmic."""
-    alt = altair()
-    rows: list[JsonObject] = [
-        {"trace": run.label, "requests": float(count), "blocks": float(blocks)}
-        for run in runs
-        for count, blocks in zip(*survival(run.metrics.block_hit_count), strict=True)
-    ]
-    chart = chart_of(rows).mark_line(interpolate="step-before")
-    chart = chart.encode(
-        x=alt.X(
-            "requests:Q",
-            title="block hit count N: requests that contain a block",
-            **_decades(max(row["requests"] for row in rows), first=1.0),
+    series = []
+    for i, run in enumerate(distinct(runs, of_blocks)):
+        column = run.result.metrics.block_hit_count
+        if len(column.values):
+            x, y = survival(column)
+            series.append(Line(run.label, x, y, colour(i)))
+    if not series:
+        return None
+    most = max(float(max(line.y)) for line in series)
+    decades = [10**k for k in range(int(np.log10(max(most, 1))) + 1)]
+    return LineChart(
+        "block-counts",
+        series,
+        x=Quantity(
+            "requests that contain a block: at least",
+            ",",
+            _LOG,
+            {"labelExpr": theme.SI, **LOG_AXIS},
         ),
-        y=alt.Y(
-            "blocks:Q",
-            title="unique blocks used by at least N requests",
-            **_decades(max(row["blocks"] for row in rows), first=0.7),
-        ),
-        color=color_of(runs),
-        tooltip=[
-            alt.Tooltip("trace:N"),
-            alt.Tooltip("requests:Q", format=","),
-            alt.Tooltip("blocks:Q", format=","),
-        ],
-    )
-    return theme.titled(
-        chart.properties(width=theme.WIDTH, height=theme.HEIGHT),
-        "How often a block is used",
-        *heads(runs),
+        y=Quantity("unique blocks", ",", _LOG, {"labelExpr": theme.SI, "values": decades}),
+        interpolate="step-before",
     )
 
 
-def _decades(largest: float, first: float) -> JsonObject:
-    """Make a log scale from ``first``, labelled at the powers of ten."""
-    alt = altair()
-    ticks = [10**k for k in range(int(np.log10(max(largest, 10))) + 1)]
-    return {
-        "scale": alt.Scale(type="log", domain=[first, max(largest, 10.0) * 1.15], nice=False),
-        "axis": alt.Axis(values=ticks, labelExpr=theme.SI, grid=True),
-    }
-
-
-def _left_edge(columns: list[Weighted]) -> float:
-    """Choose a labelled time below which hardly a gap lies: a log axis has no place for zero."""
-    small = [q for column in columns if (q := quantile(column, 0.01)) > 0]
-    if len(small) < len(columns):
-        small += [float(c.values[c.values > 0].min(initial=np.inf)) for c in columns]
-    return max((t for t in TICKS if t <= min(small)), default=min(TICKS))
-
-
-def reuse_gap(runs: Runs) -> Chart:
+def reuse_gap(runs: Sequence[Run]) -> LineChart | None:
     """Draw the cumulative distribution of the time since a block's previous use."""
-    alt = altair()
-    runs = [run for run in runs if len(run.metrics.reuse_gap_s.values)]
-    columns = [run.metrics.reuse_gap_s for run in runs]
-    floor = _left_edge(columns)
-    largest = max(floor * 10, *(float(c.values.max()) for c in columns))
-    rows, medians = [], []
-    for run, column in zip(runs, columns, strict=True):
-        x, share = cumulative(column, floor)
-        rows += [
-            {"trace": run.label, "gap": float(a), "share": float(b)}
-            for a, b in zip(x, share, strict=True)
-        ]
-        median = run.summary["reuse_gap_s"]["median"]
-        at = max(median, floor)
-        left = at < floor * (largest / floor) ** 0.2
-        medians.append(
-            {"trace": run.label, "x": at, "left": left, "text": f"median {_span(median)}"}
-        )
-    if len(medians) > 1:
-        # The slowest curve is below its median there, and the others are above.
-        last = max(medians, key=lambda mark: mark["x"])
-        if last["x"] < floor * (largest / floor) ** 0.8:
-            last |= {"left": True, "at": theme.HEIGHT - 12}
-    below = any((c.values < floor).any() for c in columns)
-    edge = f" (below {TICKS[floor]}: at the left edge)" if below else ""
-    chart = chart_of(rows).mark_line(interpolate="step-after")
-    chart = chart.encode(
-        x=alt.X(
-            "gap:Q",
-            title=f"reuse gap: time since the block's previous use{edge}",
-            scale=alt.Scale(type="log", domain=[floor, largest], nice=False, clamp=True),
-            axis=alt.Axis(**log_axis(floor, largest)),
-        ),
-        y=alt.Y(
-            "share:Q",
-            title="share of reuses",
-            axis=alt.Axis(format=theme.PERCENT),
-            scale=alt.Scale(domain=[0, 1]),
-        ),
-        color=color_of(runs),
-        tooltip=[
-            alt.Tooltip("trace:N"),
-            alt.Tooltip("gap:Q", title="gap (s)", format=",.3~f"),
-            alt.Tooltip("share:Q", format=".1%"),
-        ],
-    )
-    return theme.titled(
-        alt.layer(chart, *marks(runs, medians, along="x")).properties(
-            width=theme.WIDTH, height=theme.HEIGHT
-        ),
-        "How soon a block is used again",
-        *heads(runs),
+    columns = [(run.label, run.result.metrics.reuse_gap_s) for run in runs]
+    return _durations(
+        "reuse-gap",
+        [(name, column, colour(i), (1, 0)) for i, (name, column) in enumerate(columns)],
+        x="time since the block's previous use",
+        y="share of reuses",
     )
 
 
-def _span(seconds: float) -> str:
-    for unit, size in (("days", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.3g} {unit}"
-    return f"{seconds:.3g} s"
+def lifetime(runs: Sequence[Run]) -> LineChart | None:
+    """Draw how long evicted blocks had been cached, and unused."""
+    columns = []
+    for i, run in enumerate(runs):
+        prefix = f"{run.label}: " if len(runs) > 1 else ""
+        for name, words, dash in (
+            ("block_lifetime_s", "lifetime", (1, 0)),
+            ("block_idle_before_evict_s", "idle", _DASHED),
+        ):
+            column = run.result.outcome.residency.get(name)
+            if column is not None:
+                columns.append((f"{prefix}{words}", column, colour(i), dash))
+    return _durations(
+        "lifetime", columns, x="from coming or last use to eviction", y="share of evictions"
+    )
+
+
+def _durations(
+    key: str, columns: Sequence[tuple[str, Weighted, str, Sequence[int]]], *, x: str, y: str
+) -> LineChart | None:
+    """Draw cumulative distributions of seconds; zero lies at the left edge of the log axis."""
+    columns = [c for c in columns if len(c[1].values)]
+    if not columns:
+        return None
+    positive = [column.values[column.values > 0] for _, column, *_ in columns]
+    smallest = min((float(v.min()) for v in positive if len(v)), default=1.0)
+    floor = max((t for t in TICKS if t <= max(smallest, 0.001)), default=0.001)
+    series = []
+    for name, column, shade, dash in columns:
+        seconds, share = cumulative(column, floor)
+        series.append(Line(name, seconds, share, shade, dash))
+    largest = max(float(max(line.x)) for line in series)
+    domain = [floor, max(largest, floor * 10)]
+    return LineChart(
+        key,
+        series,
+        x=Quantity(x, ",.4~g", {**_LOG, "domain": domain}, log_axis(floor, largest)),
+        y=Quantity(y, **_SHARE),
+        interpolate="step-after",
+    )
+
+
+def turns(runs: Sequence[Run]) -> LineChart | None:
+    """Draw the token hit rate of the first, second... turn of sessions, where there are any."""
+    series = []
+    for i, run in enumerate(runs):
+        trace, start = run.result.trace, run.fall.start
+        if trace.turn is None:
+            continue
+        turn = trace.turn[start:].astype(np.int64)
+        kept = turn < _MOST_TURNS
+        prompt = np.bincount(turn[kept], weights=trace.prompt_len[start:][kept])
+        hit = np.bincount(turn[kept], weights=run.result.outcome.hit_tokens[start:][kept])
+        count = np.bincount(turn[kept])
+        at = np.flatnonzero((count >= _FEWEST) & (prompt > 0))
+        if len(at) > 1:
+            series.append(Line(run.label, at + 1.0, hit[at] / prompt[at], colour(i)))
+    if not series:
+        return None
+    return LineChart(
+        "turns",
+        series,
+        x=Quantity("turn of the session", ",", {"nice": False}, {"tickMinStep": 1, "format": "d"}),
+        y=Quantity("token hit rate", **_SHARE),
+    )

@@ -6,7 +6,8 @@ common kinds of colour blindness, in an order whose neighbours also differ in li
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeAlias
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from prefixsim._extras import require
 from prefixsim._json import JsonObject
@@ -38,6 +39,7 @@ __all__ = [
     "page_config",
     "themed",
     "titled",
+    "unchecked",
 ]
 
 Chart: TypeAlias = Any
@@ -157,6 +159,15 @@ def titled(chart: alt.TopLevelMixin, title: str, *subtitle: str) -> Chart:
     """Put a title and subtitle lines over a chart."""
     alt = require("altair", extra="report")
     return chart.properties(title=alt.Title(title, subtitle=list(subtitle)))
+
+
+def unchecked() -> AbstractContextManager[None]:
+    """Return a context in which Altair does not validate each part of a chart as it is made.
+
+    It takes half the time of a page with eleven charts; the tests validate whole charts.
+    """
+    debug_mode = require("altair", extra="report").utils.schemapi.debug_mode
+    return cast("AbstractContextManager[None]", debug_mode(False))
 
 
 def themed(chart: alt.TopLevelMixin) -> Chart:

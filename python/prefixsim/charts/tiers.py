@@ -1,16 +1,27 @@
-"""Hits and traffic of tiers, as Vega-Lite specifications and their rows."""
+"""Hits and traffic of tiers, and the rate by the size of one, with their rows."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from prefixsim._json import JsonObject
 from prefixsim.charts import theme
+from prefixsim.charts.curve import capacity_axis, capacity_marks
+from prefixsim.charts.lines import PERCENT_AXIS, ROWS, Line, LineChart, Quantity
+from prefixsim.charts.runs import altair
+from prefixsim.charts.theme import Chart
 from prefixsim.study.result import Result
 
-__all__ = ["bars_of_traffic", "split_over_time", "split_rows", "traffic_rows"]
+__all__ = [
+    "bars_of_traffic",
+    "rate_by_size",
+    "split_over_time",
+    "split_rows",
+    "traffic_height",
+    "traffic_rows",
+]
 
 _BINS = 48
 
@@ -38,31 +49,38 @@ def split_rows(result: Result) -> list[JsonObject]:
     return rows
 
 
-def split_over_time(rows: Sequence[JsonObject], height: int) -> JsonObject:
-    """Stack the tiers over time; a bar for each stretch."""
-    tiers = list(dict.fromkeys(row["tier"] for row in rows))
-    return {
-        "data": {"values": list(rows)},
-        "width": "container",
-        "height": height,
-        "mark": {"type": "bar", "clip": True},
-        "encoding": {
-            "x": {"field": "from", "type": "quantitative", "title": "time (s)",
-                  "scale": {"zero": False, "nice": False}},
-            "x2": {"field": "to"},
-            "y": {"field": "below", "type": "quantitative",
-                  "title": "share of prompt tokens", "axis": {"format": theme.PERCENT}},
-            "color": {"field": "tier", "type": "nominal", "sort": tiers,
-                      "scale": {"domain": tiers, "range": theme.PALETTE[: len(tiers)]},
-                      "legend": {"title": None, "symbolType": "square"}},
-            "y2": {"field": "above"},
-            "tooltip": [
-                {"field": "tier"},
-                {"field": "from", "type": "quantitative", "title": "from (s)", "format": ",.0f"},
-                {"field": "share", "type": "quantitative", "format": ".2%"},
-            ],
-        },
-    }  # fmt: skip
+def split_over_time(rows: Sequence[JsonObject]) -> Chart:
+    """Stack the tiers over time; a bar for each stretch.
+
+    The data are :data:`ROWS`, to be replaced by the rows; so are those of the traffic.
+    """
+    alt = altair()
+    tips = [
+        alt.Tooltip("tier:N"),
+        alt.Tooltip("from:Q", title="from (s)", format=",.0f"),
+        alt.Tooltip("share:Q", format=".2%"),
+    ]
+    bars = alt.Chart(alt.NamedData(ROWS)).mark_bar(clip=True)
+    return bars.encode(
+        x=alt.X("from:Q", title="time (s)", scale=alt.Scale(zero=False, nice=False)),
+        x2="to",
+        y=alt.Y("below:Q", title="share of prompt tokens", axis=alt.Axis(format=theme.PERCENT)),
+        y2="above",
+        color=_color("tier", rows),
+        tooltip=tips,
+    )
+
+
+def _color(field: str, rows: Sequence[JsonObject]) -> Chart:
+    alt = altair()
+    names = _names(field, rows)
+    scale = alt.Scale(domain=names, range=theme.PALETTE[: len(names)])
+    legend = alt.Legend(title=None, symbolType="square")
+    return alt.Color(f"{field}:N", sort=names, scale=scale, legend=legend)
+
+
+def _names(field: str, rows: Sequence[JsonObject]) -> list[str]:
+    return list(dict.fromkeys(row[field] for row in rows))
 
 
 def traffic_rows(result: Result, bytes_per_token: float | None) -> list[JsonObject]:
@@ -82,27 +100,60 @@ def traffic_rows(result: Result, bytes_per_token: float | None) -> list[JsonObje
     return rows
 
 
-def bars_of_traffic(rows: Sequence[JsonObject], unit: str) -> JsonObject:
+def traffic_height(rows: Sequence[JsonObject]) -> int:
+    """Return the pixels that bars of these rows take."""
+    return 40 * len(rows) + 20
+
+
+def bars_of_traffic(rows: Sequence[JsonObject], unit: str) -> Chart:
     """Draw one bar for each tier and way."""
-    ways = list(dict.fromkeys(row["way"] for row in rows))
-    tiers = list(dict.fromkeys(row["tier"] for row in rows))
-    return {
-        "data": {"values": list(rows)},
-        "width": "container",
-        "height": 40 * len(rows) + 20,
-        "mark": {"type": "bar", "cornerRadius": 1},
-        "encoding": {
-            "y": {"field": "tier", "type": "nominal", "sort": tiers, "title": None},
-            "yOffset": {"field": "way", "sort": ways},
-            "x": {"field": "amount", "type": "quantitative", "title": unit,
-                  "axis": {"labelExpr": theme.SI}},
-            "color": {"field": "way", "type": "nominal", "sort": ways,
-                      "scale": {"domain": ways, "range": theme.PALETTE[: len(ways)]},
-                      "legend": {"title": None, "symbolType": "square"}},
-            "tooltip": [
-                {"field": "tier"},
-                {"field": "way"},
-                {"field": "amount", "type": "quantitative", "title": unit, "format": ",.4~g"},
-            ],
-        },
-    }  # fmt: skip
+    alt = altair()
+    tips = [
+        alt.Tooltip("tier:N"),
+        alt.Tooltip("way:N"),
+        alt.Tooltip("amount:Q", title=unit, format=",.4~g"),
+    ]
+    bars = alt.Chart(alt.NamedData(ROWS)).mark_bar(cornerRadius=1)
+    return bars.encode(
+        y=alt.Y("tier:N", sort=_names("tier", rows), title=None),
+        yOffset=alt.YOffset("way:N", sort=_names("way", rows)),
+        x=alt.X("amount:Q", title=unit, axis=alt.Axis(labelExpr=theme.SI)),
+        color=_color("way", rows),
+        tooltip=tips,
+    )
+
+
+def rate_by_size(
+    series: Mapping[str, Sequence[float]],
+    sizes: Sequence[float],
+    replay: tuple[float, float],
+    *,
+    tier: str,
+    unit: str,
+) -> LineChart:
+    """Draw hit rates over the size of a tier, one line a rule, and a replay among them.
+
+    Parameters
+    ----------
+    series : mapping of str to sequence of float
+        Hit rates by rule, at each size.
+    sizes : sequence of float
+        In ``unit``.
+    replay : tuple of float
+        The size and the hit rate of the replay.
+    tier : str
+    unit : {"blocks", "GB"}
+    """
+    x, y = replay
+    mark = {"x": x, "y": y, "name": "this replay", "text": "this replay"}
+    looks = zip(theme.PALETTE, ((1, 0), (5, 4)), strict=False)
+    return LineChart(
+        "tier-surface",
+        [
+            Line(name, sizes, rates, shade, dash)
+            for (name, rates), (shade, dash) in zip(series.items(), looks, strict=True)
+        ],
+        x=capacity_axis(f"size of {tier} ({unit})", unit),
+        y=Quantity("token hit rate", ".2%", {"zero": True}, PERCENT_AXIS),
+        above=capacity_marks([mark], unit),
+    )

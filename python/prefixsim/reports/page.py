@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from prefixsim._core import __version__
 from prefixsim._files import atomic_write
+from prefixsim.charts import theme
+from prefixsim.charts.runs import Run
 from prefixsim.errors import InputError
 from prefixsim.explanations.classes import CLASSES, MEANINGS, label
 from prefixsim.explanations.lint import lint_tables
@@ -16,9 +18,9 @@ from prefixsim.explanations.top import name_of
 from prefixsim.explanations.waterfall import remedy_tables, top_tables
 from prefixsim.reports import distributions as dist
 from prefixsim.reports.capacities import block_sizes, hit_curve
-from prefixsim.reports.figures import Figure, Run, capacity_words
+from prefixsim.reports.figures import Figure, capacity_words
 from prefixsim.reports.frame import drawn, framed, section, tabled
-from prefixsim.reports.losses import waterfall_bars
+from prefixsim.reports.losses import waterfall
 from prefixsim.reports.tiers import tier_figures
 from prefixsim.study.compare import differences
 from prefixsim.study.tables import comparison_tables, group_table
@@ -107,7 +109,8 @@ def report_html(
         Run(name, result, bytes_per_token)
         for name, result in zip(short_labels(results), results, strict=True)
     ]
-    figures = [f for f in _figures(runs) if f is not None]
+    with theme.unchecked():
+        figures = [f for f in _figures(runs) if f is not None]
     title = " · ".join(dict.fromkeys(run.result.trace.name for run in runs))
     subtitle = runs[0].result.description if len(runs) == 1 else f"{len(runs)} replays compared"
     body = [
@@ -153,7 +156,7 @@ def _setting_words(key: str, value: object) -> str:
 def _figures(runs: Sequence[Run]) -> Iterator[Figure | None]:
     yield hit_curve(runs)
     yield from tier_figures(runs)
-    yield waterfall_bars(runs)
+    yield waterfall(runs)
     yield dist.over_time(runs)
     yield dist.working_set(runs)
     yield block_sizes(runs)

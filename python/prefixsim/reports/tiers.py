@@ -6,9 +6,16 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from prefixsim.charts.theme import INK, PALETTE, PERCENT, SI
-from prefixsim.charts.tiers import bars_of_traffic, split_over_time, split_rows, traffic_rows
-from prefixsim.reports.figures import LOG_AXIS, Figure, Line, Run, Spec, line_table, lines, of
+from prefixsim.charts.runs import Run
+from prefixsim.charts.tiers import (
+    bars_of_traffic,
+    rate_by_size,
+    split_over_time,
+    split_rows,
+    traffic_height,
+    traffic_rows,
+)
+from prefixsim.reports.figures import Figure, line_figure, line_table, of, page_spec
 from prefixsim.study.surface import surface
 from prefixsim.study.tier_surface import RULES, SurfacePoint
 from prefixsim.table import Table, written
@@ -20,7 +27,7 @@ _SURFACE_TIERS = ("hbm", "dram", "disk")
 
 
 def tier_figures(runs: Sequence[Run]) -> Iterator[Figure | None]:
-    """Draw the tiers of a replay that has several; nothing where replays are compared."""
+    """Show the tiers of a replay that has several; nothing where replays are compared."""
     if len(runs) > 1 or len(runs[0].result.outcome.tier_hit_tokens) < 2:
         return
     (run,) = runs
@@ -30,7 +37,7 @@ def tier_figures(runs: Sequence[Run]) -> Iterator[Figure | None]:
 
 
 def _surface(run: Run) -> Figure | None:
-    """Draw the surface along the sizes of the second tier, and where this replay lies."""
+    """Show the surface along the sizes of the second tier, and where this replay lies."""
     result = run.result
     sizes = list(result.settings.tier_sizes.values())
     plain = result.config["last_token_rule"] and not result.config["partial_blocks"]
@@ -46,55 +53,32 @@ def _surface(run: Run) -> Figure | None:
     scale = 1.0 if per_token is None else run.block_size * per_token / 1e9
     unit = "blocks" if per_token is None else "GB"
     name = list(result.settings.tier_sizes)[1]
-    at = [blocks * scale for blocks in points]
-    series = [
-        Line(rule, at, [p.hit_rate(rule) for p in points.values()], shade, dash)
-        for rule, shade, dash in zip(RULES, PALETTE, [(1, 0), (5, 4)], strict=False)
-    ]
-    x = {"title": f"size of {name} ({unit})", "format": ",.4~g",
-         "scale": {"type": "log", "nice": False},
-         "axis": {"labelExpr": SI if per_token is None else "format(datum.value, ',~g')",
-                  **LOG_AXIS}}  # fmt: skip
-    y = {"title": "token hit rate", "format": ".2%", "scale": {"zero": True},
-         "axis": {"format": PERCENT}}  # fmt: skip
-    rate = result.summary["token_hit_rate"]
-    spec = lines(series, x=x, y=y, extra=_mark(max(chosen, 1) * scale, rate, unit))
-    words = _surface_words(run, points[max(chosen, 1)], name, rate)
-    table = line_table(series, unit, "token hit rate")
-    return Figure("tier-surface", f"Hit rate by size of {name}", words, spec, table, wide=True)
+    chart = rate_by_size(
+        {rule: [point.hit_rate(rule) for point in points.values()] for rule in RULES},
+        [blocks * scale for blocks in points],
+        (max(chosen, 1) * scale, result.summary["token_hit_rate"]),
+        tier=name,
+        unit=unit,
+    )
+    words = _surface_words(run, points[max(chosen, 1)], name)
+    table = line_table(chart.series, unit, "token hit rate")
+    return line_figure(chart, f"Hit rate by size of {name}", words, table, wide=True)
 
 
-def _surface_words(run: Run, point: SurfacePoint, name: str, rate: float) -> str:
+def _surface_words(run: Run, point: SurfacePoint, name: str) -> str:
+    rate = run.result.summary["token_hit_rate"]
     inclusive, exclusive = (point.hit_rate(rule) for rule in RULES)
-    said = (
+    words = (
         f"This replay hits {rate:.1%}; with these sizes inclusive LRU tiers, each with a copy of "
         f"what is above, hit {inclusive:.1%}, exclusive ones {exclusive:.1%}."
     )
     if "dram" in point.idle:
-        said += f" {name} is not larger than what is above it: an inclusive one adds nothing."
-    return said
-
-
-def _mark(x: float, y: float, unit: str) -> list[Spec]:
-    """Mark the replay: a diamond with a rule below it."""
-    data = {"values": [{"x": x, "y": y, "text": "this replay"}]}
-    at = {"x": {"field": "x", "type": "quantitative"}, "y": {"field": "y", "type": "quantitative"}}
-    tooltip = [
-        {"field": "x", "type": "quantitative", "title": unit, "format": ",.4~g"},
-        {"field": "y", "type": "quantitative", "title": "token hit rate", "format": ".2%"},
-    ]
-    point = {"type": "point", "filled": True, "size": 110, "color": INK, "shape": "diamond"}
-    text = {"type": "text", "align": "left", "dx": 9, "dy": 9, "color": INK, "fontWeight": 600}
-    return [
-        {"data": data, "mark": {"type": "rule", "color": INK, "opacity": 0.35},
-         "encoding": {"x": at["x"]}},
-        {"data": data, "mark": point, "encoding": {**at, "tooltip": tooltip}},
-        {"data": data, "mark": text, "encoding": {**at, "text": {"field": "text"}}},
-    ]  # fmt: skip
+        words += f" {name} is not larger than what is above it: an inclusive one adds nothing."
+    return words
 
 
 def _split(run: Run) -> Figure | None:
-    """Draw who served what, over time."""
+    """Show who served what, over time."""
     rows = split_rows(run.result)
     if not rows:
         return None
@@ -107,25 +91,25 @@ def _split(run: Run) -> Figure | None:
         "tier-split",
         "Hits by tier over time",
         of(run, [run], f"of all prompt tokens came from {parts}"),
-        split_over_time(rows, _HEIGHT),
+        page_spec(split_over_time(rows), rows, _HEIGHT),
         Table("", ["tier", "from (s)", "share of prompt tokens"], cells),
     )
 
 
 def _traffic(run: Run) -> Figure | None:
-    """Draw what was loaded from lower tiers, and written to them."""
+    """Show what was loaded from lower tiers, and written to them."""
     unit = "tokens" if run.bytes_per_token is None else "GB"
     rows = traffic_rows(run.result, run.bytes_per_token)
     if not rows:
         return None
     amounts = [f"{row['amount']:,.{0 if unit == 'tokens' else 1}f}" for row in rows]
     pairs = list(zip(rows, amounts, strict=True))
-    said = ", ".join(f"{text} {unit} {row['way']} ({row['tier']})" for row, text in pairs)
+    sums = ", ".join(f"{text} {unit} {row['way']} ({row['tier']})" for row, text in pairs)
     cells = [[str(row["tier"]), str(row["way"]), text] for row, text in pairs]
     return Figure(
         "tier-traffic",
         "Traffic of lower tiers",
-        of(run, [run], said),
-        bars_of_traffic(rows, unit),
+        of(run, [run], sums),
+        page_spec(bars_of_traffic(rows, unit), rows, traffic_height(rows)),
         Table("", ["tier", "way", unit], cells, words=2),
     )
