@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prefixsim import BlockManager, InputError, hash_blocks
+from prefixsim import BlockManager, InputError, hash_blocks, info
 from prefixsim.formats import read_trace, sniff_format
 from prefixsim.formats.kv_events import read_recording
 from prefixsim.formats.recording import KvEvent, Recording
@@ -99,8 +100,9 @@ def test_hashes_may_be_bytes_and_ranks_are_apart(tmp_path: Path) -> None:
         tmp_path / "r", [[0.0, [first], 0], [9.0, [then], 0], [9.5, [then], 1], [9.6, [first], 1]]
     )
     trace = read_trace(path)
-    assert trace.prompt_len.tolist() == [4, 8, 4]
-    assert trace.category is not None and [trace.category[i] for i in range(3)] == ["0", "0", "1"]
+    assert trace.prompt_len.tolist() == [4, 4]
+    assert trace.output_len.tolist() == [4, 0]
+    assert trace.category is not None and [trace.category[i] for i in range(2)] == ["0", "1"]
     assert trace.meta["rows_skipped"] == {UNKNOWN: 1}
     recording = read_recording(path)
     with pytest.raises(InputError, match="ranks 0, 1, choose one"):
@@ -122,14 +124,14 @@ def test_chunks_of_a_prompt_are_one_request(tmp_path: Path) -> None:
         [0.0, [stored([1, 2], None, [1] * 8)]],
         [0.1, [stored([3, 4], 2, [2] * 8)]],
         [0.2, [stored([5], 4, [3] * 4)]],
-        [0.3, [stored([6], 5, [4] * 4)]],
-        [0.4, [stored([7, 8], 6, [5] * 8)]],  # decoding fills one block at a time
-        [0.9, [stored([9], 8, [6] * 4)]],  # too late
-        [1.0, [stored([10], 4, [7] * 4)]],  # not where the first request ended
+        [9.3, [stored([6], 5, [4] * 4)]],  # however slow decoding is
+        [9.4, [stored([7, 8], 6, [5] * 8)]],  # it fills one block at a time
+        [9.9, [stored([9], 8, [6] * 4), stored([10], 4, [7] * 4), stored([11], 9, [8] * 4)]],
     ]
     trace = read_trace(write_jsonl(tmp_path / "r", batches))
-    assert trace.prompt_len.tolist() == [16, 32, 36, 20]
-    assert trace.output_len.tolist() == [8, 0, 0, 0]
+    # Of the last step: decoding, then what is not where a request stands, then after an admission.
+    assert trace.prompt_len.tolist() == [16, 32, 20, 40]
+    assert trace.output_len.tolist() == [8, 4, 0, 0]
 
 
 def test_other_media_and_groups_are_not_looked_at(tmp_path: Path) -> None:
@@ -270,7 +272,7 @@ def test_requests_are_the_chains_of_their_events(small: Small, num_blocks: int, 
                 above = event.block_hashes[k - 1] if k else event.parent
                 prefix[name] = prefix[above] + tokens[k * size : (k + 1) * size]
             expected.append(prefix[event.block_hashes[-1]])
-    trace = Recording(events).trace()
+    trace = Recording(replace(event, time=None) for event in events).trace()
     assert trace.prompts is not None
     assert [trace.prompts[i].tolist() for i in range(len(trace))] == expected
 
@@ -312,3 +314,8 @@ def test_chains_that_do_not_fit(tmp_path: Path) -> None:
     busy = BlockManager(3, block_size=4)
     busy.allocate("other", [5])
     assert warm_start(busy, path).no_room == 1
+
+
+def test_info_uses_the_block_size_of_the_events(tmp_path: Path) -> None:
+    batch = [0.0, [stored([1, 2], None, [1] * 8)]]
+    assert info(read_trace(write_jsonl(tmp_path / "r", [batch])))["block_size"] == 4

@@ -107,3 +107,17 @@ def test_info_says_what_was_left_out(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert json.loads(capsys.readouterr().out)["rows_skipped"] == {UNKNOWN: 1}
     assert main(["convert", str(path), str(tmp_path / "t.parquet")]) == 0
     assert f"1 rows left out ({UNKNOWN}: 1)" in capsys.readouterr().err
+
+
+def test_slow_decoding_makes_no_requests(tmp_path: Path) -> None:
+    """A step may take seconds: what is decoded meanwhile is no request."""
+    rng = np.random.default_rng(0)
+    prompts = [rng.integers(0, 1000, size=rng.integers(40, 200)) for _ in range(60)]
+    outputs = [rng.integers(0, 1000, size=rng.integers(30, 120)) for _ in range(60)]
+    trace = Trace.from_prompts(prompts, outputs=outputs)
+    run = simulate(trace, VllmSettings(num_blocks=4000, step_seconds=2.0, arrivals="closed:8"))
+    run.write_kv_events(tmp_path / "r")
+    back = read_trace(tmp_path / "r")
+    assert back.prompts is not None
+    whole = {tuple(p[: len(p) // 16 * 16].tolist()) for p in prompts}
+    assert [tuple(back.prompts[i].tolist()) in whole for i in range(len(back))] == [True] * 60

@@ -159,7 +159,7 @@ def test_every_figure_equals_the_naive_replay(
     assert result.summary["evictions"] == len(late)
     if num_blocks is not None:
         for name, values in {
-            "block_lifetime_s": found["lifetime"],
+            "cached_block_lifetime_s": found["lifetime"],
             "block_idle_before_evict_s": found["idle"],
         }.items():
             assert result.summary[name] == pytest.approx(distribution([values[i] for i in late]))
@@ -396,4 +396,4 @@ def test_warmup_counts_requests() -> None:
     assert [first_measured(10, w) for w in (0.0, 0.3, 0.25, 0.999)] == [0, 3, 2, 9]
 
 
-ENGINE_FIGURES = {"block_lifetime_s", "block_idle_before_evict_s"}
+ENGINE_FIGURES = {"cached_block_lifetime_s", "block_idle_before_evict_s"}

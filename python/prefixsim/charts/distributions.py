@@ -113,7 +113,7 @@ def lifetime(runs: Sequence[Run]) -> LineChart | None:
     for i, run in enumerate(runs):
         prefix = f"{run.label}: " if len(runs) > 1 else ""
         for name, words, dash in (
-            ("block_lifetime_s", "lifetime", (1, 0)),
+            ("cached_block_lifetime_s", "lifetime", (1, 0)),
             ("block_idle_before_evict_s", "idle", _DASHED),
         ):
             column = run.result.outcome.residency.get(name)

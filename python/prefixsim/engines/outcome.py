@@ -63,7 +63,7 @@ def residency_of(replayed: Residency) -> dict[str, Weighted]:
     """Return the residency of evicted blocks under the names of summaries, if it was counted."""
     known: dict[str, Weighted] = {}
     if "lifetime_s" in replayed:
-        known["block_lifetime_s"] = Weighted(*replayed["lifetime_s"])
+        known["cached_block_lifetime_s"] = Weighted(*replayed["lifetime_s"])
     if "idle_s" in replayed:
         known["block_idle_before_evict_s"] = Weighted(*replayed["idle_s"])
     return known
@@ -98,8 +98,8 @@ class Outcome:
     summary : dict
         Further entries of the summary; JSON values.
     residency : dict of str to Weighted
-        ``block_lifetime_s`` and ``block_idle_before_evict_s``, one value per eviction, where the
-        engine measures them; over the measured requests.
+        ``cached_block_lifetime_s`` and ``block_idle_before_evict_s``, one value per eviction, where
+        the engine measures them; over the measured requests.
     tier_hit_tokens : dict of str to ndarray of uint32
         ``hit_tokens`` by the tier they were in (``hbm``, ``dram``, ``disk``...), fastest first.
         Empty for engines with one tier.

@@ -4,10 +4,19 @@ vLLM publishes what happens to its cache (``vllm/distributed/kv_events.py``): ``
 the tokens of the blocks and the hash of the block before them, ``BlockRemoved``, and
 ``AllBlocksCleared``. Following parents to the root gives the tokens of every chain that was stored.
 
-An event is one request whose prompt is its whole chain, unless it goes on where a request ended
-less than :data:`SAME_REQUEST_S` ago: one block more was filled by decoding, and becomes output;
-several are a further chunk of the prompt. What a recording cannot tell: requests that stored no
-block (all was cached already), and tokens of partial blocks.
+Which event is whose is told by the stream alone, not by times, which depend on how slow decoding
+is. In a step vLLM's scheduler goes on with running requests first and then admits new ones
+(``vllm/v1/core/sched/scheduler.py``), so in the events of one step:
+
+* one block that goes on where a request stands was filled by decoding and is its output;
+* several blocks there, in the step after and before it had output, are a further chunk of its
+  prompt;
+* anything else, and everything after the first of these in a step, is a new request, whose prompt
+  is its whole chain.
+
+What a recording cannot tell: requests that stored no block (all was cached already), tokens of
+partial blocks, and a new turn that stores exactly one block after what its session had: it looks
+like decoding and is taken for output.
 """
 
 from __future__ import annotations
@@ -25,7 +34,6 @@ from prefixsim.errors import InputError
 from prefixsim.trace import Codes, Ragged, Trace
 
 __all__ = [
-    "SAME_REQUEST_S",
     "CachedChain",
     "KvEvent",
     "Recording",
@@ -33,9 +41,6 @@ __all__ = [
 
 EventType = Literal["BlockStored", "BlockRemoved", "AllBlocksCleared"]
 Tokens = npt.NDArray[np.uint32]
-
-SAME_REQUEST_S = 0.5
-"""Seconds within which blocks that go on from a request belong to it."""
 
 UNKNOWN_PARENT = "parent_block_hash: not stored in this recording"
 OTHER_SIZE = "block_size: not that of the first event"
@@ -83,7 +88,7 @@ class KvEvent:
 class _Request:
     line: int
     start: float
-    last: float
+    step: int
     prompt_end: int
     rank: int | None
     salt: str
@@ -142,6 +147,10 @@ class Recording:
         self._open: dict[int, _Request] = {}
         self._timed = False
         self._now = 0.0
+        # Events of one time are those of one step of the scheduler.
+        self._step = 0
+        self._stamp: tuple[int | None, float | int] | None = None
+        self._admits = False
         for event in events:
             self._add(event)
         blocks = np.concatenate([_NO_TOKENS, *self._tokens])
@@ -155,6 +164,9 @@ class Recording:
         self._timed |= event.time is not None
         self._now = self._now if event.time is None else event.time
         self.ranks.add(event.rank)
+        stamp = (event.rank, event.line if event.time is None else event.time)
+        if stamp != self._stamp:
+            self._stamp, self._step, self._admits = stamp, self._step + 1, False
         if event.type == "BlockStored":
             self._store(event)
         elif event.type == "BlockRemoved":
@@ -220,21 +232,19 @@ class Recording:
 
     def _request(self, event: KvEvent, above: int, chain: list[int]) -> None:
         request = self._open.pop(above, None)
-        now = self._now if self._timed else float(len(self._requests))
-        if (
-            request is None
-            or not self._timed
-            or not 0 <= now - request.last < SAME_REQUEST_S
-            or (len(chain) > 1 and request.output)
-        ):
-            salt = self._salt[chain[0]]
-            request = _Request(event.line, now, now, chain[-1], event.rank, salt)
-            self._requests.append(request)
-        elif len(chain) == 1:
+        if not self._timed or self._admits:
+            request = None
+        if request is not None and len(chain) == 1:
             request.output += chain
-        else:
+        elif request is not None and request.step == self._step - 1 and not request.output:
             request.prompt_end = chain[-1]
-        request.last = now
+        else:
+            now = self._now if self._timed else float(len(self._requests))
+            salt = self._salt[chain[0]]
+            request = _Request(event.line, now, self._step, chain[-1], event.rank, salt)
+            self._requests.append(request)
+            self._admits = True
+        request.step = self._step
         self._open[chain[-1]] = request
 
     def _chain(self, end: int) -> list[int]:

@@ -100,7 +100,10 @@ def lifetimes(runs: Sequence[Run]) -> Figure | None:
         return None
     sentences = []
     for run in runs:
-        for name, word in (("block_lifetime_s", "lifetime"), ("block_idle_before_evict_s", "idle")):
+        for name, word in (
+            ("cached_block_lifetime_s", "lifetime"),
+            ("block_idle_before_evict_s", "idle"),
+        ):
             column = run.result.outcome.residency.get(name)
             if column is not None and len(column.values):
                 median = run.result.summary[name]["median"]

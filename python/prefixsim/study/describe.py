@@ -25,7 +25,8 @@ def info(trace: Trace | str | Path, *, block_size: int | None = None) -> JsonObj
     ----------
     trace : Trace or path
     block_size : int, optional
-        For the ceiling hit rate. Default: the tokens per hash id of a hashed trace, else 16.
+        For the ceiling hit rate. Default: the tokens per hash id of a hashed trace, the block size
+        of recorded KV events, else 16.
 
     Returns
     -------
@@ -95,7 +96,8 @@ def _spread(values: npt.NDArray[np.generic]) -> Distribution:
 
 def _sharing(trace: Trace, block_size: int | None) -> JsonObject:
     assert trace.prompts is not None
-    size = block_size_for(trace, block_size)
+    recorded = trace.meta.get("block_size") if "kv_events" in trace.meta else None
+    size = block_size_for(trace, recorded if block_size is None else block_size)
     forest = compile_forest(trace)
     profile = forest.profile(size)
     limit = np.maximum(trace.prompt_len.astype(np.int64) - 1, 0) // size
