@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import gzip
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -29,3 +31,13 @@ def shared() -> Path:
 def data() -> Path:
     """Small recordings inside the project."""
     return DATA
+
+
+@pytest.fixture(scope="session")
+def qwen3(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder with the Qwen3 tokenizer and its chat template."""
+    source, target = shared / "data/tokenizers/qwen3", tmp_path_factory.mktemp("qwen3")
+    shutil.copy(source / "tokenizer_config.json", target)
+    packed = gzip.decompress((source / "tokenizer.json.gz").read_bytes())
+    (target / "tokenizer.json").write_bytes(packed)
+    return str(target)

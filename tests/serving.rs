@@ -8,7 +8,7 @@ use prefixsim::engine::vllm::{
     DenseIndex, Manager, ManagerConfig, Recording, Room, SchedulerConfig, Server, Workload,
 };
 use prefixsim::serving::{
-    Arrivals, Instance, InstanceLog, Latency, Linear, RequestLog, Requests, serve,
+    Arrivals, FIRST, Instance, InstanceLog, Latency, Linear, RequestLog, Requests, Turns, serve,
 };
 use proptest::prelude::*;
 
@@ -140,7 +140,7 @@ fn alone(
     serve(
         &mut server,
         requests,
-        Arrivals::Trace,
+        &Arrivals::Trace,
         &mut log,
         &Stop::default(),
     )
@@ -215,7 +215,7 @@ proptest! {
         let requests = workload.requests();
         let mut expected = RequestLog::new(rows.len());
         let mut whole = server(&workload, 30, latency);
-        serve(&mut whole, requests, Arrivals::Trace, &mut expected, &Stop::default()).unwrap();
+        serve(&mut whole, requests, &Arrivals::Trace, &mut expected, &Stop::default()).unwrap();
 
         let mut log = RequestLog::new(rows.len());
         let mut server = server(&workload, 30, latency);
@@ -249,7 +249,7 @@ fn a_closed_loop_keeps_so_many_in_flight() {
     serve(
         &mut server,
         requests,
-        Arrivals::Closed(2),
+        &Arrivals::Closed(2),
         &mut log,
         &Stop::default(),
     )
@@ -260,6 +260,92 @@ fn a_closed_loop_keeps_so_many_in_flight() {
     assert_eq!(log.arrival_ns[..2], [0, 0]);
     assert_eq!(log.arrival_ns[2..], finished[..18]);
     let stop = Stop::default();
-    let none = serve(&mut server, requests, Arrivals::Closed(0), &mut log, &stop);
+    let none = serve(&mut server, requests, &Arrivals::Closed(0), &mut log, &stop);
     assert!(none.unwrap_err().to_string().contains("at least 1"));
+}
+
+/// Turns of two sessions: 0, 2, 4... and 1, 3, 5....
+fn two_sessions(requests: usize, think_ns: u64, clients: Option<u32>) -> Turns {
+    let before = |request: u32| if request < 2 { FIRST } else { request - 2 };
+    let count = u32::try_from(requests).unwrap();
+    Turns {
+        after: (0..count).map(before).collect(),
+        think_ns: vec![think_ns; requests],
+        not_before_ns: vec![0; requests],
+        clients,
+    }
+}
+
+#[test]
+fn a_turn_is_sent_after_the_answer_to_the_one_before() {
+    let rows: Vec<Row> = (0..20).map(|i| (i % 3, 10 + i, 1 + i % 5, 1_000)).collect();
+    let workload = workload(&rows, |_| true);
+    for think in [0, 5, 1_000_000] {
+        let mut log = RequestLog::new(rows.len());
+        let mut server = server(&workload, 40, Latency::Fixed(7));
+        let arrivals = Arrivals::Clients(two_sessions(rows.len(), think, None));
+        serve(
+            &mut server,
+            workload.requests(),
+            &arrivals,
+            &mut log,
+            &Stop::default(),
+        )
+        .unwrap();
+        assert_eq!(log.arrival_ns[..2], [0, 0]);
+        for turn in 2..rows.len() {
+            assert_eq!(log.arrival_ns[turn], log.finish_ns[turn - 2] + think);
+        }
+    }
+    let mut late = two_sessions(rows.len(), 5, None);
+    late.not_before_ns[4] = 1_000_000_000;
+    let mut log = RequestLog::new(rows.len());
+    let mut server = server(&workload, 40, Latency::Fixed(7));
+    let arrivals = Arrivals::Clients(late);
+    serve(
+        &mut server,
+        workload.requests(),
+        &arrivals,
+        &mut log,
+        &Stop::default(),
+    )
+    .unwrap();
+    assert_eq!(log.arrival_ns[4], 1_000_000_000);
+}
+
+#[test]
+fn clients_of_a_closed_loop_think_and_wait_for_answers() {
+    let rows: Vec<Row> = (0..20).map(|i| (i % 3, 10 + i, 1 + i % 5, 1_000)).collect();
+    let workload = workload(&rows, |_| true);
+    let mut log = RequestLog::new(rows.len());
+    let mut server = server(&workload, 40, Latency::Fixed(7));
+    let arrivals = Arrivals::Clients(two_sessions(rows.len(), 11, Some(3)));
+    serve(
+        &mut server,
+        workload.requests(),
+        &arrivals,
+        &mut log,
+        &Stop::default(),
+    )
+    .unwrap();
+    for turn in 2..rows.len() {
+        assert!(log.arrival_ns[turn] >= log.finish_ns[turn - 2]);
+        let in_flight = (0..turn).filter(|&other| log.finish_ns[other] > log.arrival_ns[turn]);
+        assert!(in_flight.count() < 3);
+    }
+    let mut wrong = two_sessions(rows.len(), 0, None);
+    wrong.after[3] = 3;
+    let stop = Stop::default();
+    let told = serve(
+        &mut server,
+        workload.requests(),
+        &Arrivals::Clients(wrong),
+        &mut log,
+        &stop,
+    );
+    assert!(
+        told.unwrap_err()
+            .to_string()
+            .contains("does not come before it")
+    );
 }

@@ -103,6 +103,9 @@ class _KvGroup(TypedDict):
     checkpoint_alignment: int
     eagle: bool
 
+# Whom each request follows, think time and earliest time in nanoseconds.
+_Turns: TypeAlias = tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint64], npt.NDArray[np.uint64]]
+
 class _VllmSettings(TypedDict):
     """What decides a run; every name is given.
 
@@ -140,7 +143,7 @@ class _VllmSettings(TypedDict):
     async_scheduling: bool
     num_speculative_tokens: int
     accept: Sequence[int]
-    arrivals: str
+    arrivals: str | _Turns
     in_flight: int
     latency: _Latency
     record_steps: bool
@@ -884,7 +887,7 @@ class SglangWorkload:
         schedule_conservativeness: float,
         max_new_slack: int,
         preemption_threshold: int | None,
-        arrivals: str,
+        arrivals: str | _Turns,
         in_flight: int,
         with_output: bool,
         latency: _Latency,

@@ -13,6 +13,7 @@ use crate::error::Error;
 mod allocation;
 mod any_block_manager;
 mod arguments;
+mod arrivals;
 mod block_manager;
 mod digest;
 mod fleet;

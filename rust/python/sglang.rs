@@ -1,11 +1,11 @@
 //! The SGLang engine.
 
 use numpy::{IntoPyArray, PyReadonlyArray1};
-use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::arguments::{Ids, positive};
+use super::arrivals::ArrivalSetting;
 use super::forest::Columns as TraceColumns;
 use super::interrupt::interruptible;
 use super::latency::LatencySettings;
@@ -18,7 +18,6 @@ use crate::engine::sglang::{
 };
 use crate::fleet::SglangReplica;
 use crate::forest::Forest;
-use crate::serving::Arrivals;
 use crate::trace::Csr;
 
 /// A trace compiled for the SGLang engine.
@@ -30,25 +29,28 @@ use crate::trace::Csr;
 pub struct SglangWorkload(Workload);
 
 /// Who decides when requests run, from Python.
-fn drive(arrivals: &str, in_flight: i64, with_output: bool) -> PyResult<Drive> {
+fn drive(
+    py: Python<'_>,
+    arrivals: &ArrivalSetting,
+    in_flight: i64,
+    with_output: bool,
+) -> PyResult<Drive> {
+    if let Some(scheduled) = arrivals.read(py, in_flight)? {
+        return Ok(Drive::Scheduled(scheduled));
+    }
     let in_flight = || positive("in_flight", in_flight);
-    let alone = |overlap| Drive::Unscheduled {
+    let overlap = match arrivals.name() {
+        "sequential" => Overlap::Sequential,
+        "concurrent" => Overlap::Concurrent(in_flight()?),
+        "batch" => Overlap::Batch(in_flight()?),
+        _ => {
+            let choices = "trace, start, closed, sequential, concurrent or batch";
+            return Err(arrivals.unknown(choices));
+        }
+    };
+    Ok(Drive::Unscheduled {
         overlap,
         with_output,
-    };
-    Ok(match arrivals {
-        "trace" => Drive::Scheduled(Arrivals::Trace),
-        "start" => Drive::Scheduled(Arrivals::Start),
-        "closed" => Drive::Scheduled(Arrivals::Closed(in_flight()?)),
-        "sequential" => alone(Overlap::Sequential),
-        "concurrent" => alone(Overlap::Concurrent(in_flight()?)),
-        "batch" => alone(Overlap::Batch(in_flight()?)),
-        other => {
-            let message = format!(
-                "arrivals {other:?}: choose trace, start, closed, sequential, concurrent or batch"
-            );
-            return Err(PyValueError::new_err(message));
-        }
     })
 }
 
@@ -149,7 +151,7 @@ impl SglangWorkload {
         schedule_conservativeness: f64,
         max_new_slack: u32,
         preemption_threshold: Option<i64>,
-        arrivals: &str,
+        arrivals: ArrivalSetting,
         in_flight: i64,
         with_output: bool,
         latency: LatencySettings,
@@ -179,7 +181,7 @@ impl SglangWorkload {
                 max_new_slack,
                 preemption_threshold,
             },
-            drive: drive(arrivals, in_flight, with_output)?,
+            drive: drive(py, &arrivals, in_flight, with_output)?,
             latency: latency.into(),
             recording: Recording {
                 steps: record_steps,

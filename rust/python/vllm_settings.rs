@@ -5,6 +5,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::arguments::{num_slots, positive, retention, window};
+use super::arrivals::ArrivalSetting;
 use super::latency::LatencySettings;
 use crate::engine::vllm::groups::{EagleHits, Group, GroupKind, GroupsConfig};
 use crate::engine::vllm::{
@@ -76,7 +77,7 @@ settings! {
         async_scheduling: bool,
         num_speculative_tokens: i64,
         accept: Vec<u32>,
-        arrivals: String,
+        arrivals: ArrivalSetting,
         in_flight: i64,
         latency: LatencySettings,
         record_steps: bool,
@@ -156,16 +157,13 @@ impl UncachedFirstSetting {
     }
 }
 
-fn arrivals(mode: &str, in_flight: i64) -> PyResult<Arrivals> {
-    match mode {
-        "trace" => Ok(Arrivals::Trace),
-        "start" => Ok(Arrivals::Start),
-        "closed" => Ok(Arrivals::Closed(positive("in_flight", in_flight)?)),
+fn arrivals(py: Python<'_>, given: &ArrivalSetting, in_flight: i64) -> PyResult<Arrivals> {
+    if let Some(arrivals) = given.read(py, in_flight)? {
+        return Ok(arrivals);
+    }
+    match given.name() {
         "sequential" => Ok(Arrivals::Sequential),
-        other => {
-            let message = format!("arrivals {other:?}: choose trace, start, closed or sequential");
-            Err(PyValueError::new_err(message))
-        }
+        _ => Err(given.unknown("trace, start, closed or sequential")),
     }
 }
 
@@ -313,7 +311,7 @@ pub fn simulation_config(
         num_blocks,
         cache: settings.cache(block_size, num_blocks)?,
         scheduler,
-        arrivals: arrivals(&settings.arrivals, settings.in_flight)?,
+        arrivals: arrivals(given.py(), &settings.arrivals, settings.in_flight)?,
         latency: settings.latency.into(),
         recording: Recording {
             steps: settings.record_steps,

@@ -1,5 +1,6 @@
 //! When requests enter the waiting queue, and the loop that lets them.
 
+use super::turns::{Turns, drive};
 use super::{Instance, RequestLog, Requests};
 use crate::error::{Error, Result};
 use crate::stop::Stop;
@@ -8,7 +9,7 @@ use crate::stop::Stop;
 const STOP_INTERVAL: u64 = 4096;
 
 /// When requests enter the waiting queue.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Arrivals {
     /// When the trace says.
     Trace,
@@ -18,16 +19,19 @@ pub enum Arrivals {
     Closed(u32),
     /// One after the other, straight through the cache: no steps, no time.
     Sequential,
+    /// When clients send them, who wait for answers.
+    Clients(Turns),
 }
 
 impl Arrivals {
     /// # Errors
-    /// [`Error::Range`] for a closed loop of no requests.
-    pub fn validate(self) -> Result<()> {
-        if self == Self::Closed(0) {
-            return Err(Error::range("closed loop of 0 requests: give at least 1"));
+    /// [`Error::Range`] for a closed loop of no requests, or turns that come before what they follow.
+    pub fn validate(&self) -> Result<()> {
+        match self {
+            Self::Closed(0) => Err(Error::range("closed loop of 0 requests: give at least 1")),
+            Self::Clients(turns) => turns.validate(),
+            _ => Ok(()),
         }
-        Ok(())
     }
 }
 
@@ -39,7 +43,7 @@ impl Arrivals {
 pub fn serve<I: Instance>(
     instance: &mut I,
     requests: &Requests,
-    arrivals: Arrivals,
+    arrivals: &Arrivals,
     log: &mut RequestLog,
     stop: &Stop,
 ) -> Result<()> {
@@ -61,22 +65,24 @@ pub fn serve<I: Instance>(
                 run.enqueue(request, 0)?;
             }
         }
-        Arrivals::Closed(limit) => run.closed(requests, limit)?,
+        Arrivals::Closed(limit) => run.closed(requests, *limit)?,
         Arrivals::Sequential => return run.sequential(requests),
+        Arrivals::Clients(turns) => return drive(&mut run, requests, turns),
     }
     run.advance_to(u64::MAX)
 }
 
-struct Run<'r, I> {
-    instance: &'r mut I,
-    log: &'r mut RequestLog,
+/// One instance that serves, and what it has done.
+pub(super) struct Run<'r, I> {
+    pub(super) instance: &'r mut I,
+    pub(super) log: &'r mut RequestLog,
     stop: &'r Stop,
     /// Events, or a bound of them, since the start.
     looks: u64,
 }
 
 impl<I: Instance> Run<'_, I> {
-    fn look(&mut self) -> Result<()> {
+    pub(super) fn look(&mut self) -> Result<()> {
         if self.looks.is_multiple_of(STOP_INTERVAL) {
             self.stop.check()?;
         }

@@ -5,7 +5,7 @@
 //! a trace. Its memory is a [`KvCache`]. Nothing in here knows the rules of a particular server.
 //!
 //! * [`Requests`]: when each request arrives, and how long its prompt and output are.
-//! * [`Arrivals`]: when requests enter the waiting queue.
+//! * [`Arrivals`]: when requests enter the waiting queue; [`Turns`]: of clients who wait for answers.
 //! * [`Clock`]: simulated nanoseconds, which cannot overflow unseen.
 //! * [`Latency`]: what a step costs, given its [`StepWork`].
 //! * [`RequestLog`], [`StepLog`], [`EventLog`], [`InstanceLog`]: what is recorded.
@@ -19,6 +19,7 @@ mod kv_cache;
 mod latency;
 mod log;
 mod requests;
+mod turns;
 
 pub use ages::Ages;
 pub use arrivals::{Arrivals, serve};
@@ -33,3 +34,4 @@ pub use log::{
     StepRow, StepState, Totals,
 };
 pub use requests::Requests;
+pub use turns::{FIRST, Turns};

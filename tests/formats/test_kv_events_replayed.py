@@ -14,6 +14,7 @@ from prefixsim import BlockManager, InputError, Trace, published_hash, replay
 from prefixsim.cli import main
 from prefixsim.engines.vllm import VllmSettings
 from prefixsim.engines.vllm.simulate import simulate
+from prefixsim.formats import read_trace
 from prefixsim.formats.kv_events import read_recording
 from prefixsim.study.warm_start import warm_start
 from prefixsim.trace import Codes
@@ -115,7 +116,8 @@ def test_slow_decoding_makes_no_requests(tmp_path: Path) -> None:
     prompts = [rng.integers(0, 1000, size=rng.integers(40, 200)) for _ in range(60)]
     outputs = [rng.integers(0, 1000, size=rng.integers(30, 120)) for _ in range(60)]
     trace = Trace.from_prompts(prompts, outputs=outputs)
-    run = simulate(trace, VllmSettings(num_blocks=4000, step_seconds=2.0, arrivals="closed:8"))
+    config = VllmSettings(num_blocks=4000, latency="2s", arrivals="closed:8")
+    run = simulate(trace, config, record_events=True, record_steps=True)
     run.write_kv_events(tmp_path / "r")
     back = read_trace(tmp_path / "r")
     assert back.prompts is not None

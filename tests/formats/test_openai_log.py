@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import shutil
 from pathlib import Path
@@ -37,15 +36,6 @@ def prompt_of(trace: Trace, row: int) -> dict[str, Any]:
     assert trace.texts is not None
     found: dict[str, Any] = json.loads(trace.texts[row])
     return found
-
-
-@pytest.fixture(scope="session")
-def qwen3(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    source, target = shared / "data/tokenizers/qwen3", tmp_path_factory.mktemp("qwen3")
-    shutil.copy(source / "tokenizer_config.json", target)
-    packed = gzip.decompress((source / "tokenizer.json.gz").read_bytes())
-    (target / "tokenizer.json").write_bytes(packed)
-    return str(target)
 
 
 def test_a_row_becomes_a_request(tmp_path: Path) -> None:

@@ -9,12 +9,14 @@ from typing import Self
 from prefixsim._json import JsonObject
 from prefixsim.engines.cache_size import read_cache_size
 from prefixsim.engines.contract import MOST, EngineSettings
+from prefixsim.engines.turns import TurnColumns, turns_of
 from prefixsim.errors import SettingError
 from prefixsim.hardware.gpus import GPUS, Model
 from prefixsim.hardware.kv_bytes import kv_bytes_per_token
 from prefixsim.hardware.latency import Fixed, Latency, Linear, Roofline, parse_latency
 from prefixsim.settings import setting
 from prefixsim.sizes import Size
+from prefixsim.trace import Trace
 
 __all__ = ["ServingSettings"]
 
@@ -26,8 +28,8 @@ def _read_arrivals(value: object) -> str:
         if not number.isdecimal() or not 1 <= int(number) <= MOST:
             raise ValueError("give the requests in flight, like closed:16")
         return f"closed:{int(number)}"
-    if value not in ("trace", "start", "sequential"):
-        raise ValueError("choose trace, start, closed:K or sequential")
+    if value not in ("trace", "start", "sequential", "sessions"):
+        raise ValueError("choose trace, sessions, start, closed:K or sequential")
     return str(value)
 
 
@@ -46,8 +48,15 @@ class ServingSettings(EngineSettings):
     ----------
     arrivals : str
         ``trace``: by timestamp. ``start``: all before the first step. ``closed:K``: the next one
-        as soon as fewer than K are waiting or running. ``sequential``: one after the other,
+        as soon as fewer than K are waiting or running. ``sessions``: a turn is sent after the
+        answer to the one before, as clients do. ``sequential``: one after the other,
         straight through the cache, without time.
+    think_time : float or None
+        Seconds that a client waits after an answer: with ``sessions`` before the next turn of the
+        session, with ``closed:K`` before its next request. ``None``: with ``sessions`` what the
+        trace says (a turn is sent as long after the answer as it was, where the trace knows when
+        that came; otherwise at its timestamp, or when the answer is there if that is later); with
+        ``closed:K`` none.
     latency : str or Latency
         What a step costs: see :func:`prefixsim.hardware.latency.parse_latency`.
     kv_memory : int, Size or None
@@ -58,10 +67,19 @@ class ServingSettings(EngineSettings):
 
     arrivals: str = setting(
         "trace",
-        help="'trace': by timestamp; 'closed:K': K in flight; 'start': all at once; "
-        "'sequential': one after the other, without time.",
+        help="'trace': by timestamp; 'sessions': a turn after the answer to the one before; "
+        "'closed:K': K in flight; 'start': all at once; 'sequential': one after the other, "
+        "without time.",
         metavar="HOW",
         read=_read_arrivals,
+    )
+    think_time: float | None = setting(
+        None,
+        help="Between an answer and what its client sends next, with 'sessions' and 'closed:K'.",
+        metavar="SECONDS",
+        unit="seconds",
+        least=0,
+        shown_default="the trace's; none in closed loops",
     )
     latency: str | Latency = setting(
         "20ms",
@@ -83,9 +101,22 @@ class ServingSettings(EngineSettings):
         off="--no-force",
     )
 
-    def arrival_mode(self) -> tuple[str, int]:
-        """Return the kind of arrivals and how many requests are in flight."""
+    def arrival_mode(self, trace: Trace) -> tuple[str | TurnColumns, int]:
+        """Return the kind of arrivals, or whose answers they wait for, and how many are in flight.
+
+        Raises
+        ------
+        InputError
+            If arrivals by session need sessions that the trace does not have.
+        """
         kind, _, number = self.arrivals.partition(":")
+        if kind == "sessions":
+            return turns_of(trace, self.think_time), 0
+        if kind == "closed" and self.think_time is not None:
+            return turns_of(trace, self.think_time, closed=True), int(number)
+        if self.think_time is not None:
+            msg = f"think_time: with arrivals {self.arrivals} nobody waits for an answer"
+            raise SettingError(msg)
         return kind, int(number or 1)
 
     def latency_model(self) -> Latency:

@@ -21,6 +21,7 @@ _FIELDS = (
     Field("session", "label"),
     Field("turn", "u32"),
     Field("timestamp", "f64", required=True),
+    Field("answer_s", "f64"),
     Field("prompt_len", "u32"),
     Field("output_len", "u32"),
     Field("salt", "label"),
@@ -67,6 +68,7 @@ def _read(path: Path, options: ReadOptions) -> Trace:
             request_id=rows.strings("request_id") if rows.has("request_id") else None,
             session=rows.labels("session") if rows.has("session") else None,
             turn=rows.numbers("turn") if rows.has("turn") else None,
+            answer_s=rows.numbers("answer_s") if rows.has("answer_s") else None,
             salt=rows.labels("salt") if rows.has("salt") else None,
             category=rows.labels("category") if rows.has("category") else None,
             **changes,
@@ -119,6 +121,8 @@ def _row(trace: Trace, i: int) -> JsonObject:
         row["session"] = trace.session[i]
     if trace.turn is not None:
         row["turn"] = int(trace.turn[i])
+    if trace.answer_s is not None and trace.answer_s[i]:
+        row["answer_s"] = float(trace.answer_s[i])
     row["timestamp"] = float(trace.timestamp[i])
     row["prompt_len"] = int(trace.prompt_len[i])
     row["output_len"] = int(trace.output_len[i])

@@ -122,6 +122,7 @@ def prepend_cached(
         outputs=None if trace.outputs is None else Ragged.from_lists([[]] * count),
         request_id=[f"warm-start:{i}" for i in range(count)],
         turn=None if trace.turn is None else nothing,
+        answer_s=None,
         salt=Codes.from_strings([chain.salt for chain in chains]),
     )
     joined = concat([warm, trace.replace(request_id=ids)])

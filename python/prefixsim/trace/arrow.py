@@ -71,6 +71,8 @@ def to_arrow(trace: Trace) -> pa.Table:
     if trace.turn is not None:
         columns["turn"] = pa.array(trace.turn)
     columns["timestamp"] = pa.array(trace.timestamp)
+    if trace.answer_s is not None:
+        columns["answer_s"] = pa.array(trace.answer_s)
     columns["prompt_len"] = pa.array(trace.prompt_len)
     columns["output_len"] = pa.array(trace.output_len)
     if trace.prompts is not None:
@@ -159,6 +161,7 @@ def from_batches(
         request_id=_strings(words.get("request_id")),
         session=_codes(words.get("session")),
         turn=scalars.get("turn"),
+        answer_s=scalars.get("answer_s"),
         salt=_codes(words.get("salt")),
         category=_codes(words.get("category")),
         meta=dict(facts["meta"]),
@@ -182,8 +185,8 @@ def _prompt_lengths(
 
 def _empty_scalars(names: set[str], rows: int) -> dict[str, Array]:
     return {
-        name: np.empty(rows, dtype=np.float64 if name == "timestamp" else np.uint32)
-        for name in ("timestamp", "prompt_len", "output_len", "turn")
+        name: np.empty(rows, np.float64 if name in ("timestamp", "answer_s") else np.uint32)
+        for name in ("timestamp", "answer_s", "prompt_len", "output_len", "turn")
         if name in names
     }
 

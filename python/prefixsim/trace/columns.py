@@ -14,7 +14,7 @@ __all__ = ["COLUMNS", "Array", "Codes", "Ragged", "Strings", "offsets_of", "take
 
 COLUMNS = (
     "timestamp", "prompt_len", "output_len", "prompts", "outputs", "texts", "output_texts",
-    "request_id", "session", "turn", "salt", "category",
+    "request_id", "session", "turn", "answer_s", "salt", "category",
 )  # fmt: skip
 """Names of the columns that have a row per request."""
 

@@ -50,6 +50,10 @@ def concat(traces: Sequence[Trace]) -> Trace:
     changes["turn"] = np.concatenate(known) if len(known) == len(turns) else None
     meta: JsonObject = {"joined": [t.name for t in traces]}
     meta |= {k: v for k, v in first.meta.items() if k in ("epoch_s", "texts")}
+    if any(t.answer_s is not None for t in traces):
+        changes["answer_s"] = np.concatenate(
+            [np.zeros(len(t)) if t.answer_s is None else t.answer_s for t in traces]
+        )
     skipped = Counter[str]()
     for trace in traces:
         skipped.update(trace.meta.get("rows_skipped", {}))

@@ -63,6 +63,8 @@ class Trace:
         Conversation of each request. ``None``: unknown.
     turn : ndarray of uint32 or None
         0-based position of the request in its session.
+    answer_s : ndarray of float64 or None
+        Seconds from the arrival to the end of the answer, as recorded; 0 where that is unknown.
     salt : Codes or None
         Isolation key; the empty string is "no salt". ``None``: no request has one.
     category : Codes or None
@@ -93,6 +95,7 @@ class Trace:
     request_id: Sequence[str] | None = None
     session: Codes | None = None
     turn: npt.NDArray[np.uint32] | None = None
+    answer_s: npt.NDArray[np.float64] | None = None
     salt: Codes | None = None
     category: Codes | None = None
     name: str = "trace"

@@ -12,7 +12,7 @@ use crate::serving::{Arrivals, Latency, RequestLog, serve};
 use crate::stop::Stop;
 
 /// Who decides when requests run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Drive {
     /// The scheduler, step by step.
     Scheduled(Arrivals),
@@ -50,7 +50,7 @@ pub fn simulate(workload: &Workload, config: &SimulationConfig, stop: &Stop) -> 
     let mut cache = RadixCache::new(&config.cache, workload)?;
     let mut log = RequestLog::new(workload.len());
     let recording = config.recording;
-    let (mut simulation, mut cache) = match config.drive {
+    let (mut simulation, mut cache) = match &config.drive {
         Drive::Unscheduled {
             overlap,
             with_output,
@@ -58,7 +58,7 @@ pub fn simulate(workload: &Workload, config: &SimulationConfig, stop: &Stop) -> 
             if recording.evictions {
                 cache.record_evictions();
             }
-            unscheduled::run(&mut cache, workload, overlap, with_output, &mut log, stop)?;
+            unscheduled::run(&mut cache, workload, *overlap, *with_output, &mut log, stop)?;
             (Simulation::default(), cache)
         }
         Drive::Scheduled(arrivals) => {

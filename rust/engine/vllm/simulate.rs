@@ -107,7 +107,7 @@ fn run<C: KvCache<Key = u32>>(
     serve(
         &mut server,
         workload.requests(),
-        config.arrivals,
+        &config.arrivals,
         &mut log,
         stop,
     )?;

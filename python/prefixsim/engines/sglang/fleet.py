@@ -34,6 +34,6 @@ def serve(
         Columns of the core, and seconds per request.
     """
     workload = workload_of(forest, settings)
-    raw: JsonObject = {**workload.simulate(**core_settings(settings), fleet=fleet)}
+    raw: JsonObject = {**workload.simulate(**core_settings(settings, forest.trace), fleet=fleet)}
     sampled = np.maximum(forest.trace.output_len, 1).astype(np.int64)
     return raw, request_times(raw["requests"], sampled)

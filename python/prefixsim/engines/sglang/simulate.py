@@ -243,16 +243,16 @@ def simulate(
     settings = replace(settings, block_size=block_size_for(trace, settings.block_size, default=1))
     compiled = workload or compile_workload(trace, outputs=outputs)
     try:
-        raw = compiled.simulate(**core_settings(settings), record_steps=record_steps)
+        raw = compiled.simulate(**core_settings(settings, trace), record_steps=record_steps)
     except (ValueError, OverflowError, TypeError) as error:
         msg = f"{trace.name}: {error}"
         raise InputError(msg) from None
     return Simulation(trace, settings, raw)
 
 
-def core_settings(settings: SglangSettings) -> JsonObject:
+def core_settings(settings: SglangSettings, trace: Trace) -> JsonObject:
     """Return what the core takes."""
-    mode, in_flight = settings.arrival_mode()
+    mode, in_flight = settings.arrival_mode(trace)
     return {
         "version": settings.sglang_version,
         "page_size": settings.tokens_per_block,

@@ -303,6 +303,7 @@ def simulate(
     compiled = workload or _compile(trace, settings, outputs=outputs)
     wanted = core_settings(
         settings,
+        trace,
         record_steps=record_steps,
         record_events=record_events,
         record_tables=record_tables,
@@ -327,10 +328,15 @@ def _compile(trace: Trace, settings: VllmSettings, *, outputs: bool) -> _core.Vl
 
 
 def core_settings(
-    settings: VllmSettings, *, record_steps: bool, record_events: bool, record_tables: bool
+    settings: VllmSettings,
+    trace: Trace,
+    *,
+    record_steps: bool,
+    record_events: bool,
+    record_tables: bool,
 ) -> _core._VllmSettings:
     """Return what the core takes."""
-    mode, in_flight = settings.arrival_mode()
+    mode, in_flight = settings.arrival_mode(trace)
     max_num_seqs, max_num_batched_tokens = settings.batch_limits()
     unbounded = settings.blocks is None
     rules, switches = settings.rules, settings.switches()

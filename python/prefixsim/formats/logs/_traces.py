@@ -195,12 +195,14 @@ def _columns(requests: Sequence[_Request], *, epoch: bool) -> Trace:
     changes = _content(requests)
     lengths = changes.pop("prompt_len")
     ids = [c.id or "" for c in calls]
+    took = np.array([max(c.duration or 0.0, 0.0) for c in calls])
     salts = list(_salts(calls, requests))
     meta = {**changes.pop("meta"), **({} if start is None else {"epoch_s": start})}
     return Trace(
         timestamp=time - (start or 0.0),
         prompt_len=np.array(lengths, dtype=np.uint32),
         request_id=Strings.from_list(ids) if any(ids) else None,
+        answer_s=took if took.any() else None,
         session=_labels([c.session or "" for c in calls]),
         salt=_labels(salts),
         category=_labels([c.user or "" for c in calls]),
