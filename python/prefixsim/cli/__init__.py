@@ -38,6 +38,8 @@ COMMANDS = {
     "fleet": "Route a trace over replicas: hits, balance and what routing costs, router by router.",
     "compare": "Compare servers and settings: every combination of the values given.",
     "info": "Say what is in a trace: requests, sessions, lengths, rate, and its ceiling hit rate.",
+    "record": "Record a server's calls, KV events and counters, as a proxy in front of it.",
+    "validate": "Compare a recorded server's cached tokens with a replay of what it was asked.",
     "convert": "Convert, slice, merge, rescale, sample, isolate or anonymize traces.",
 }
 """Commands in the order of the help, each in the module of its name."""

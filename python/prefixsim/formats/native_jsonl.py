@@ -14,7 +14,7 @@ from prefixsim.formats.mooncake import check_hash_ids
 from prefixsim.formats.openai_log import MESSAGES
 from prefixsim.trace import Trace
 
-__all__ = ["FORMAT"]
+__all__ = ["FORMAT", "row_of"]
 
 _FIELDS = (
     Field("request_id", "text"),
@@ -144,6 +144,16 @@ def _row(trace: Trace, i: int) -> JsonObject:
 def _lists(trace: Trace) -> dict[str, str]:
     name = "token_ids" if trace.kind == "tokens" else "hash_ids"
     return {name: "prompts", "output_token_ids": "outputs"}
+
+
+def row_of(trace: Trace, i: int) -> JsonObject:
+    """Return one request of a trace as a row, with its lists."""
+    row = _row(trace, i)
+    for name, column in _lists(trace).items():
+        lists = getattr(trace, column)
+        if lists is not None:
+            row[name] = lists[i].tolist()
+    return row
 
 
 FORMAT = Format(

@@ -43,7 +43,7 @@ from prefixsim.formats.logs._source import (
 from prefixsim.formats.logs._traces import MESSAGES
 from prefixsim.trace import Trace
 
-__all__ = ["FORMAT", "MESSAGES"]
+__all__ = ["FORMAT", "MESSAGES", "call_of"]
 
 _NESTED = ("body", "request")
 _TIMES = ("timestamp", "time", "ts", "created", "created_at")
@@ -96,6 +96,8 @@ def _matches(head: Head) -> Confidence:
 
 def _fill(row: JsonObject, call: Call) -> None:
     call.time = seconds(row, _TIME)
+    length = at(row, "duration_s")
+    call.duration = float(length) if isinstance(length, int | float) else None
     if call.time is None:
         raise BadFieldError("timestamp", f"missing (looked for {', '.join(_TIMES)})")
     call.id = label(row, _ID)
@@ -146,6 +148,12 @@ def _check_writable(trace: Trace) -> str | None:
     if last >= SECONDS_BELOW:
         return f"times of {last:g} s would be read as milliseconds"
     return None
+
+
+def call_of(row: JsonObject) -> Call | None:
+    """Return the call of a row; ``None`` if it cannot be used."""
+    call = attempt(Piece(0, row), partial(_fill, row))
+    return None if call.bad else call
 
 
 FORMAT = replace(

@@ -61,10 +61,8 @@ class Trace:
         ``None``: the row number.
     session : Codes or None
         Conversation of each request. ``None``: unknown.
-    turn : ndarray of uint32 or None
-        0-based position of the request in its session.
-    answer_s : ndarray of float64 or None
-        Seconds from the arrival to the end of the answer, as recorded; 0 where that is unknown.
+    turn, answer_s : ndarray of uint32, of float64, or None
+        0-based position in the session; seconds to the end of the answer, 0 where unknown.
     salt : Codes or None
         Isolation key; the empty string is "no salt". ``None``: no request has one.
     category : Codes or None

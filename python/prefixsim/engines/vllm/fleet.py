@@ -34,9 +34,7 @@ def serve(
         Columns of the core, and seconds per request.
     """
     workload = workload_of(forest, settings)
-    wanted = core_settings(
-        settings, forest.trace, record_steps=False, record_events=False, record_tables=False
-    )
+    wanted = core_settings(settings, forest.trace, steps=False, events=False, tables=False)
     raw = workload.serve_fleet(fleet, wanted)
     trace = forest.trace
     sampled = np.maximum(trace.output_len, 1).astype(np.int64)

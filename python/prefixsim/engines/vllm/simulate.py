@@ -302,11 +302,7 @@ def simulate(
     settings = replace(settings, block_size=block_size_for(trace, settings.block_size))
     compiled = workload or _compile(trace, settings, outputs=outputs)
     wanted = core_settings(
-        settings,
-        trace,
-        record_steps=record_steps,
-        record_events=record_events,
-        record_tables=record_tables,
+        settings, trace, steps=record_steps, events=record_events, tables=record_tables
     )
     try:
         raw = compiled.simulate(**wanted)
@@ -328,12 +324,7 @@ def _compile(trace: Trace, settings: VllmSettings, *, outputs: bool) -> _core.Vl
 
 
 def core_settings(
-    settings: VllmSettings,
-    trace: Trace,
-    *,
-    record_steps: bool,
-    record_events: bool,
-    record_tables: bool,
+    settings: VllmSettings, trace: Trace, *, steps: bool, events: bool, tables: bool
 ) -> _core._VllmSettings:
     """Return what the core takes."""
     mode, in_flight = settings.arrival_mode(trace)
@@ -370,9 +361,9 @@ def core_settings(
         "arrivals": mode,
         "in_flight": in_flight,
         "latency": settings.latency_model().settings(),
-        "record_steps": record_steps,
-        "record_events": record_events,
-        "record_tables": record_tables,
+        "record_steps": steps,
+        "record_events": events,
+        "record_tables": tables,
         "record_limits": False,
         "record_states": False,
         "validate": False,

@@ -126,14 +126,15 @@ def log_format(source: LogSource[R]) -> Format:
     )
 
 
-def read_calls(path: str | Path, *, skip_bad_rows: bool = False) -> LogTrace:
+def read_calls(path: str | Path, *, skip_bad_rows: bool = False, sort: bool = False) -> LogTrace:
     """Read a log as calls, with the trace that is made of them.
 
     Parameters
     ----------
     path : path
         A file or a pattern, of a format that is a log.
-    skip_bad_rows : bool, optional
+    skip_bad_rows, sort : bool, optional
+        As for :func:`prefixsim.formats.read_trace`.
 
     Raises
     ------
@@ -147,7 +148,7 @@ def read_calls(path: str | Path, *, skip_bad_rows: bool = False) -> LogTrace:
         if chosen.calls is None:
             msg = f"{path}: format {chosen.name} is a trace, not a log of calls"
             raise InputError(msg)
-        found = chosen.calls(files, ReadOptions(skip_bad_rows=skip_bad_rows))
+        found = chosen.calls(files, ReadOptions(sort=sort, skip_bad_rows=skip_bad_rows))
     assert isinstance(found, LogTrace)
     return found
 
