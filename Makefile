@@ -10,7 +10,7 @@ endif
 RUST_SOURCES := Cargo.toml Cargo.lock $(shell find rust -name '*.rs')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-rust test-python lint lint-workflows format fuzz mutants audit bench docs crate wheel sdist check-wheel clean
+.PHONY: help demo test test-all test-rust test-python lint lint-workflows format fuzz mutants audit advisories bench docs crate wheel sdist check-wheel clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -68,9 +68,12 @@ mutants: $(VENV)/.built ## mutation tests of a sample, hours: SHARD=0/50 of the 
 	$(BIN)/python -m pip install --quiet cosmic-ray
 	$(BIN)/python tools/python_mutants.py $(SAMPLE)
 
-audit: $(VENV)/.deps ## licences, duplicates and sources of dependencies (installs cargo-deny, pip-audit)
+audit: ## licences, duplicates and sources of dependencies (installs cargo-deny)
 	command -v cargo-deny > /dev/null || cargo install --locked cargo-deny
 	cargo deny --offline check licenses bans sources
+
+advisories: audit $(VENV)/.deps ## known weaknesses of dependencies: asks databases on the network (installs pip-audit)
+	cargo deny check advisories
 	$(BIN)/python -m pip install --quiet pip-audit
 	$(BIN)/python -m pip_audit --skip-editable
 

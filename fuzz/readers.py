@@ -14,8 +14,12 @@ import atheris
 with atheris.instrument_imports(include=["prefixsim"]):
     from prefixsim.errors import InputError
     from prefixsim.formats import read_trace
+    from prefixsim.formats._registry import format_names, load_format
 
-FORMS = (None, "jsonl", "mooncake", "openai", "lmcache", "bailian", "azure", "burstgpt")
+    # Here and not when they are needed: only what is imported inside the block is watched.
+    FORMS = (None, *format_names())
+    for form in FORMS[1:]:
+        load_format(form)
 ENDINGS = ("jsonl", "csv", "json", "parquet", "arrow", "jsonl.gz", "jsonl.zst")
 FOLDER = Path(tempfile.mkdtemp(prefix="prefixsim-fuzz-"))
 

@@ -11,7 +11,10 @@ import pytest
 
 from prefixsim import InputError, Trace
 from prefixsim.formats import read_trace
+from prefixsim.formats.logs import Call
 from prefixsim.formats.logs._streams import _anthropic
+from prefixsim.formats.logs._traces import ERRORS, NO_PROMPT, trace_of_calls
+from prefixsim.formats.logs.langfuse import _fill
 from prefixsim.formats.logs.sglang import _CUT, _MOST, _is_cut
 from prefixsim.formats.logs.vllm import _seconds
 from prefixsim.formats.openai_log import _check_writable
@@ -91,3 +94,19 @@ def test_what_sglang_cuts_is_cut_in_the_middle() -> None:
     assert _is_cut("a" * half + _CUT + "b" * (_MOST - half))
     assert not _is_cut("a" * (half - 1) + _CUT + "b" * (_MOST - half + 1))
     assert not _is_cut("a" * half + _CUT + "b" * (_MOST - half + 1))
+
+
+@pytest.mark.parametrize(("asked", "sequences"), [(3, 3), (1, 1), (0, 1), (-2, 1), ("3", 1)])
+def test_langfuse_tells_how_many_answers_were_asked_for(asked: object, sequences: int) -> None:
+    call = Call(line=1)
+    _fill({"modelParameters": {"n": asked}, "level": "ERROR"}, {}, call)
+    assert call.sequences == sequences
+
+
+def test_calls_without_prompts_are_counted() -> None:
+    calls = [Call(line=i, time=float(i), outcome="ok", rendered="hi") for i in range(3)]
+    calls += [Call(line=i, time=float(i), outcome="ok") for i in range(3, 7)]
+    calls += [Call(line=7, time=7.0, outcome="error", rendered="hi")]
+    trace = trace_of_calls(calls, {}, name="log").trace
+    assert len(trace) == 3
+    assert trace.meta["rows_skipped"] == {ERRORS: 1, NO_PROMPT: 4}
