@@ -221,3 +221,23 @@ fn prompts_are_inserted_without_a_request() {
     assert!(cache.lock(second).is_ok());
     cache.validate().unwrap();
 }
+
+proptest! {
+    #[test]
+    fn nodes_know_the_longest_prompt_through_them(
+        prompts in prop::collection::vec(prop::collection::vec(0..2u32, 1..10), 1..20),
+    ) {
+        let config = CacheConfig { capacity_tokens: None, ..cache(0, 1, 1) };
+        let mut online: OnlineCache<u32> = OnlineCache::new(&config).unwrap();
+        let insertion = Insertion { priority: 0, inserted: 0, chunked: false };
+        for tokens in &prompts {
+            online.insert(Prompt { tokens, ..Prompt::default() }, &insertion).unwrap().unwrap();
+        }
+        let tree = online.cache().tree();
+        for (_, node) in tree.nodes() {
+            let path = &tree.trie().sequences().tokens(node.sequence)[..node.end as usize];
+            let through = prompts.iter().filter(|prompt| prompt.starts_with(path));
+            prop_assert_eq!(Some(node.longest as usize), through.map(Vec::len).max());
+        }
+    }
+}

@@ -11,10 +11,13 @@ import pytest
 
 from prefixsim import InputError, Trace
 from prefixsim.formats import read_trace
+from prefixsim.formats._rows import BadFieldError
 from prefixsim.formats.logs import Call
-from prefixsim.formats.logs._streams import _anthropic
+from prefixsim.formats.logs._messages import _check_part
+from prefixsim.formats.logs._streams import _anthropic, events_of
 from prefixsim.formats.logs._traces import ERRORS, NO_PROMPT, trace_of_calls
 from prefixsim.formats.logs.langfuse import _fill
+from prefixsim.formats.logs.openinference import _read_answer
 from prefixsim.formats.logs.sglang import _CUT, _MOST, _is_cut
 from prefixsim.formats.logs.vllm import _seconds
 from prefixsim.formats.openai_log import _check_writable
@@ -110,3 +113,23 @@ def test_calls_without_prompts_are_counted() -> None:
     trace = trace_of_calls(calls, {}, name="log").trace
     assert len(trace) == 3
     assert trace.meta["rows_skipped"] == {ERRORS: 1, NO_PROMPT: 4}
+
+
+def test_answers_among_the_choices_of_a_span() -> None:
+    call = Call(line=1)
+    _read_answer(call, {"llm.choices.0.completion.text": "a", "llm.choices.1.completion.text": "b"})
+    assert call.outputs == ["a", "b"]
+    call = Call(line=1)
+    _read_answer(call, {})
+    assert call.outputs is None
+
+
+def test_a_damaged_event_of_a_stream_is_passed_over() -> None:
+    assert events_of('data: {"a": 1}\ndata: {"b\ndata: {"c": 2}\n') == [{"a": 1}, {"c": 2}]
+
+
+def test_parts_of_messages_are_texts_or_objects() -> None:
+    _check_part("text", "here")
+    _check_part({"type": "text", "text": "hi"}, "here")
+    with pytest.raises(BadFieldError, match="expected an object or a string"):
+        _check_part(7, "here")
