@@ -82,7 +82,7 @@ fn run<C: KvCache<Key = u32>>(
     let mut server = Server::new(workload, config, cache, Latency::Fixed(5), recording).unwrap();
     let mut log = RequestLog::new(workload.requests().len());
     let requests = workload.requests();
-    serve(&mut server, requests, arrivals, &mut log, &Stop::default()).unwrap();
+    serve(&mut server, requests, &arrivals, &mut log, &Stop::default()).unwrap();
     let (instance, cache) = server.finish();
     (log, instance, cache)
 }

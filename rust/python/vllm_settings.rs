@@ -181,14 +181,7 @@ impl Settings {
     /// One group is left to the plain manager, unless a drafter changes what is found.
     fn cache(&self, block_size: u32, num_blocks: u32) -> PyResult<CacheConfig> {
         let manager = self.manager(block_size, num_blocks)?;
-        let is_eagle = match self.spec_method.as_deref() {
-            None | Some("ngram") => false,
-            Some("eagle") => true,
-            Some(other) => {
-                let message = format!("spec_method {other:?}: choose eagle or ngram");
-                return Err(PyValueError::new_err(message));
-            }
-        };
+        let is_eagle = self.is_eagle()?;
         let groups = match &self.groups {
             Some(groups) if self.sliding_window.is_none() => groups
                 .iter()
@@ -210,6 +203,7 @@ impl Settings {
             }],
             None => return Ok(CacheConfig::One(manager)),
         };
+        let drafts = self.drafts()?.map_or(0, |drafts| drafts.tokens);
         let mut config = GroupsConfig::new(groups, block_size);
         config.enable_caching = manager.enable_caching;
         config.max_model_len = manager.max_model_len;
@@ -218,23 +212,39 @@ impl Settings {
         config.uncached_first = manager.uncached_first;
         config.batch_tokens = self.window_cap.then_some(self.in_flight_tokens());
         config.chunk_tokens = self.chunk_tokens();
-        if let Some(drafts) = self.drafts()? {
-            config.draft_tokens = drafts.tokens;
-            config.lookahead_slots = if is_eagle { drafts.tokens } else { 0 };
-        }
-        if is_eagle {
-            config.eagle_hits = match self.eagle_hits.as_str() {
-                "lookahead" => EagleHits::Lookahead,
-                "drop" => EagleHits::Drop,
-                "nodrop" => EagleHits::Keep,
-                other => {
-                    let message = format!("eagle_hits {other:?}: choose lookahead, drop or nodrop");
-                    return Err(PyValueError::new_err(message));
-                }
-            };
-        }
+        config.draft_tokens = drafts;
+        config.lookahead_slots = if is_eagle { drafts } else { 0 };
+        config.eagle_hits = if is_eagle {
+            self.eagle_hits()?
+        } else {
+            EagleHits::Keep
+        };
         config.junction_checkpoints = self.junction_checkpoints;
         Ok(CacheConfig::Groups(config))
+    }
+
+    /// Whether the drafter reads the model's KV cache.
+    fn is_eagle(&self) -> PyResult<bool> {
+        match self.spec_method.as_deref() {
+            None | Some("ngram") => Ok(false),
+            Some("eagle") => Ok(true),
+            Some(other) => {
+                let message = format!("spec_method {other:?}: choose eagle or ngram");
+                Err(PyValueError::new_err(message))
+            }
+        }
+    }
+
+    fn eagle_hits(&self) -> PyResult<EagleHits> {
+        match self.eagle_hits.as_str() {
+            "lookahead" => Ok(EagleHits::Lookahead),
+            "drop" => Ok(EagleHits::Drop),
+            "nodrop" => Ok(EagleHits::Keep),
+            other => {
+                let message = format!("eagle_hits {other:?}: choose lookahead, drop or nodrop");
+                Err(PyValueError::new_err(message))
+            }
+        }
     }
 
     /// Tokens of the steps in flight.

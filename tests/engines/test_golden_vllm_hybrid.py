@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from _pytest.mark.structures import ParameterSet
 
+from tests.conftest import DATA
 from tests.engines.recorded_vllm_hybrid import check_case, check_small, read_rows
 from tests.golden import cases, read_json, records
 
@@ -17,19 +18,28 @@ CASES = cases(FAMILY, "cases/*.json.gz")
 PLAIN = [case for case in CASES if "plain" in str(case.id) and "eagle" not in str(case.id)]
 
 
+SMALL = read_json(DATA / "vllm_hybrid" / "micro.json.gz")["seqs"]
+
+
 def runs(name: str) -> list[ParameterSet]:
+    """The runs of a file, named by their place and kind."""
     found = records(FAMILY, name, key="seqs")
-    if found[0].values[0] is None:
-        return found
-    kinds = (param.values[0]["kind"] for param in found)
-    return [
-        pytest.param(*param.values, id=f"{i}-{kind}")
-        for i, (param, kind) in enumerate(zip(found, kinds, strict=True))
-    ]
+    named = []
+    for i, param in enumerate(found):
+        record = param.values[0]
+        if not isinstance(record, dict):
+            return found
+        named.append(pytest.param(record, id=f"{i}-{record['kind']}"))
+    return named
 
 
 @pytest.mark.parametrize("record", runs("micro.json"))
 def test_golden_vllm_hybrid_micro(record: dict[str, Any]) -> None:
+    check_small(record)
+
+
+@pytest.mark.parametrize("record", SMALL, ids=lambda record: record["kind"])
+def test_small_hybrid_recordings_inside_the_project(record: dict[str, Any]) -> None:
     check_small(record)
 
 
@@ -76,10 +86,7 @@ def test_a_tampered_golden_vllm_hybrid_case_fails(at: str) -> None:
 
 @pytest.mark.parametrize("part", ["tables", "free", "ref", "map", "sched"])
 def test_a_tampered_golden_vllm_hybrid_state_fails(part: str) -> None:
-    record = runs("micro.json")[0].values[0]
-    if record is None:
-        pytest.skip("no recordings")
-    assert isinstance(record, dict)
+    record = SMALL[0]
     tampered = copy.deepcopy(record)
     state = tampered["steps"][2]
     if isinstance(state[part], dict):

@@ -19,6 +19,7 @@
 #![warn(clippy::cast_possible_truncation)]
 
 mod block_manager;
+mod block_names;
 mod block_pool;
 mod config;
 mod forest_replay;

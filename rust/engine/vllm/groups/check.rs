@@ -157,7 +157,8 @@ impl GroupedCache {
                     Ok(())
                 }
             }
-            GroupKind::ChunkedLocal { chunk } => {
+            // In other chunks a lookup can leave out a block that two of them share, as vLLM's does.
+            GroupKind::ChunkedLocal { chunk } if chunk.is_multiple_of(group.block_size) => {
                 let start = progress.computed / chunk * chunk / group.block_size;
                 let lacks = (start as usize..needed).any(is_null);
                 if lacks {

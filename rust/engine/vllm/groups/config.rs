@@ -3,6 +3,9 @@
 use crate::engine::vllm::{Retention, UncachedFirst};
 use crate::error::{Error, Result};
 
+/// Tokens of a block, window or chunk at most: more than any model's context.
+const LONGEST: u32 = 1 << 30;
+
 /// What the layers of a group attend to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GroupKind {
@@ -122,8 +125,15 @@ impl GroupsConfig {
     fn validate_group(&self, number: usize, group: &Group) -> Result<()> {
         let refuse = |what: String| Err(Error::range(format!("group {number}: {what}")));
         let size = group.block_size;
-        if size == 0 {
-            return refuse("block_size is 0, it must be positive".into());
+        let sizes = match group.kind {
+            GroupKind::SlidingWindow { window } => [("window", window), ("block_size", size)],
+            GroupKind::ChunkedLocal { chunk } => [("chunk", chunk), ("block_size", size)],
+            GroupKind::Full | GroupKind::Mamba { .. } => [("block_size", size); 2],
+        };
+        for (name, tokens) in sizes {
+            if tokens == 0 || tokens > LONGEST {
+                return refuse(format!("{name} is {tokens}, it must be 1 to {LONGEST}"));
+            }
         }
         if self.enable_caching && !size.is_multiple_of(self.hash_unit) {
             return refuse(format!(
@@ -134,9 +144,6 @@ impl GroupsConfig {
         match group.kind {
             GroupKind::SlidingWindow { window } if window < 2 => {
                 refuse(format!("window is {window}, it must be at least 2"))
-            }
-            GroupKind::ChunkedLocal { chunk: 0 } => {
-                refuse("chunk is 0, it must be positive".into())
             }
             GroupKind::Mamba {
                 checkpoint_alignment: Some(0),

@@ -136,13 +136,7 @@ impl Search<'_> {
                 let is_mamba = matches!(class.kind, GroupKind::Mamba { .. });
                 let limit = if drop && !is_mamba {
                     // The block that is dropped may lie behind.
-                    let inside = layout.fine && is_full && class.block_size > layout.hash_unit;
-                    let unit = if inside {
-                        layout.hash_unit
-                    } else {
-                        class.block_size
-                    };
-                    (current + unit).min(known)
+                    (current + self.dropped(class)).min(known)
                 } else {
                     current
                 };
@@ -171,6 +165,16 @@ impl Search<'_> {
             self.truncate(class, hit.div_ceil(class.block_size) as usize);
         }
         Agreement { hit, best }
+    }
+
+    /// Tokens that a class drops for the drafter.
+    fn dropped(&self, class: &Class) -> u32 {
+        let inside = self.layout.fine && class.kind == GroupKind::Full;
+        if inside {
+            self.layout.hash_unit.min(class.block_size)
+        } else {
+            class.block_size
+        }
     }
 
     /// Rounds a number of blocks of a class down, so that its tokens are aligned.

@@ -20,6 +20,7 @@ mod config;
 mod coordinator;
 mod copies;
 mod full;
+mod keys;
 mod layout;
 mod lease;
 mod losses;

@@ -68,13 +68,7 @@ impl<C: KvCache<Key = u32>> Scheduler<'_, C> {
         while self.room_for_more(budget)
             && let Some(&head) = self.waiting.front()
         {
-            let Admission {
-                place,
-                hit,
-                tokens,
-                drafts,
-                limits,
-            } = match self.admit(head, budget, threshold) {
+            let admission = match self.admit(head, budget, threshold) {
                 Answer::Admitted(admission) => admission,
                 Answer::Refused => break,
                 Answer::PassedOver => {
@@ -84,24 +78,15 @@ impl<C: KvCache<Key = u32>> Scheduler<'_, C> {
                 }
             };
             self.waiting.pop_front();
+            self.note_admission(head.request, &admission, step, clock_ns, log);
+            let Admission {
+                place,
+                tokens,
+                drafts,
+                ..
+            } = admission;
             self.active[place as usize].synced = step;
             self.calendar.push(place, step);
-            let row = head.request as usize;
-            if log.preemptions[row] > 0 {
-                self.log.readmissions.push(Readmission {
-                    request: head.request,
-                    step,
-                    hit_tokens: hit.tokens(),
-                });
-            } else {
-                log.hit(head.request, hit);
-                log.parts_at(head.request, self.cache.junction());
-                if let Some(limits) = limits {
-                    log.limited(head.request, limits);
-                }
-                log.admit_step[row] = step;
-                log.admit_ns[row] = clock_ns;
-            }
             self.add(place, tokens, PartKind::Admitted);
             if let Some(part) = self.scheduled.last_mut()
                 && drafts > 0
@@ -112,6 +97,33 @@ impl<C: KvCache<Key = u32>> Scheduler<'_, C> {
             budget -= u64::from(tokens);
         }
         self.return_passed_over();
+    }
+
+    /// Writes down an admission.
+    fn note_admission(
+        &mut self,
+        request: u32,
+        admission: &Admission,
+        step: u64,
+        clock_ns: u64,
+        log: &mut RequestLog,
+    ) {
+        let row = request as usize;
+        if log.preemptions[row] > 0 {
+            self.log.readmissions.push(Readmission {
+                request,
+                step,
+                hit_tokens: admission.hit.tokens(),
+            });
+            return;
+        }
+        log.hit(request, admission.hit);
+        log.parts_at(request, self.cache.junction());
+        if let Some(limits) = admission.limits {
+            log.limited(request, limits);
+        }
+        log.admit_step[row] = step;
+        log.admit_ns[row] = clock_ns;
     }
 
     /// Puts the requests that were passed over at the head of the queue, the last one first.
@@ -159,13 +171,50 @@ impl<C: KvCache<Key = u32>> Scheduler<'_, C> {
             return Answer::Refused;
         }
         let chunk = self.chunk(hits, num_tokens, prompt, to_u32(tokens.min(budget)), budget);
-        let Some((tokens, drafts)) = chunk else {
+        let Some(chunk) = chunk else {
             self.refusal
                 .remember(situation, when_anything_changes, lookup);
             return Answer::Refused;
         };
-        let limits =
-            (self.record_limits && known == 0).then(|| self.cache.hit_limits(keys, num_tokens));
+        let admitted = self.take_room(head, num_tokens, hit, chunk, situation);
+        match admitted {
+            Ok(admission) => {
+                self.refusal.forget();
+                if !self.config.stats_at_lookup {
+                    self.count(lookup, 1);
+                }
+                Answer::Admitted(admission)
+            }
+            Err(no_room) => {
+                // The statistics want to know what each lookup finds, even if it is refused anyway; and
+                // a smaller budget may pass over what is refused now.
+                let no_room = if self.config.stats_at_lookup || (whole && self.config.pass_over) {
+                    when_anything_changes
+                } else {
+                    no_room
+                };
+                if no_room.until > situation.version {
+                    self.refusal.remember(situation, no_room, lookup);
+                } else {
+                    self.refusal.forget();
+                }
+                Answer::Refused
+            }
+        }
+    }
+
+    /// Takes room for a request that was just looked up, and for a chunk of its tokens, some of them made up.
+    fn take_room(
+        &mut self,
+        Waiting { request, known }: Waiting,
+        num_tokens: u32,
+        hit: Hit,
+        (tokens, drafts): (u32, u32),
+        situation: Situation,
+    ) -> std::result::Result<Admission, NoRoom> {
+        let keys = self.workload.keys(request);
+        let records = self.record_limits && known == 0;
+        let limits = records.then(|| self.cache.hit_limits(keys, num_tokens));
         let place = self.start(request, num_tokens);
         let active = &mut self.active[place as usize];
         let demand = Demand {
@@ -179,26 +228,10 @@ impl<C: KvCache<Key = u32>> Scheduler<'_, C> {
             .admit(&mut active.lease, keys, &active.progress, demand);
         if let Err(no_room) = admitted {
             self.spare.push(place);
-            // The statistics want to know what each lookup finds, even if it is refused anyway; and a
-            // smaller budget may pass over what is refused now.
-            let no_room = if self.config.stats_at_lookup || (whole && self.config.pass_over) {
-                when_anything_changes
-            } else {
-                no_room
-            };
-            if no_room.until > situation.version {
-                self.refusal.remember(situation, no_room, lookup);
-            } else {
-                self.refusal.forget();
-            }
-            return Answer::Refused;
+            return Err(no_room);
         }
-        active.progress.computed = hits;
-        self.refusal.forget();
-        if !self.config.stats_at_lookup {
-            self.count(lookup, 1);
-        }
-        Answer::Admitted(Admission {
+        active.progress.computed = hit.tokens();
+        Ok(Admission {
             place,
             hit,
             tokens,

@@ -2,6 +2,9 @@
 
 use crate::error::{Error, Result};
 
+/// Guesses per step at most.
+const MOST_DRAFTS: u32 = 1 << 16;
+
 /// How the scheduler behaves; names are vLLM's.
 #[allow(clippy::struct_excessive_bools)] // They are the server's switches.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,9 +63,12 @@ impl SchedulerConfig {
             )));
         }
         match &self.drafts {
-            Some(drafts) if drafts.tokens == 0 => Err(Error::range(
-                "no draft tokens: leave speculative decoding out",
-            )),
+            Some(drafts) if !(1..=MOST_DRAFTS).contains(&drafts.tokens) => {
+                Err(Error::range(format!(
+                    "{} draft tokens per step: give 1 to {MOST_DRAFTS}, or leave drafts out",
+                    drafts.tokens
+                )))
+            }
             Some(drafts) if drafts.accept.is_empty() => {
                 Err(Error::range("drafts without a pattern of acceptance"))
             }

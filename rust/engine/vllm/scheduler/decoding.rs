@@ -48,6 +48,7 @@ impl<C: KvCache<Key = u32>> Scheduler<'_, C> {
 
     /// Brings the counters of a decoding request to the beginning of `step`. With asynchronous scheduling
     /// the step before is in flight, and now has a part of this request.
+    #[inline]
     pub(super) fn sync(&mut self, place: u32, step: u64, log: &mut RequestLog) {
         let active = &mut self.active[place as usize];
         if !active.quiet {
@@ -59,10 +60,18 @@ impl<C: KvCache<Key = u32>> Scheduler<'_, C> {
         active.synced = step;
         active.quiet = false;
         log.scheduled_tokens[active.request as usize] += u64::from(steps);
+        if self.config.async_scheduling {
+            self.take_part(place);
+        }
+    }
+
+    /// Gives the step in flight a part of a request that decodes.
+    fn take_part(&mut self, place: u32) {
+        let request = self.active[place as usize].request;
         if let Some(batch) = self.flights.back_mut() {
             batch.parts.push(Part {
                 place,
-                request: active.request,
+                request,
                 tokens: 1,
                 drafts: 0,
                 kind: PartKind::Running,

@@ -238,6 +238,10 @@ impl<'w, C: KvCache<Key = u32>> Scheduler<'w, C> {
             }
             self.calendar.all_due(step);
         }
+        if self.config.drafts.is_some() {
+            // What a request may have also depends on the requests that run.
+            self.refusal.forget();
+        }
         self.cache.begin_step();
         let mut done = Scheduled::default();
         let preempted = self.schedule_running(step, threshold, &mut done, log)?;
