@@ -6,12 +6,12 @@ before and adds 512 tokens, up to 32k tokens, in a cache of 64k blocks that does
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from benches.baseline import ordered_dict
 
 import prefixsim
 from prefixsim import _core
@@ -85,23 +85,7 @@ def test_baseline_ordered_dict(benchmark: Any, prompts: list[npt.NDArray[np.uint
     ]
 
     def run() -> int:
-        cache: OrderedDict[int, None] = OrderedDict()
-        hits = 0
-        for blocks in requests:
-            hit = 0
-            for block in blocks:
-                if block not in cache:
-                    break
-                hit += 1
-            hits += hit
-            for block in reversed(blocks):
-                if block in cache:
-                    cache.move_to_end(block)
-                else:
-                    cache[block] = None
-            while len(cache) > NUM_BLOCKS:
-                cache.popitem(last=False)
-        return hits
+        return ordered_dict(requests, NUM_BLOCKS)
 
     benchmark.pedantic(run, rounds=2, warmup_rounds=1)
     report(benchmark, count_blocks(prompts))

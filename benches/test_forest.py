@@ -10,7 +10,6 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from benches.baseline import ordered_dict
 from benches.workload import conversations
 
 from prefixsim import _core
@@ -134,26 +134,6 @@ def test_lru_beside_an_ordered_dict(benchmark: Any) -> None:
     report(benchmark, len(trace))
 
 
-def ordered_dict(requests: list[list[int]], capacity: int) -> int:
-    cache: OrderedDict[int, None] = OrderedDict()
-    hits = 0
-    for blocks in requests:
-        hit = 0
-        for block in blocks:
-            if block not in cache:
-                break
-            hit += 1
-        hits += hit
-        for block in reversed(blocks):
-            if block in cache:
-                cache.move_to_end(block)
-            else:
-                cache[block] = None
-        while len(cache) > capacity:
-            cache.popitem(last=False)
-    return hits
-
-
 def test_sweep_on_all_cores(benchmark: Any, forest: Forest) -> None:
     """16 configurations at once beside one after the other."""
     profile = forest.profile(block_size(forest))
@@ -174,6 +154,7 @@ _PEAK = """
 import gc, sys
 from pathlib import Path
 from benches.test_forest import REQUESTS, agent
+from benches.baseline import ordered_dict
 from benches.workload import conversations
 from prefixsim.forest import compile
 

@@ -21,17 +21,24 @@ def weighted(pair: tuple[np.ndarray, np.ndarray]) -> list[float]:
     return sorted(np.repeat(values, weights.astype(np.intp)).tolist())
 
 
+def requests_of(
+    small: Small, block_size: int, *, rule: bool, outputs: bool
+) -> list[oracle.Request]:
+    """A small trace as the oracle reads it."""
+    return oracle.requests_of(
+        small.prompts,
+        block_size,
+        salts=small.salts,
+        outputs=small.outputs if outputs else None,
+        last_token_rule=rule,
+    )
+
+
 @given(small_traces(), st.booleans(), st.booleans())
 def test_lru_equals_the_oracle_everywhere(small: Small, rule: bool, outputs: bool) -> None:
     forest = compile(small.trace(), outputs=outputs)
     for b in range(1, longest(small) + 2):
-        requests = oracle.requests_of(
-            small.prompts,
-            b,
-            salts=small.salts,
-            outputs=small.outputs if outputs else None,
-            last_token_rule=rule,
-        )
+        requests = requests_of(small, b, rule=rule, outputs=outputs)
         profile = forest.profile(b)
         for capacity in [*range(1, profile.unique_blocks + 2), None]:
             expected = oracle.lru(requests, capacity, small.times)
@@ -70,13 +77,7 @@ def test_curve_is_the_replay_at_every_capacity(small: Small, rule: bool, outputs
 def test_clairvoyant_equals_the_oracle(small: Small, rule: bool, outputs: bool) -> None:
     forest = compile(small.trace(), outputs=outputs)
     for b in range(1, longest(small) + 2):
-        requests = oracle.requests_of(
-            small.prompts,
-            b,
-            salts=small.salts,
-            outputs=small.outputs if outputs else None,
-            last_token_rule=rule,
-        )
+        requests = requests_of(small, b, rule=rule, outputs=outputs)
         profile = forest.profile(b)
         for capacity in [*range(1, profile.unique_blocks + 2), None]:
             expected = oracle.clairvoyant(requests, capacity)

@@ -10,6 +10,7 @@ import inspect
 from collections.abc import Mapping
 from importlib import import_module
 
+from prefixsim._entry_points import offered
 from prefixsim.engines.contract import Capabilities, Engine, EngineSettings, Record
 from prefixsim.engines.outcome import Outcome, Weighted
 from prefixsim.errors import InputError, SettingError
@@ -153,17 +154,7 @@ def discover() -> None:
     if _discovered:
         return
     _discovered = True
-    from importlib import metadata  # noqa: PLC0415 - slow to load, and seldom needed
-
-    for point in metadata.entry_points(group=ENTRY_POINTS):
-        try:
-            engine = point.load()
-        except Exception as error:
-            msg = f"engine {point.name!r} of {point.value} cannot be loaded: {error}"
-            raise InputError(msg) from error
-        if not isinstance(engine, Engine):
-            msg = f"engine {point.name!r}: {point.value} is no prefixsim.engines.Engine"
-            raise InputError(msg)
+    for engine in offered(ENTRY_POINTS, Engine, "prefixsim.engines.Engine"):
         register(engine)
 
 

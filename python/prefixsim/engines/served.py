@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TypedDict
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 import numpy as np
 import numpy.typing as npt
 
 from prefixsim._json import JsonObject
+from prefixsim.errors import InputError
 from prefixsim.stats import distribution
 from prefixsim.trace.columns import Array
 
-__all__ = ["preempted_tokens", "request_columns", "request_times", "time_figures"]
+if TYPE_CHECKING:
+    from prefixsim.trace import Trace
+
+__all__ = [
+    "arriving",
+    "known_outputs",
+    "preempted_tokens",
+    "request_columns",
+    "request_times",
+    "time_figures",
+]
+
+_LATEST_S = 1.8e10
+"""Seconds that a clock of nanoseconds has room for."""
 
 
 class ServedRequests(TypedDict):
@@ -35,6 +49,52 @@ class ServedTotals(TypedDict):
     steps: int
     final_clock_ns: int
     busy_ns: int
+
+
+class Arriving(NamedTuple):
+    """The columns of a trace that the core's servers begin with, in its order."""
+
+    offsets: npt.NDArray[np.uint64]
+    ids: npt.NDArray[np.uint32] | npt.NDArray[np.uint64]
+    id_block_size: int
+    prompt_len: npt.NDArray[np.uint32]
+    output_len: npt.NDArray[np.uint32]
+    arrival_ns: npt.NDArray[np.uint64]
+
+
+def arriving(trace: Trace) -> Arriving:
+    """Return the prompts of a trace and when they come.
+
+    Raises
+    ------
+    InputError
+        If the trace has no token or hash ids, or timestamps that are negative or not ascending.
+    """
+    if trace.prompts is None:
+        msg = f"{trace.name}: has no token or hash ids to simulate with"
+        raise InputError(msg)
+    times = trace.timestamp
+    if len(trace) and not 0 <= float(times[0]) <= float(times[-1]) < _LATEST_S:
+        msg = f"{trace.name}: timestamps must be seconds from 0, ascending"
+        raise InputError(msg)
+    return Arriving(
+        trace.prompts.offsets,
+        trace.prompts.values,
+        trace.id_block_size,
+        trace.prompt_len,
+        trace.output_len,
+        np.rint(times * 1e9).astype(np.uint64),
+    )
+
+
+def known_outputs(
+    trace: Trace, *, wanted: bool
+) -> tuple[npt.NDArray[np.uint64] | None, npt.NDArray[np.uint32] | None]:
+    """Return offsets and ids of the outputs, where they are wanted and known as tokens."""
+    produced = trace.outputs if wanted and trace.kind == "tokens" else None
+    if produced is None:
+        return None, None
+    return produced.offsets, produced.values.astype(np.uint32, copy=False)
 
 
 def request_times(

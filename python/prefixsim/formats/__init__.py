@@ -85,8 +85,8 @@ def read_trace(
     )
     with input_files(path) as files:
         together = _together(files, format)
-        if together is not None:
-            parts = [together.read_together(files, options).replace(format=together.name)]  # type: ignore[misc]
+        if together is not None and together.read_together is not None:
+            parts = [together.read_together(files, options).replace(format=together.name)]
             parts[0] = parts[0].replace(name=trace_name(path))
         elif options.rejects is not None and len(files) > 1:
             parts = _read_keeping_rejects(files, format, options, options.rejects)

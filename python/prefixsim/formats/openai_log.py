@@ -105,7 +105,7 @@ def _fill(row: JsonObject, call: Call) -> None:
     call.user = label(row, _USER)
     call.model = label(row, _MODEL)
     call.salt = label(row, _SALT) or ""
-    call.outcome = outcome(first(row, _STATUS)[1]) or "ok"  # type: ignore[assignment]
+    call.outcome = outcome(first(row, _STATUS)[1]) or "ok"
     read_request(call, _holder(row), label(row, _URLS))
     if call.outcome == "ok":
         read_answer(call, first(row, _ANSWER)[1])

@@ -8,6 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import cast
 
+from prefixsim._entry_points import offered
 from prefixsim.errors import InputError
 from prefixsim.routing.contract import Router, RouterSettings, RoutingRule, takes_settings
 from prefixsim.settings import nearest, options_of
@@ -124,17 +125,7 @@ def discover_routers() -> None:
     if ENTRY_POINTS in _discovered:
         return
     _discovered.add(ENTRY_POINTS)
-    from importlib import metadata  # noqa: PLC0415 - slow to load, and seldom needed
-
-    for point in metadata.entry_points(group=ENTRY_POINTS):
-        try:
-            router = point.load()
-        except Exception as error:
-            msg = f"router {point.name!r} of {point.value} cannot be loaded: {error}"
-            raise InputError(msg) from error
-        if not isinstance(router, Router):
-            msg = f"router {point.name!r}: {point.value} is no prefixsim.routing.Router"
-            raise InputError(msg)
+    for router in offered(ENTRY_POINTS, Router, "prefixsim.routing.Router"):
         register_router(router)
 
 

@@ -22,7 +22,14 @@ from prefixsim._files import atomic_path
 from prefixsim._json import JsonObject
 from prefixsim.engines.cache_size import block_size_for
 from prefixsim.engines.outcome import Outcome
-from prefixsim.engines.served import preempted_tokens, request_columns, request_times, time_figures
+from prefixsim.engines.served import (
+    arriving,
+    known_outputs,
+    preempted_tokens,
+    request_columns,
+    request_times,
+    time_figures,
+)
 from prefixsim.engines.vllm.settings import VllmSettings
 from prefixsim.errors import InputError
 from prefixsim.settings import build
@@ -70,25 +77,15 @@ def compile_workload(
         If the trace has no token or hash ids, timestamps that are negative or not ascending, or a
         request that can never be served.
     """
-    if trace.prompts is None:
-        msg = f"{trace.name}: has no token or hash ids to simulate with"
-        raise InputError(msg)
-    if len(trace) and not 0 <= float(trace.timestamp[0]) <= float(trace.timestamp[-1]) < 1.8e10:
-        msg = f"{trace.name}: timestamps must be seconds from 0, ascending"
-        raise InputError(msg)
-    produced = trace.outputs if outputs and trace.kind == "tokens" else None
+    columns = arriving(trace)
+    output_offsets, output_ids = known_outputs(trace, wanted=outputs)
     try:
         return _core.VllmWorkload(
-            trace.prompts.offsets,
-            trace.prompts.values,
-            trace.id_block_size,
-            trace.prompt_len,
-            trace.output_len,
-            np.rint(trace.timestamp * 1e9).astype(np.uint64),
+            *columns,
             block_size,
             salt=None if trace.salt is None else trace.salt.codes,
-            output_offsets=None if produced is None else produced.offsets,
-            output_ids=None if produced is None else produced.values.astype(np.uint32, copy=False),
+            output_offsets=output_offsets,
+            output_ids=output_ids,
             num_blocks=num_blocks,
             max_model_len=max_model_len,
         )

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from prefixsim._json import JsonObject
 from prefixsim._printable import encodable
 from prefixsim.formats._rows import BadFieldError
+from prefixsim.formats.logs._call import Outcome
 
 __all__ = [
     "SECONDS_BELOW",
@@ -165,7 +166,7 @@ def _iso(path: str, value: str) -> float:
         raise BadFieldError(path, f"{value[:40]!r} is not an ISO 8601 date") from None
 
 
-def outcome(value: object) -> str | None:
+def outcome(value: object) -> Outcome | None:
     """Return ``ok`` or ``error`` for an HTTP status, a word, or a flag."""
     if isinstance(value, str) and value.isdecimal():
         value = int(value)

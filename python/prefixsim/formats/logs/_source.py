@@ -242,7 +242,7 @@ def call_of_row(row: object, places: Places, call: Call) -> None:
     if body:
         read_request(call, body, url)
     answer = first(row, places.answer)[1]
-    call.outcome = outcome(first(row, places.outcome)[1]) or "ok"  # type: ignore[assignment]
+    call.outcome = outcome(first(row, places.outcome)[1]) or "ok"
     if call.outcome == "ok":
         read_answer(call, answer)
         call.id = call.id or label(row, places.id)

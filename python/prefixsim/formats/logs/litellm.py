@@ -69,7 +69,7 @@ def _fill(row: JsonObject, call: Call) -> None:
     call.user = label(row, ("end_user", "model_parameters/user"))
     call.model = label(row, ("model_group", "model"))
     call.api = _APIS.get(str(row.get("call_type")), "chat")
-    call.outcome = outcome(row.get("status") or "success")  # type: ignore[assignment]
+    call.outcome = outcome(row.get("status") or "success")
     _read_prompt(row, call, spend=spend)
     if call.outcome != "error":
         read_answer(call, row.get("response"))
