@@ -29,6 +29,10 @@ STYLES = {
     "cyan": 36,
     "grey": 90,
     "bright red": 91,
+    "bright yellow": 93,
+    "bright blue": 94,
+    "bright magenta": 95,
+    "bright cyan": 96,
 }
 """Styles of text, by their numbers in a terminal's language (ECMA-48)."""
 

@@ -74,6 +74,8 @@ class Option:
         The default in words, where its value does not say it.
     many : bool
         May be given several times; the value is a tuple.
+    separator : str
+        Between several values on a command line.
     positional : bool
         An argument of a command, not an option.
     owner : type
@@ -98,6 +100,7 @@ class Option:
     none: str = ""
     shown_default: str = ""
     many: bool = False
+    separator: str = ","
     positional: bool = False
     owner: type = object
 
@@ -205,6 +208,7 @@ def setting(
     none: str = "",
     shown_default: str = "",
     many: bool = False,
+    separator: str = ",",
 ) -> T:
     """Declare a field of a dataclass of settings; see :class:`Option` for the words.
 
@@ -218,21 +222,11 @@ def setting(
     """
     flags = (flag,) if isinstance(flag, str) else tuple(flag)
     about = {
-        "help": help,
-        "unit": unit,
-        "choices": None if choices is None else tuple(choices),
-        "least": least,
-        "most": most,
-        "below": below,
-        "since": since,
-        "flags": flags,
-        "off": off,
-        "metavar": metavar,
-        "read": read,
-        "none": none,
-        "shown_default": shown_default,
-        "many": many,
-    }
+        "help": help, "unit": unit, "since": since, "off": off, "metavar": metavar, "none": none,
+        "least": least, "most": most, "below": below, "read": read, "many": many,
+        "choices": None if choices is None else tuple(choices), "flags": flags,
+        "shown_default": shown_default, "separator": separator,
+    }  # fmt: skip
     return field(default=default, metadata={_KEY: about})
 
 

@@ -62,6 +62,7 @@ def config_of(recorded: dict[str, Any]) -> VllmSettings:
         enable_caching=recorded["enable_prefix_caching"],
         sliding_window=recorded["sliding_window"] or None,
         arrivals=modes[recorded["arrivals"]] if scheduler else "sequential",
+        async_scheduling=False,
         latency=Fixed(recorded.get("dt_ms", 0) / 1000),
         **same_as_recorded,
     )

@@ -19,7 +19,6 @@ def trace() -> Trace:
     return Trace.from_prompts(prompts, output_len=[2] * 8)
 
 
-@pytest.mark.parametrize("engine", ["vllm", "sglang"])
 @pytest.mark.parametrize(
     ("model", "layers"),
     [
@@ -28,19 +27,24 @@ def trace() -> Trace:
         ("llama-4-scout", "36 layers of chunked local attention of 8,192"),
     ],
 )
-def test_a_model_of_several_kinds_of_layers_is_refused(
-    trace: Trace, engine: str, model: str, layers: str
+def test_a_model_of_several_kinds_of_layers_is_simulated_or_refused(
+    trace: Trace, model: str, layers: str
 ) -> None:
     with pytest.raises(InputError, match=layers) as caught:
-        prefixsim.replay(trace, engine=engine, num_blocks=100, model_config=Path(model))
+        prefixsim.replay(trace, engine="sglang", num_blocks=100, model_config=Path(model))
     assert "\n" not in str(caught.value)
+    found = prefixsim.replay(trace, engine="vllm", num_blocks=200, model_config=Path(model))
+    assert "full@" in found.config["kv_groups"]
 
 
 def test_what_a_refusal_advises_follows_full_attention(trace: Trace) -> None:
+    model = Path("gemma-3-27b")
     with pytest.raises(InputError, match="give bytes_per_token=81920 in its place"):
-        prefixsim.replay(trace, engine="vllm", num_blocks="1GB", model_config=Path("gemma-3-27b"))
+        prefixsim.replay(trace, engine="sglang", num_blocks="1GB", model_config=model)
     found = prefixsim.replay(trace, engine="vllm", num_blocks="1GB", bytes_per_token=81920)
     assert found.config["num_blocks"] == 10**9 // (16 * 81920)
+    grouped = prefixsim.replay(trace, engine="vllm", num_blocks="1GB", model_config=model)
+    assert grouped.config["num_blocks"] == 10**9 // 1_310_720
 
 
 @pytest.mark.parametrize(("given", "window"), [({}, 4096), ({"sliding_window": 32}, 32)])

@@ -110,7 +110,8 @@ def work_by_hand(prompt: int, output: int) -> list[dict[str, int]]:
 def test_times_are_the_work_of_the_steps(record_steps: bool) -> None:
     coefficients = dict(zip(COEFFICIENTS, (1e-3, 2e-5, 3e-7, 5e-6, 7e-4, 11e-6), strict=True))
     trace = Trace.from_prompts([range(37)], outputs=[range(23)], timestamp=[0.5])
-    config = VllmSettings(num_blocks=50, block_size=4, latency=Linear(coefficients))
+    latency = Linear(coefficients)
+    config = VllmSettings(num_blocks=50, block_size=4, latency=latency, async_scheduling=False)
     run = simulate(trace, config, record_steps=record_steps)
     steps = [
         round(sum(coefficients[name] * n for name, n in work.items()) * 1e9)

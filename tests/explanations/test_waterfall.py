@@ -206,11 +206,12 @@ def test_engines_with_time_have_more_classes() -> None:
     result.outcome.columns["preempted_tokens"] = np.array([0, 0, 32], dtype=np.uint32)
     result.outcome.hit_tokens[1] = 0
     fall = waterfall(result)
-    assert fall.edges[1].tolist() == [0, 0, 0, 48, 48, 64, 64, 64, 64]
-    assert fall.edges[2].tolist() == [0, 16, 48, 48, 48, 64, 64, 64, 64]
+    assert fall.edges[1].tolist() == [0, 0, 0, *[48] * 6, 64, 64, 64, 64]
+    assert fall.edges[2].tolist() == [0, 16, 48, *[48] * 6, 64, 64, 64, 64]
     assert fall.totals == {
-        "hit": 16, "cold": 64, "isolated": 0, "rounding": 0, "last_token": 32, "in_flight": 0,
-        "evicted": 48, "preempted": 32,
+        "hit": 16, "cold": 64, "isolated": 0, "rounding": 0, "last_token": 32, "alignment": 0,
+        "in_flight": 0, "window": 0, "state": 0, "speculative_drop": 0, "evicted": 48,
+        "preempted": 32,
     }  # fmt: skip
     assert {"engine": "ideal"} in [r.settings for r in fall.remedies]
 

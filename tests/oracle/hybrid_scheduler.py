@@ -80,6 +80,10 @@ class NeverFitsError(Exception):
     """A request can never be served."""
 
 
+class LivelockError(Exception):
+    """Requests keep preempting each other, and none gets on."""
+
+
 class Scheduler:
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -95,6 +99,7 @@ class Scheduler:
         self.spec = [0, 0, 0]  # steps, drafts, accepted
         self.evictions: list[tuple[int, int, Key]] = []
         self.idle_steps = 0
+        self.most_steps = 10**9
         self.seen: Callable[[Batch], None] = lambda _: None
 
     @property
@@ -158,6 +163,8 @@ class Scheduler:
         self.idle_steps = 0 if batch or not self.unfinished else self.idle_steps + 1
         if self.idle_steps > 200:
             raise NeverFitsError
+        if self.step > self.most_steps:
+            raise LivelockError
         self.log_evictions()
         found = Batch(self.step, batch)
         free = len(self.manager.pool.free)

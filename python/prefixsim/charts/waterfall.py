@@ -21,6 +21,10 @@ _COLOURS = {
     "rounding": theme.SKY,
     "last_token": theme.PURPLE,
     "in_flight": theme.GREEN,
+    "window": theme.ORANGE,
+    "state": theme.PURPLE,
+    "alignment": theme.SKY,
+    "speculative_drop": theme.PINK,
     "evicted": theme.RED,
     "policy": theme.ORANGE,
     "capacity": theme.RED,
@@ -122,7 +126,7 @@ def _parts(fall: Waterfall) -> list[tuple[str, int, str]]:
     parts = []
     for name in CLASSES:
         tokens = fall.totals[name]
-        if name == "evicted" and tokens:
+        if name == "evicted" and tokens and fall.splits_evicted:
             parts.append(("evicted: policy", fall.evicted_policy,
                           "the best policy would still have had them"))  # fmt: skip
             parts.append(("evicted: capacity", fall.evicted_capacity,

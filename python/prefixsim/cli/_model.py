@@ -39,6 +39,8 @@ def tell_model(given: JsonFields) -> None:
         if sizes.assumed:
             parts = [f"{path}: {sizes}", *sizes.assumed]
             if len(sizes.shares) > 1:
-                parts.append("sizes in bytes are of the tokens alone")
+                parts.append(
+                    "where groups are not simulated, sizes in bytes are of the tokens alone"
+                )
             told = "; ".join(parts)
             sys.stderr.write(f"prefixsim: {printable(told)}\n")

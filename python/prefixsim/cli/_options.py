@@ -22,7 +22,7 @@ from prefixsim.cli._parser import (
     records_known,
     router_options,
 )
-from prefixsim.engines import discover, engine_names
+from prefixsim.engines import discover, engine_names, why_refused
 from prefixsim.errors import InputError
 from prefixsim.settings import Option, nearest, options_of
 
@@ -122,6 +122,11 @@ def _unknown(text: str, parser: argparse.ArgumentParser, command: Command) -> st
     flag = text.split("=", maxsplit=1)[0]
     if not flag.startswith("-"):
         return f"{text}: one argument too many"
+    if command.engines != "none":
+        name = flag.lstrip("-").replace("-", "_")
+        reason = why_refused(name) or why_refused(name.removeprefix("no_"))
+        if reason is not None:
+            return f"{flag}: {reason.partition(': ')[2]}"
     known = [s for action in parser._actions for s in action.option_strings]
     close = nearest(flag, known)
     hint = f", did you mean {close}?" if close else ""
@@ -176,7 +181,11 @@ def _choice(command: Command, values: JsonFields) -> EngineChoice:
             continue
         typed[option.name] = f"{kept[-1][0]} {kept[-1][1]}"
         if many:
-            texts = [(flag, part) for flag, text in kept for part in comma_list(text)]
+            texts = [
+                (flag, part.strip())
+                for flag, text in kept
+                for part in str(text).split(option.separator)
+            ]
             given[option.name] = [_value(flag, option, part) for flag, part in texts]
         else:
             given[option.name] = _value(kept[-1][0], option, kept[-1][1])

@@ -34,6 +34,7 @@ REQUIRED: Any = _Required()
 """Default of an argument that has to be given."""
 
 Engines = Literal["none", "one", "many"]
+_SEPARATORS = {",": "commas", ";": "semicolons"}
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ def _help(option: Option, many: bool) -> str:
     if option.choices is not None:
         words = f"{words.rstrip('.')}: {', '.join(option.choices)}."
     if many and option.kind is not bool:
-        words += " Several with commas."
+        words += f" Several with {_SEPARATORS[option.separator]}."
     default = option.default_words
     if default and not option.positional:
         words += f" Default: {default}."
@@ -150,7 +151,7 @@ def _metavar(option: Option, many: bool) -> str:
     name = option.metavar or (option.unit.upper() if option.unit else "")
     if not name:
         name = {int: "N", float: "X", Path: "FILE"}.get(option.kind, "NAME")
-    return f"{name},..." if many else name
+    return f"{name}{option.separator}..." if many else name
 
 
 def _add(group: argparse._ArgumentGroup, option: Option, *, many: bool = False) -> None:

@@ -29,6 +29,10 @@ COLOURS = {
     "rounding": "yellow",
     "last_token": "cyan",
     "in_flight": "green",
+    "window": "bright yellow",
+    "state": "bright magenta",
+    "alignment": "bright cyan",
+    "speculative_drop": "bright blue",
     "evicted": "red",
     "preempted": "bright red",
 }
@@ -39,6 +43,10 @@ LETTERS = {
     "rounding": "R",
     "last_token": "L",
     "in_flight": "F",
+    "window": "W",
+    "state": "S",
+    "alignment": "A",
+    "speculative_drop": "D",
     "evicted": "E",
     "preempted": "P",
 }

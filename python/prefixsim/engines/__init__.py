@@ -33,6 +33,7 @@ __all__ = [
     "settings_for",
     "timed",
     "unregister",
+    "why_refused",
 ]
 
 BUILT_IN: dict[str, str] = {
@@ -227,12 +228,36 @@ def choose(engine: str | Engine | None, given: Mapping[str, object]) -> Engine:
     everywhere = set().union(*map(_names, known))
     unknown = next((name for name in meant if name not in everywhere), None)
     if unknown is not None:
+        if (reason := why_refused(unknown)) is not None:
+            raise SettingError(reason)
         close = nearest(unknown, sorted(everywhere))
         hint = f", did you mean {close!r}?" if close else f": {', '.join(sorted(everywhere))}"
         msg = f"no engine has an option {unknown!r}{hint}"
         raise SettingError(msg)
     msg = f"no engine has all of {', '.join(sorted(meant))}: choose an engine"
     raise SettingError(msg)
+
+
+def why_refused(name: str, engine: Engine | None = None) -> str | None:
+    """Return why a setting that a server has cannot be given; ``None`` if no engine knows it.
+
+    Parameters
+    ----------
+    name : str
+    engine : Engine, optional
+        Look at this one alone.
+
+    Examples
+    --------
+    >>> why_refused("max_num_active_seqs")
+    "max_num_active_seqs: engine 'vllm' does not follow it (requests that run at once are bounded \
+by max_num_seqs alone), leave it out"
+    """
+    for known in [engine] if engine is not None else engines().values():
+        reason = known.capabilities.refused.get(name)
+        if reason is not None:
+            return f"{name}: engine {known.name!r} does not follow it ({reason}), leave it out"
+    return None
 
 
 def _names(engine: Engine) -> set[str]:
@@ -263,6 +288,8 @@ def settings_for(engine: Engine, given: Mapping[str, object]) -> EngineSettings:
     for name, value in given.items():
         if name in known:
             values[name] = value
+        elif (reason := why_refused(name, engine)) is not None:
+            raise SettingError(reason)
         elif not _is_default(name, value):
             owners = [e.name for e in engines().values() if name in _names(e)]
             if owners:

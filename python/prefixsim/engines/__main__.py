@@ -32,6 +32,11 @@ def page() -> str:
         parts.append("\n".join(facts) + "\n")
         if own:
             parts.append(markdown(own))
+        if can.refused:
+            parts.append("Settings of the server that it does not follow, and refuses:\n")
+            lines = ["| setting | why |", "|---|---|"]
+            lines += [f"| `{name}` | {reason} |" for name, reason in can.refused.items()]
+            parts.append("\n".join(lines) + "\n")
     return "\n".join(parts)
 
 

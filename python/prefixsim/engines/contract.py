@@ -277,6 +277,9 @@ class Capabilities:
         Where it is told what sets a hierarchy of tiers apart from the surface of
         :mod:`prefixsim.study.tier_surface`: ``module:function``, which takes settings and returns
         pairs of what changes, in words, and the settings from then on; the last are the surface's.
+    refused : dict of str to str
+        Settings the server has and the engine does not follow, by name, with the reason; giving one
+        is an error that says so.
     differs : dict of str to str
         How it differs from other servers, by aspect: ``granularity``, ``outputs``, ``eviction``,
         ``scheduling``. For comparisons in words.
@@ -293,6 +296,7 @@ class Capabilities:
     exact_evictions: bool = False
     records: tuple[Record, ...] = ()
     towards_surface: str = ""
+    refused: dict[str, str] = field(default_factory=dict, hash=False)
     differs: dict[str, str] = field(default_factory=dict, hash=False)
 
 

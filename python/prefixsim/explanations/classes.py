@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-__all__ = ["ALONG", "CAUSES", "CLASSES", "MEANINGS", "LossClass", "label"]
+__all__ = ["ALONG", "CAUSES", "CLASSES", "MEANINGS", "OF_GROUPS", "LossClass", "label"]
 
 
 class LossClass(Enum):
@@ -24,9 +24,21 @@ class LossClass(Enum):
     """
 
     HIT = ("hit", 0, "served from the cache")
-    PREEMPTED = ("preempted", 7, "served, then computed again after a preemption")
-    EVICTED = ("evicted", 6, "an infinite cache would have served them")
-    IN_FLIGHT = ("in_flight", 5, "an earlier request had them, but had not computed them yet")
+    PREEMPTED = ("preempted", 11, "served, then computed again after a preemption")
+    EVICTED = ("evicted", 10, "an infinite cache would have served them")
+    SPECULATIVE_DROP = (
+        "speculative_drop",
+        9,
+        "the last block of the hit, which a drafter's layers compute again",
+    )
+    STATE = ("state", 8, "no recurrent state was kept at that length")
+    WINDOW = ("window", 7, "the blocks of a window or chunk before that length were not kept")
+    IN_FLIGHT = ("in_flight", 6, "an earlier request had them, but had not computed them yet")
+    ALIGNMENT = (
+        "alignment",
+        5,
+        "shared, but hits of all groups end at multiples of larger blocks",
+    )
     LAST_TOKEN = (
         "last_token",
         4,
@@ -55,6 +67,9 @@ _LISTED = sorted(LossClass, key=lambda kind: kind.rank)
 
 CLASSES: tuple[str, ...] = tuple(str(kind.value) for kind in _LISTED)
 """Names of the classes in the order in which reports list them."""
+
+OF_GROUPS = frozenset({"speculative_drop", "alignment", "state", "window"})
+"""Classes of models whose layers do not all keep every token."""
 
 MEANINGS: dict[str, str] = {str(kind.value): kind.meaning for kind in _LISTED}
 """What each class means, in words."""

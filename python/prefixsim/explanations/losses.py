@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from math import gcd
 
 import numpy as np
 import numpy.typing as npt
 
+from prefixsim._json import JsonObject
 from prefixsim.errors import InputError
 from prefixsim.explanations.classes import ALONG, CLASSES
 from prefixsim.forest import Forest
@@ -35,7 +37,7 @@ class Losses:
     ----------
     result : Result
         The replay that is explained.
-    edges : ndarray of uint32, shape (requests, 9)
+    edges : ndarray of uint32, shape (requests, 13)
         Class ``ALONG[k]`` of request ``i`` are the tokens ``edges[i, k]:edges[i, k + 1]`` of its
         prompt; warm-up included.
     open_forest : Forest
@@ -84,6 +86,11 @@ class Losses:
         tokens = dict(zip(ALONG, np.diff(sums), strict=True))
         return {name: int(tokens[name]) for name in CLASSES}
 
+    @property
+    def splits_evicted(self) -> bool:
+        """Whether it can be told what a better policy would have kept: in a pool of one group."""
+        return not self.result.config.get("kv_groups")
+
     @cached_property
     def evicted_capacity(self) -> int:
         """Evicted tokens that no policy could have kept in this capacity.
@@ -96,7 +103,7 @@ class Losses:
         if blocks is not None:
             whole = self.result.settings.blocks_of_all_tiers
             blocks = None if whole is None else max(blocks, whole)
-        if not evicted or blocks is None:
+        if not evicted or blocks is None or not self.splits_evicted:
             return 0
         metrics, config = self.result.metrics, self.result.config
         rule = config["last_token_rule"]
@@ -145,7 +152,7 @@ def class_edges(result: Result) -> tuple[U32, Forest]:
 
     Returns
     -------
-    edges : ndarray of uint32, shape (requests, 9)
+    edges : ndarray of uint32, shape (requests, 13)
         Class ``ALONG[k]`` of request ``i`` are the tokens ``edges[i, k]:edges[i, k + 1]``.
     open_forest : Forest
         Of the same trace without salts, in the finest blocks its ids allow.
@@ -159,11 +166,11 @@ def class_edges(result: Result) -> tuple[U32, Forest]:
     if not config["enable_caching"]:
         msg = f"{trace.name}: prefix caching is off, so every token is computed for that reason"
         raise InputError(msg)
-    size, prompt = metrics.block_size, trace.prompt_len
+    size, prompt = _block_size(result), trace.prompt_len
     own = _shared(_finest(metrics.forest), trace)
     open_forest = _open(metrics.forest)
     anyone = own if open_forest is metrics.forest else _shared(open_forest, trace)
-    profile = metrics.profile
+    profile = metrics.profile if size == metrics.block_size else metrics.forest.profile(size)
     reusable = _in_tokens(profile.reusable_blocks, size, trace)
     ceiling = reusable
     if config["last_token_rule"]:
@@ -179,31 +186,103 @@ def class_edges(result: Result) -> tuple[U32, Forest]:
     if outcome.tier_hit_tokens:
         # What comes from a lower tier may be all of a prompt but its last token.
         ceiling = np.maximum(ceiling, np.minimum(hit, reusable))
-    available = np.minimum(ceiling, _available(result, ceiling)).astype(np.uint32)
-    available = np.maximum(available, hit)
+    infinite = []
+    reached = hit
+    for length in _infinite(result, ceiling):
+        reached = np.maximum(reached, np.minimum(ceiling, length)).astype(np.uint32)
+        infinite.append(reached)
+    if config.get("eagle_hits") == "lookahead":
+        # A hash covers the token after its block, so that token must be shared too.
+        ahead = np.where(own > 0, own - np.uint32(1), own) // np.uint32(size) * np.uint32(size)
+        ceiling = np.maximum(reached, np.minimum(ceiling, ahead))
+        reusable = np.maximum(ceiling, np.minimum(reusable, ahead))
+    aligned = np.maximum(reached, _aligned(config, ceiling))
     again = np.minimum(outcome.columns.get(PREEMPTED, np.uint32(0)), hit).astype(np.uint32)
     nothing = np.zeros_like(prompt)
     edges = np.stack(
-        [nothing, hit - again, hit, available, ceiling, reusable, own, anyone, prompt], axis=1
-    )
-    if np.any(edges[:, 1:] < edges[:, :-1]):
-        bad = int(np.flatnonzero(np.any(edges[:, 1:] < edges[:, :-1], axis=1))[0])
-        msg = (
-            f"{trace.name}: request {bad} hits {int(hit[bad])} tokens, but an infinite cache has "
-            f"only {int(ceiling[bad])} of them; does the engine cache outputs?"
-        )
-        raise InputError(msg)
+        [
+            nothing, hit - again, hit, *infinite, aligned, ceiling, reusable, own, anyone, prompt
+        ],
+        axis=1,
+    )  # fmt: skip
+    _check_ascending(edges, trace)
     return edges, open_forest
 
 
-def _available(result: Result, ceiling: U32) -> U32:
-    """Tokens that an infinite cache of the same kind would have served at the same time."""
-    columns = result.outcome.columns
-    if "admit_step" not in columns:
+def _block_size(result: Result) -> int:
+    """Tokens of the blocks that full attention alone would be found by."""
+    config = result.config
+    if config.get("kv_groups"):
+        return gcd(result.settings.block_size or 0, int(config["hit_alignment"]))
+    return result.metrics.block_size
+
+
+def _check_ascending(edges: U32, trace: Trace) -> None:
+    """Refuse hits that no earlier request had."""
+    wrong = np.any(edges[:, 1:] < edges[:, :-1], axis=1)
+    if np.any(wrong):
+        bad = int(np.flatnonzero(wrong)[0])
+        hit, ceiling = (int(edges[bad, ALONG.index(name)]) for name in ("evicted", "last_token"))
+        msg = (
+            f"{trace.name}: request {bad} hits {hit} tokens, but an infinite cache has "
+            f"only {ceiling} of them; does the engine cache outputs?"
+        )
+        raise InputError(msg)
+
+
+def _aligned(config: JsonObject, ceiling: U32) -> U32:
+    """Leading tokens in the blocks that all groups can agree on, or full attention is found by."""
+    if not config.get("kv_groups"):
         return ceiling
-    if result.config["num_blocks"] is None:
-        return result.outcome.hit_tokens
-    return result.again(num_blocks=None).outcome.hit_tokens
+    ends_inside = config["hit_alignment"] == config["hash_block_size"]
+    unit = np.uint32(config["block_size" if ends_inside else "hit_alignment"])
+    return ceiling // unit * unit
+
+
+def _infinite(result: Result, ceiling: U32) -> tuple[U32, U32, U32, U32]:
+    """Tokens that an infinite cache of the same kind has at the same time.
+
+    Returns
+    -------
+    hit, agreed, without_states, full : ndarray of uint32
+        What it hits; what its groups agree on; what they would without recurrent states; and
+        without windows and chunks.
+    """
+    config, outcome = result.config, result.outcome
+    if "admit_step" not in outcome.columns:
+        return (ceiling,) * 4
+    groups: str = config.get("kv_groups") or ""
+    unbounded: JsonObject = {"num_blocks": None}
+    split = bool(groups) or config.get("eagle_hits") == "drop"
+    if split:
+        outcome = result.again(**unbounded, record=("limits",)).outcome
+    elif config["num_blocks"] is not None:
+        outcome = result.again(**unbounded).outcome
+    hit = agreed = full = without_states = outcome.hit_tokens
+    if split:
+        agreed, without_states, full = (
+            outcome.columns[f"agreed_{name}"] for name in ("aligned", "window", "full")
+        )
+    whole = _as_full_attention(result)
+    if whole:
+        full = np.maximum(full, result.again(**unbounded, **whole).outcome.hit_tokens)
+    if not any(kind in groups for kind in ("sliding_window", "chunked_local")):
+        without_states = full if "mamba" in groups else agreed
+    elif "mamba" not in groups:
+        without_states = agreed
+    unit = np.uint32(config.get("hit_alignment") or 1)
+    return hit, agreed, without_states // unit * unit, full // unit * unit
+
+
+def _as_full_attention(result: Result) -> JsonObject:
+    """Return the settings with which all layers keep everything, where none of them does."""
+    config = result.config
+    if config.get("sliding_window") is not None:
+        return {"sliding_window": None, "disable_hybrid_kv_cache_manager": True}
+    groups = config.get("kv_groups")
+    if not groups or "full" in groups:
+        return {}
+    return {"kv_groups": f"full@{config['block_size']}", "prefix_match_unit": None}
 
 
 def _finest(forest: Forest) -> Forest:

@@ -16,6 +16,9 @@ from prefixsim.explanations.losses import Losses, usable_blocks
 __all__ = ["Remedy", "remedies"]
 
 _SHARES = (0.5, 0.9, 1.0)
+_FINE = 64
+_APART = 512
+"""Tokens: of the finest hashes that are tried, and between states that are kept."""
 
 
 @dataclass(frozen=True)
@@ -62,12 +65,21 @@ def remedies(losses: Losses) -> list[Remedy]:
         tried.append(trials.run(("cold",), "cache the outputs too", {"cache_outputs": True}))
     if "isolated" in lost:
         tried.append(trials.run(("isolated",), "share between salts", {"salt": None}))
-    if lost & {"rounding", "last_token"}:
-        tried += _block_sizes(losses, trials)
-    if lost & {"in_flight", "preempted"}:
-        tried.append(trials.in_order(("in_flight", "preempted")))
+    if losses.result.config.get("kv_groups"):
+        tried += _of_groups(losses, trials, lost)
+    else:
+        if lost & {"rounding", "last_token"}:
+            tried += _block_sizes(losses, trials)
+        if lost & {"in_flight", "preempted"}:
+            tried.append(trials.in_order(("in_flight", "preempted")))
+    if lost & {"window", "state"}:
+        tried += _retentions(losses, trials)
+    if "speculative_drop" in lost:
+        change = "hashes that look ahead"
+        tried.append(trials.run(("speculative_drop",), change, {"eagle_hits": "lookahead"}))
     if "evicted" in lost:
         tried += _capacities(losses, trials)
+    if "evicted" in lost and losses.splits_evicted:
         policy = losses.evicted_policy
         hit = losses.totals["hit"] + policy
         tried.append(
@@ -138,6 +150,46 @@ def _block_sizes(losses: Losses, trials: _Trials) -> list[Remedy]:
                 ("rounding", "last_token"), f"blocks of {b} token{'s' if b > 1 else ''}", settings
             )
         )
+    return tried
+
+
+def _of_groups(losses: Losses, trials: _Trials, lost: set[str]) -> list[Remedy]:
+    """Finer hashes for models with states, and one request at a time."""
+    config, unit = losses.result.config, losses.trace.id_block_size
+    groups, size = config["kv_groups"], config["hash_block_size"]
+    tried = []
+    against = lost & {"alignment", "state", "rounding", "last_token"}
+    local = any(kind in groups for kind in ("sliding_window", "chunked_local"))
+    if against and "mamba" in groups and "," in groups and not local:
+        finest = next((u for u in range(_FINE, 0, -1) if size % u == 0 and u % unit == 0), 0)
+        units = [u for u in (size // 2, finest) if 0 < u < size and size % u == 0 and u % unit == 0]
+        for u in dict.fromkeys(units):
+            change = f"hits that may end every {u} tokens"
+            settings = {"prefix_match_unit": u}
+            tried.append(trials.run(("alignment", "state", "rounding"), change, settings))
+    if config["eagle_hits"] and config["prefix_match_unit"] and "state" in lost:
+        settings = {"mamba_shared_prefix_checkpoint": True}
+        tried.append(trials.run(("state",), "states kept where prefixes part", settings))
+    if lost & {"in_flight", "preempted"}:
+        one = {"max_num_seqs": 1}
+        tried.append(trials.run(("in_flight", "preempted"), "one request at a time", one))
+    return tried
+
+
+def _retentions(losses: Losses, trials: _Trials) -> list[Remedy]:
+    """More blocks of windows and more states kept: those every so many tokens, and all."""
+    config = losses.result.config
+    now = config["retention_interval"]
+    if now is None:
+        return []
+    unit: int = config.get("scheduler_block_size") or config["block_size"]
+    every = unit * -(-_APART // unit)
+    tried = []
+    if now == 0 and every > unit:
+        change = f"blocks and states kept every {every:,} tokens"
+        tried.append(trials.run(("window", "state"), change, {"retention_interval": every}))
+    change = "all blocks and states kept"
+    tried.append(trials.run(("window", "state"), change, {"retention_interval": None}))
     return tried
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from prefixsim._json import JsonObject
-from prefixsim.explanations.classes import ALONG, CAUSES, CLASSES, MEANINGS, label
+from prefixsim.explanations.classes import ALONG, CAUSES, CLASSES, MEANINGS, OF_GROUPS, label
 from prefixsim.explanations.losses import Losses, class_edges, usable_blocks
 from prefixsim.explanations.remedy import Remedy, remedies
 from prefixsim.explanations.surface_gap import gap_tables, surface_gap
@@ -64,10 +64,11 @@ class Waterfall(Losses):
             name: {"tokens": tokens, "share": tokens / whole}
             for name, tokens in self.totals.items()
         }
-        classes["evicted"] |= {
-            "policy_tokens": self.evicted_policy,
-            "capacity_tokens": self.evicted_capacity,
-        }
+        if self.splits_evicted:
+            classes["evicted"] |= {
+                "policy_tokens": self.evicted_policy,
+                "capacity_tokens": self.evicted_capacity,
+            }
         if self.hit_tiers:
             classes["hit"] |= {"tier_tokens": self.hit_tiers}
         if self.evicted_causes:
@@ -93,6 +94,7 @@ def waterfall(result: Result) -> Waterfall:
     Works for every engine. What an infinite cache would have served is what an earlier request had;
     for an engine with time (its outcome has the column ``admit_step``), what the same engine hits
     without a limit on its blocks.
+    Where layers are of several kinds, what its groups agree on is taken from that run too.
     The column ``preempted_tokens`` counts, from the end of the hits, those that were computed again
     after a preemption.
 
@@ -115,8 +117,8 @@ def waterfall(result: Result) -> Waterfall:
     >>> import prefixsim
     >>> trace = prefixsim.Trace.from_prompts([range(40), range(48), range(16)])
     >>> prefixsim.replay(trace, block_size=16).waterfall().totals
-    {'hit': 32, 'cold': 48, 'isolated': 0, 'rounding': 8, 'last_token': 16, 'in_flight': 0, \
-'evicted': 0, 'preempted': 0}
+    {'hit': 32, 'cold': 48, 'isolated': 0, 'rounding': 8, 'last_token': 16, 'alignment': 0, \
+'in_flight': 0, 'window': 0, 'state': 0, 'speculative_drop': 0, 'evicted': 0, 'preempted': 0}
     """
     return Waterfall(result, *class_edges(result))
 
@@ -166,7 +168,10 @@ def waterfall_tables(waterfall: Waterfall) -> list[Table]:
         rows.append([name, written(tokens, "count"), written(tokens / whole, "rate")])
         notes.append(note)
 
+    grouped = any(waterfall.totals[name] for name in OF_GROUPS)
     for name in CLASSES:
+        if name in OF_GROUPS and not grouped:
+            continue
         add(label(name), waterfall.totals[name], MEANINGS[name])
         if name == "hit":
             for tier, tokens in waterfall.hit_tiers.items():
@@ -176,6 +181,7 @@ def waterfall_tables(waterfall: Waterfall) -> list[Table]:
                 if tokens:
                     meaning = CAUSES.get(cause, f"{cause} had them last")
                     add(f"  {label(cause)}", tokens, meaning)
+        if name == "evicted" and waterfall.totals[name] and waterfall.splits_evicted:
             add("  policy", waterfall.evicted_policy, "the best policy would still have had them")
             add("  capacity", waterfall.evicted_capacity, "no policy could, at this capacity")
     add("prompt tokens", waterfall.prompt_tokens, "the sum")

@@ -172,7 +172,8 @@ def settled(
             raise SettingError(msg)
         sized: JsonObject = {"num_blocks": _in_bytes(memory), "kv_memory": None}
         found = changed(found, **sized)
-    found = found.for_model()
+    found = changed(found, block_size=size).for_model()
+    block_size_for(trace, found.tokens_per_block)  # what a model makes of it
     blocks = blocks_in(
         found.num_blocks,
         size,
@@ -185,7 +186,7 @@ def settled(
     if outputs is None:
         has_them = trace.kind == "tokens" and trace.outputs is not None
         outputs = engine.capabilities.caches_outputs and has_them
-    return changed(found, block_size=size, num_blocks=blocks, cache_outputs=outputs)
+    return changed(found, num_blocks=blocks, cache_outputs=outputs)
 
 
 def _in_bytes(value: int | Size) -> Size:

@@ -51,6 +51,7 @@ def describe_config(config: JsonObject) -> str:
     if "max_num_batched_tokens" in config:
         seqs, tokens = config["max_num_seqs"], config["max_num_batched_tokens"]
         words.append(f"{seqs:,} at once, {tokens:,} tokens a step")
+    words += _scheduling(config)
     if config["concurrency"] > 1:
         words.append(f"concurrency {config['concurrency']}")
     if config["cache_outputs"]:
@@ -62,6 +63,22 @@ def describe_config(config: JsonObject) -> str:
     if config["warmup"]:
         words.append(f"after {config['warmup']:.0%} warm-up")
     return " · ".join(words)
+
+
+def _scheduling(config: JsonObject) -> list[str]:
+    """Say what a server with groups, drafts and batches in flight does."""
+    words = []
+    if config.get("kv_groups"):
+        words.append(f"groups {config['kv_groups']}")
+        if config["hit_alignment"] != config["block_size"]:
+            words.append(f"hits at multiples of {config['hit_alignment']}")
+    if config.get("spec_method"):
+        words.append(f"{config['num_speculative_tokens']} drafts by {config['spec_method']}")
+    if config.get("scheduling_policy", "fcfs") != "fcfs":
+        words.append(f"by {config['scheduling_policy']}")
+    if config.get("async_scheduling"):
+        words.append("async scheduling")
+    return words
 
 
 @dataclass(frozen=True, eq=False, repr=False)

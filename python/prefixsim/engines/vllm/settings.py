@@ -1,286 +1,41 @@
-"""Settings of ``engine="vllm"``, under vLLM's own names."""
+"""Settings of ``engine="vllm"``: its options, what cannot go together, and the model's groups."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import Enum
+from dataclasses import dataclass, replace
+from typing import Self
 
 from prefixsim._json import JsonObject
-from prefixsim.engines.serving import ServingSettings
-from prefixsim.errors import InputError
+from prefixsim.engines.cache_size import DEFAULT_BLOCK_SIZE
+from prefixsim.engines.vllm.drafting import METHODS
+from prefixsim.engines.vllm.kv_groups import Grouping, KvGroup, planned_groups, written_groups
+from prefixsim.engines.vllm.options import FROM_VERSION, FromVersion, VllmOptions
+from prefixsim.engines.vllm.versions import VERSIONS, Rules, rules_of
+from prefixsim.errors import InputError, SettingError
 from prefixsim.hardware.gpus import GPUS
-from prefixsim.settings import setting
+from prefixsim.hardware.kv_bytes import KVBytes, kv_bytes_per_token
+from prefixsim.hardware.pool import Groups, Planning, groups_of
+from prefixsim.sizes import Size
 
 __all__ = ["FROM_VERSION", "VERSIONS", "FromVersion", "Rules", "VllmSettings", "rules_of"]
-
-
-class FromVersion(Enum):
-    """The type of :data:`FROM_VERSION`."""
-
-    FROM_VERSION = "version"
-
-    def __str__(self) -> str:
-        return self.value
-
-
-FROM_VERSION = FromVersion.FROM_VERSION
-"""A switch is as in the version that is simulated."""
-
-
-@dataclass(frozen=True)
-class Rules:
-    """What a range of versions of vLLM does that others do not.
-
-    Attributes
-    ----------
-    first, last : str
-        The range; ``last`` without a patch includes all of its patches.
-    uncached_first : bool or str
-        Released blocks without a hash go to the front of the free queue: always, never, or where
-        caching is on (``"with caching"``) or the group has a sliding window (``"with a window"``).
-    reserve_full_isl : bool
-        A request is admitted only if all its known tokens fit.
-    stats_at_lookup : bool
-        Statistics count every lookup, not every admission.
-    retention_interval : int or None
-        Default of the setting of that name.
-    window_cap : bool
-        With a sliding window, ``reserve_full_isl`` asks for no more blocks than are held at once.
-    lone_threshold : bool
-        ``long_prefill_token_threshold`` limits a request that is alone too.
-    pass_over : bool
-        Without chunked prefill, a request over the step's budget is passed over, and those passed
-        over return to the queue in reversed order.
-    stats_preempted_apart : bool
-        Statistics count lookups of preempted requests apart.
-    tagged_keys : bool
-        A salt enters the hash of the first block as ``("cache_salt", salt)``, not bare.
-    has_watermark, has_adaptive_threshold : bool
-        Whether there are such settings.
-    stops_on_tight_windows : bool
-        With a sliding window, the server stops when its pool is nearly full.
-    """
-
-    first: str
-    last: str
-    uncached_first: bool | str = True
-    reserve_full_isl: bool = True
-    stats_at_lookup: bool = False
-    retention_interval: int | None = 0
-    window_cap: bool = True
-    lone_threshold: bool = False
-    pass_over: bool = False
-    stats_preempted_apart: bool = True
-    tagged_keys: bool = True
-    has_watermark: bool = True
-    has_adaptive_threshold: bool = True
-    stops_on_tight_windows: bool = False
-
-    def includes(self, version: str) -> bool:
-        """Whether a version is in the range."""
-        number, last = _number(version), _number(self.last)
-        end = last if self.last.count(".") > 1 else (*last[:2], _ANY_PATCH)
-        return _number(self.first) <= number <= end
-
-
-_ANY_PATCH = 10**9
-
-_CHANGES: tuple[tuple[str, str, JsonObject], ...] = (
-    ("0.31", "0.33", {}),
-    (
-        "0.29",
-        "0.30",
-        {"lone_threshold": True, "has_adaptive_threshold": False, "tagged_keys": False},
-    ),
-    ("0.28", "0.28", {"retention_interval": None}),
-    ("0.27", "0.27", {"uncached_first": "with caching"}),
-    ("0.24", "0.26", {"uncached_first": True, "stats_at_lookup": True}),
-    ("0.23", "0.23", {"uncached_first": "with a window", "has_watermark": False}),
-    ("0.20.2", "0.22", {"uncached_first": False}),
-    ("0.20.0", "0.20.1", {"stops_on_tight_windows": True}),
-    ("0.19", "0.19", {"stops_on_tight_windows": False, "window_cap": False}),
-    ("0.14", "0.18", {"reserve_full_isl": False}),
-    ("0.12", "0.13", {}),  # asynchronous scheduling is off by default; it is not simulated
-    ("0.11.1", "0.11", {"pass_over": True}),
-    ("0.11.0", "0.11.0", {"stats_preempted_apart": False}),
-)
-"""The ranges, newest first. A change holds for its range and all older ones, until it is changed
-again."""
-
-
-def _ranges() -> tuple[Rules, ...]:
-    changes: JsonObject = {}
-    ranges = []
-    for first, last, change in _CHANGES:
-        changes |= change
-        ranges.append(Rules(first, last, **changes))
-    return tuple(ranges)
-
-
-def _number(version: str) -> tuple[int, ...]:
-    """Return the three numbers of a version; one without a patch is the first of its minor."""
-    parts = version.split(".")
-    if not (2 <= len(parts) <= 3 and all(part.isascii() and part.isdigit() for part in parts)):
-        raise ValueError(version)
-    return (*map(int, parts), 0)[:3]
-
-
-VERSIONS: tuple[Rules, ...] = _ranges()
-"""Rules by range of versions, newest first; each is tested against recordings of its wheels."""
-
-
-def rules_of(version: str) -> Rules:
-    """Return the rules of a version of vLLM.
-
-    Raises
-    ------
-    ValueError
-        If no range includes it.
-
-    Examples
-    --------
-    >>> rules_of("0.22.1").uncached_first
-    False
-    """
-    try:
-        return next(rules for rules in VERSIONS if rules.includes(version))
-    except (ValueError, StopIteration):
-        newest, oldest = VERSIONS[0].last, VERSIONS[-1].first
-        problem = f"not a simulated version of vLLM, give one from {oldest} to {newest}"
-        raise ValueError(problem) from None
-
-
-def _read_version(value: object) -> str:
-    """Return a version that is simulated."""
-    version = str(value)
-    rules_of(version)
-    return version
-
 
 # Requests at once and tokens per step of a server by default.
 _UNKNOWN_GPU = (256, 8192)
 _SMALL = (256, 2048)
 _LARGE = (1024, 8192)
 _LARGE_GPU = 70 * 2**30  # bytes
-
-
-def _read_retention(value: object) -> int | FromVersion | None:
-    """Return what ``retention_interval`` stands for."""
-    if value is None or value == "all":
-        return None
-    if isinstance(value, FromVersion) or value == FROM_VERSION.value:
-        return FROM_VERSION
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-        return value
-    if isinstance(value, str) and value.isdecimal():
-        return int(value)
-    raise ValueError("give a whole number, 'all', or 'version'")
+_LONGEST = 2**24  # tokens of a request
 
 
 @dataclass(frozen=True)
-class VllmSettings(ServingSettings):
-    """Settings of ``engine="vllm"``; names and defaults are vLLM's where it has them.
+class VllmSettings(VllmOptions):
+    """Settings of ``engine="vllm"``.
 
-    Attributes
-    ----------
-    num_blocks : int or None
-        ``num_gpu_blocks``, the null block included. ``None``: no limit.
-    version : str
-        A release in one of the ranges of :data:`VERSIONS`, whose rules hold; one without a patch
-        is the first of its minor version. Also defaults of the four switches below.
-    max_num_seqs : int or None
-        Requests running at once.
-    max_num_batched_tokens : int or None
-        Tokens per step.
-    enable_chunked_prefill : bool
-    long_prefill_token_threshold : int
-        Tokens of one request per step while there are others; 0: no limit.
-    long_prefill_token_threshold_adaptive : bool
-    watermark : float
-        Share of the blocks that an admission beside running requests has to leave free.
-    max_model_len : int or None
-    sliding_window : int or None
-        Attention window, if all layers have one.
-    uncached_first : bool or None
-        Uncached blocks go to the front of the free queue; off: to the back, like all others.
-    reserve_full_isl : bool or None
-        A request is admitted only if all its known tokens fit.
-    stats_at_lookup : bool or None
-        Statistics count every lookup, not every admission.
-    retention_interval : int, None or FROM_VERSION
-        Which blocks of a sliding window are cached: 0 the end of prompts, ``None`` all.
+    Raises
+    ------
+    InputError
+        If the version has no such setting, or settings contradict each other.
     """
-
-    version: str = setting(
-        "0.33",
-        help="Rules of this vLLM version, 0.11.0 to 0.33.",
-        flag=("--vllm-version", "--version"),
-        metavar="V",
-        read=_read_version,
-    )
-    max_num_seqs: int | None = setting(
-        None,
-        help="Requests running at once.",
-        unit="requests",
-        least=1,
-        shown_default="256; a server's on the GPU that --latency names",
-    )
-    max_num_batched_tokens: int | None = setting(
-        None,
-        help="Tokens per step.",
-        unit="tokens",
-        least=1,
-        shown_default="8192; a server's on the GPU that --latency names",
-    )
-    max_model_len: int | None = setting(
-        None, help="Tokens of a request at most.", unit="tokens", least=1, shown_default="no limit"
-    )
-    enable_chunked_prefill: bool = setting(
-        True,
-        help="Prefill a prompt over several steps.",
-        flag=("--chunked-prefill", "--enable-chunked-prefill"),
-    )
-    long_prefill_token_threshold: int = setting(
-        0,
-        help="Tokens of one request per step while there are others; 0: no limit.",
-        unit="tokens",
-        least=0,
-    )
-    long_prefill_token_threshold_adaptive: bool = setting(
-        False, help="Raise that threshold to an equal share of the step's tokens."
-    )
-    watermark: float = setting(
-        0.0, help="Share of blocks an admission leaves free.", least=0, below=1, metavar="SHARE"
-    )
-    sliding_window: int | None = setting(
-        None,
-        help="Attention window of a model whose layers all have one.",
-        unit="tokens",
-        least=1,
-        shown_default="none",
-    )
-    uncached_first: bool | None = setting(
-        None,
-        help="Uncached blocks are the next to be taken when they are freed.",
-        shown_default="as the version does",
-    )
-    reserve_full_isl: bool | None = setting(
-        None,
-        help="Admit a request only if all its known tokens fit.",
-        shown_default="as the version does",
-    )
-    stats_at_lookup: bool | None = setting(
-        None,
-        help="Count every lookup in the statistics, not every admission.",
-        shown_default="as the version does",
-    )
-    retention_interval: int | FromVersion | None = setting(
-        FROM_VERSION,
-        help="Which blocks of a sliding window are cached: 0 the end of prompts, 'all' all.",
-        metavar="N",
-        read=_read_retention,
-        shown_default="as the version does",
-    )
 
     def __post_init__(self) -> None:
         try:
@@ -304,10 +59,194 @@ class VllmSettings(ServingSettings):
             )
             raise InputError(msg)
 
+        self._check_whole()
+        self._check_drafts()
+        if (self.scheduling_policy == "priority") != (self.priorities is not None):
+            msg = "scheduling_policy 'priority' and priorities: one needs the other, give both"
+            raise SettingError(msg)
+        if self.kv_groups is not None and self.sliding_window is not None:
+            msg = "kv_groups and sliding_window: both say the same, give one of them"
+            raise SettingError(msg)
+
+    def _check_whole(self) -> None:
+        """Refuse what is not known of the version."""
+        if self.rules.recorded_whole:
+            return
+        asked = {
+            "kv_groups": self.kv_groups is not None,
+            "prefix_match_unit": self.prefix_match_unit is not None,
+            "mamba_shared_prefix_checkpoint": self.mamba_shared_prefix_checkpoint,
+            "scheduling_policy": self.scheduling_policy != "fcfs",
+            "async_scheduling": bool(self.async_scheduling),
+            "spec_method": self.spec_method is not None,
+        }
+        name = next((name for name, given in asked.items() if given), None)
+        if name is not None:
+            since = next(rules.first for rules in reversed(VERSIONS) if rules.recorded_whole)
+            msg = (
+                f"{name}: vLLM {self.version} is simulated with one group, no drafts, first come "
+                f"first served, synchronously; give a version from {since}, or leave it out"
+            )
+            raise SettingError(msg)
+
+    def _check_drafts(self) -> None:
+        if (self.spec_method is None) != (self.num_speculative_tokens == 0):
+            msg = "spec_method and num_speculative_tokens: one needs the other, give both"
+            raise SettingError(msg)
+        if not self.drafts_with_layers and self.eagle_hits != "lookahead":
+            msg = "eagle_hits: is of drafters with layers, give spec_method 'eagle' or 'mtp' too"
+            raise SettingError(msg)
+        if self.mamba_shared_prefix_checkpoint and not (
+            self.drafts_with_layers and self.prefix_match_unit
+        ):
+            msg = (
+                "mamba_shared_prefix_checkpoint: has no effect without a drafter with layers and "
+                "prefix_match_unit, give both or leave it out"
+            )
+            raise SettingError(msg)
+        if self.async_scheduling and self.spec_method == "ngram":
+            msg = "async_scheduling: vLLM has none with n-gram drafts, leave one of them out"
+            raise SettingError(msg)
+        if self.arrivals == "sequential" and (self.async_scheduling or self.spec_method):
+            name = "async_scheduling" if self.async_scheduling else "spec_method"
+            msg = f"{name}: 'sequential' arrivals have no steps, choose others"
+            raise SettingError(msg)
+
     @property
     def rules(self) -> Rules:
         """Rules of the version."""
         return rules_of(self.version)
+
+    @property
+    def drafts_with_layers(self) -> bool:
+        """Whether drafts are made by layers that have a cache of their own."""
+        return METHODS.get(self.spec_method or "") == "eagle"
+
+    @property
+    def looks_ahead(self) -> bool:
+        """Whether a hash also covers the token after its block."""
+        return self.drafts_with_layers and self.eagle_hits == "lookahead" and self.enable_caching
+
+    @property
+    def asynchronous(self) -> bool:
+        """Whether a step is scheduled before the outputs of the one before are known."""
+        if self.async_scheduling is not None:
+            return self.async_scheduling
+        steps = self.arrivals != "sequential" and self.spec_method != "ngram"
+        return self.rules.recorded_whole and steps
+
+    @property
+    def tokens_per_block(self) -> int:
+        """Tokens of a hash, which lengths of hits are multiples of."""
+        return super().tokens_per_block if self.grouping is None else self.grouping.hash_block_size
+
+    def for_model(self) -> Self:
+        """Return the settings with the groups that ``kv_groups`` or the model's layers make.
+
+        A size in bytes becomes blocks where there are several groups. A model whose layers all have
+        the same window has that ``sliding_window``.
+
+        Raises
+        ------
+        InputError
+            If the groups cannot be simulated, or the cache is larger than the GPU's memory.
+        """
+        self._check_memory()
+        if self.grouping is not None:
+            return self
+        size = self.block_size or DEFAULT_BLOCK_SIZE
+        if self.kv_groups is not None:
+            return self._grouped(self._widened(self.kv_groups), size, None)
+        if self.model_config is None:
+            return self._ungrouped()
+        return self._planned(size)
+
+    def _planned(self, size: int) -> Self:
+        """Return the settings with the groups of ``model_config``."""
+        assert self.model_config is not None
+        sizes = kv_bytes_per_token(
+            self.model_config,
+            dtype=self.kv_cache_dtype,
+            tensor_parallel=self.tensor_parallel,
+            num_speculative_tokens=self.num_speculative_tokens,
+        )
+        if self.sliding_window is not None and len(sizes.shares) == 1:
+            return self._ungrouped()
+        plan = self._plan(sizes, size)
+        first = plan.groups[0]
+        if len(plan.groups) == 1 and first.kind in ("full", "sliding_window"):
+            return replace(self, sliding_window=first.span)._ungrouped()
+        groups = planned_groups(plan.groups, sizes.specs, self.prefix_match_unit)
+        return self._grouped(groups, size, plan)
+
+    def _plan(self, sizes: KVBytes, block_size: int) -> Groups:
+        chunked = any(layer.kind == "chunked_local" for layer in sizes.specs)
+        planning = Planning(
+            max_model_len=self.max_model_len or _LONGEST,
+            block_size=block_size,
+            max_num_batched_tokens=self.batch_limits()[1],
+            async_scheduling=self.asynchronous,
+            num_speculative_tokens=self.num_speculative_tokens,
+            prefix_match_unit=self.prefix_match_unit,
+            # vLLM does so itself for chunks beside a drafter's layers.
+            disable_hybrid=self.disable_hybrid_kv_cache_manager
+            or (chunked and self.drafts_with_layers),
+        )
+        try:
+            return groups_of(sizes.specs, planning)
+        except InputError as error:
+            msg = f"model_config {self.model_config}: {error}"
+            raise SettingError(msg) from None
+
+    def _widened(self, groups: tuple[KvGroup, ...]) -> tuple[KvGroup, ...]:
+        """Return groups by hand, with windows and chunks as full attention if that is asked."""
+        if not self.disable_hybrid_kv_cache_manager:
+            return groups
+        local = ("sliding_window", "chunked_local")
+        return tuple(replace(g, kind="full", span=0) if g.kind in local else g for g in groups)
+
+    def _ungrouped(self) -> Self:
+        """Return the settings of one group, which has hashes of its blocks."""
+        if self.prefix_match_unit is not None:
+            msg = (
+                "prefix_match_unit: is of models with several KV cache groups, one group has "
+                "hashes of its blocks; leave it out, or give block_size"
+            )
+            raise SettingError(msg)
+        return self
+
+    def _grouped(self, groups: tuple[KvGroup, ...], size: int, plan: Groups | None) -> Self:
+        """Return the settings with groups over one pool."""
+        rules, text = self.rules, written_groups(groups)
+        if not rules.recorded_whole:
+            msg = (
+                f"model_config {self.model_config}: makes {len(groups)} KV cache groups, which are "
+                f"not known of vLLM {self.version}; give another version, or bytes_per_token"
+            )
+            raise SettingError(msg)
+        if self.sliding_window is not None:
+            msg = f"sliding_window: the model has groups of its own ({text}), leave it out"
+            raise SettingError(msg)
+        if self.arrivals == "sequential":
+            msg = f"arrivals 'sequential': is of one KV cache group, there are {len(groups)}"
+            raise SettingError(msg)
+        if self.drafts_with_layers and any(g.kind == "chunked_local" for g in groups):
+            msg = f"kv_groups {text}: vLLM has no chunks beside a drafter's layers, write full"
+            raise SettingError(msg)
+        if len(groups) == 1:
+            self._ungrouped()
+        found: JsonObject = {}
+        if isinstance(self.num_blocks, Size) and self.num_blocks.in_bytes:
+            found["num_blocks"] = _blocks(self.num_blocks, plan, text)
+        grouping = Grouping.of(groups, size, self.prefix_match_unit)
+        retention, whole = self.switches()["retention_interval"], grouping.scheduler_block_size
+        if retention and retention % whole:
+            msg = (
+                f"retention_interval {retention}: must be a multiple of {whole}, the least common "
+                f"multiple of the blocks of {grouping}"
+            )
+            raise SettingError(msg)
+        return replace(self, grouping=grouping, **found)
 
     def batch_limits(self) -> tuple[int, int]:
         """Return requests running at once and tokens per step: as given, else a server's default.
@@ -337,7 +276,47 @@ class VllmSettings(ServingSettings):
         return chosen
 
     def to_config(self, engine: str) -> JsonObject:
-        """Return the settings as the ``config`` of an outcome, the switches as they are."""
+        """Return the settings as the ``config`` of an outcome, the switches as they are.
+
+        With several groups ``block_size`` is that of full attention, and there are the tokens of a
+        hash, what lengths of hits are multiples of, and the blocks' least common multiple.
+        """
         seqs, tokens = self.batch_limits()
         limits = {"max_num_seqs": seqs, "max_num_batched_tokens": tokens}
-        return {**super().to_config(engine), **limits, **self.switches()}
+        config = {**super().to_config(engine), **limits, **self.switches()}
+        config["async_scheduling"] = self.asynchronous
+        config["kv_groups"] = None
+        for name in ("priorities", "spec_acceptance"):
+            value = getattr(self, name)
+            config[name] = list(value) if isinstance(value, tuple) else value
+        if self.spec_method is None:
+            config["spec_acceptance"] = None
+        if not self.drafts_with_layers:
+            config["eagle_hits"] = None
+        if self.grouping is not None:
+            config |= {
+                "kv_groups": str(self.grouping),
+                "block_size": self.grouping.attention_block_size,
+                "hash_block_size": self.grouping.hash_block_size,
+                "hit_alignment": self.grouping.hit_alignment,
+                "scheduler_block_size": self.grouping.scheduler_block_size,
+            }
+        return config
+
+
+def _blocks(size: Size, plan: Groups | None, groups: str) -> int:
+    """Return how many blocks of several groups a size in bytes holds."""
+    if plan is None:
+        msg = (
+            f"num_blocks {size.text}: nobody says how many bytes the blocks of {groups} have, "
+            "give a number of blocks, or model_config in place of kv_groups"
+        )
+        raise SettingError(msg)
+    blocks = (size.amount or 0) // plan.bytes_per_block
+    if blocks < 2:
+        msg = (
+            f"num_blocks {size.text}: less than two blocks of {plan.bytes_per_block:,} bytes, one "
+            "of which is the null block; give more memory"
+        )
+        raise SettingError(msg)
+    return blocks

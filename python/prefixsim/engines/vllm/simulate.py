@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -23,15 +22,19 @@ from prefixsim._json import JsonObject
 from prefixsim.engines.cache_size import block_size_for
 from prefixsim.engines.outcome import Outcome
 from prefixsim.engines.served import (
-    arriving,
-    known_outputs,
     preempted_tokens,
     request_columns,
     request_times,
     time_figures,
 )
 from prefixsim.engines.vllm.settings import VllmSettings
-from prefixsim.errors import InputError
+from prefixsim.engines.vllm.workload import (
+    compile_workload,
+    compiled,
+    core_settings,
+    workload_of,
+)
+from prefixsim.errors import InputError, SettingError
 from prefixsim.settings import build
 from prefixsim.trace.columns import Array
 
@@ -44,54 +47,6 @@ if TYPE_CHECKING:
 __all__ = ["Simulation", "compile_workload", "core_settings", "replay", "simulate", "workload_of"]
 
 NAME = "vllm"
-UNBOUNDED = 2**32 - 2
-
-
-def compile_workload(
-    trace: Trace,
-    block_size: int,
-    *,
-    outputs: bool = True,
-    num_blocks: int | None = None,
-    max_model_len: int | None = None,
-) -> _core.VllmWorkload:
-    """Compile a trace for the engine; worth keeping for several runs.
-
-    Lengths are checked before anything is made of them: a request may have up to 2^24 tokens.
-
-    Parameters
-    ----------
-    trace : Trace
-    block_size : int
-        Tokens per block.
-    outputs : bool
-        Use the trace's output tokens.
-    num_blocks : int, optional
-        Refuse requests that can never fit so many blocks.
-    max_model_len : int, optional
-        Tokens at which requests end; later runs may have a lower one, but no higher one.
-
-    Raises
-    ------
-    InputError
-        If the trace has no token or hash ids, timestamps that are negative or not ascending, or a
-        request that can never be served.
-    """
-    columns = arriving(trace)
-    output_offsets, output_ids = known_outputs(trace, wanted=outputs)
-    try:
-        return _core.VllmWorkload(
-            *columns,
-            block_size,
-            salt=None if trace.salt is None else trace.salt.codes,
-            output_offsets=output_offsets,
-            output_ids=output_ids,
-            num_blocks=num_blocks,
-            max_model_len=max_model_len,
-        )
-    except ValueError as error:
-        msg = f"{trace.name}: {error}"
-        raise InputError(msg) from None
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,6 +105,9 @@ class Simulation:
             "output_tokens": int(self.sampled.sum()),
             "peak_blocks": totals["peak_used"],
         }
+        if self.settings.spec_method is not None:
+            names = ("steps", "drafts", "accepted")
+            found["spec_decoding"] = dict(zip(names, totals["drafts"], strict=True))
         if not self.timed:
             return found
         steps, busy = totals["steps"], totals["busy_ns"]
@@ -175,6 +133,14 @@ class Simulation:
             "num_blocks": requests["num_blocks"],
             "preempted_tokens": self.preempted_tokens,
         }
+        if len(self.raw["limits"]["full"]):
+            limits = self.raw["limits"]
+            own |= {
+                "agreed_full": limits["full"],
+                "agreed_window": limits["window"],
+                "agreed_state": limits["state"],
+                "agreed_aligned": limits["aligned"],
+            }
         return request_columns(requests, own, self.times if self.timed else None)
 
     def outcome(self) -> Outcome:
@@ -256,6 +222,7 @@ def simulate(
     record_steps: bool = False,
     record_events: bool = False,
     record_tables: bool = False,
+    record_limits: bool = False,
     **options: object,
 ) -> Simulation:
     """Run vLLM's scheduler and KV cache manager on a trace.
@@ -269,7 +236,7 @@ def simulate(
         The compiled trace, for further runs at the same block size.
     outputs : bool
         Use the trace's output tokens.
-    record_steps, record_events, record_tables : bool
+    record_steps, record_events, record_tables, record_limits : bool
         What to keep besides one row per request.
     **options
         The settings one by one, in place of ``settings``.
@@ -295,99 +262,37 @@ def simulate(
     if record_tables and settings.blocks is None:
         msg = "record_tables: an unbounded cache has no tables worth keeping, give num_blocks"
         raise InputError(msg)
-    settings = settings.for_model()
-    settings = replace(settings, block_size=block_size_for(trace, settings.block_size))
-    compiled = workload or _compile(trace, settings, outputs=outputs)
+    size = block_size_for(trace, settings.block_size)
+    settings = replace(settings, block_size=size).for_model()
+    block_size_for(trace, settings.tokens_per_block)
+    core = workload or compiled(trace, settings, outputs=outputs)
     wanted = core_settings(
-        settings, trace, steps=record_steps, events=record_events, tables=record_tables
+        settings,
+        trace,
+        steps=record_steps,
+        events=record_events,
+        tables=record_tables,
+        limits=record_limits,
     )
     try:
-        raw = compiled.simulate(**wanted)
+        raw = core.simulate(**wanted)
     except (ValueError, OverflowError, TypeError) as error:
         msg = f"{trace.name}: {error}"
         raise InputError(msg) from None
-    return Simulation(trace, settings, raw, compiled)
-
-
-def _compile(trace: Trace, settings: VllmSettings, *, outputs: bool) -> _core.VllmWorkload:
-    return compile_workload(
-        trace,
-        settings.tokens_per_block,
-        outputs=outputs,
-        # A window gives blocks back as it moves on.
-        num_blocks=settings.blocks if settings.sliding_window is None else None,
-        max_model_len=settings.max_model_len,
-    )
-
-
-def core_settings(
-    settings: VllmSettings, trace: Trace, *, steps: bool, events: bool, tables: bool
-) -> _core._VllmSettings:
-    """Return what the core takes."""
-    mode, in_flight = settings.arrival_mode(trace)
-    max_num_seqs, max_num_batched_tokens = settings.batch_limits()
-    unbounded = settings.blocks is None
-    rules, switches = settings.rules, settings.switches()
-    return {
-        "num_blocks": UNBOUNDED if settings.blocks is None else settings.blocks,
-        "enable_caching": settings.enable_caching,
-        "max_model_len": settings.max_model_len,
-        "watermark": 0.0 if unbounded else settings.watermark,
-        "sliding_window": settings.sliding_window,
-        "window_cap": rules.window_cap,
-        "retention_interval": switches["retention_interval"],
-        "uncached_first": switches["uncached_first"],
-        "max_num_seqs": max_num_seqs,
-        "max_num_batched_tokens": max_num_batched_tokens,
-        "enable_chunked_prefill": settings.enable_chunked_prefill,
-        "pass_over": rules.pass_over,
-        "long_prefill_token_threshold": settings.long_prefill_token_threshold,
-        "long_prefill_token_threshold_adaptive": settings.long_prefill_token_threshold_adaptive,
-        "lone_threshold": rules.lone_threshold,
-        "reserve_full_isl": switches["reserve_full_isl"],
-        "stats_at_lookup": switches["stats_at_lookup"],
-        "stats_preempted_apart": rules.stats_preempted_apart,
-        "groups": None,
-        "spec_method": None,
-        "eagle_hits": "lookahead",
-        "junction_checkpoints": False,
-        "priorities": None,
-        "async_scheduling": False,
-        "num_speculative_tokens": 0,
-        "accept": [],
-        "arrivals": mode,
-        "in_flight": in_flight,
-        "latency": settings.latency_model().settings(),
-        "record_steps": steps,
-        "record_events": events,
-        "record_tables": tables,
-        "record_limits": False,
-        "record_states": False,
-        "validate": False,
-    }
-
-
-_workloads: WeakKeyDictionary[Forest, dict[tuple[int, bool, int | None], _core.VllmWorkload]]
-_workloads = WeakKeyDictionary()
-
-
-def workload_of(forest: Forest, settings: VllmSettings) -> _core.VllmWorkload:
-    """Return the compiled trace, made once for all runs on a forest at one block size."""
-    kept = _workloads.setdefault(forest, {})
-    key = (settings.tokens_per_block, bool(settings.cache_outputs), settings.max_model_len)
-    if key not in kept:
-        kept[key] = _compile(forest.trace, settings, outputs=key[1])
-    return kept[key]
+    return Simulation(trace, settings, raw, core)
 
 
 def replay(forest: Forest, settings: VllmSettings) -> Outcome:
     """Replay a trace with the engine."""
-    settings = settings.for_model()
+    if "kv_events" in settings.record and (settings.grouping or settings.looks_ahead):
+        msg = "kv_events: events of several groups, or with a drafter's hashes, are not written"
+        raise SettingError(msg)
     run = simulate(
         forest.trace,
         settings,
         workload=workload_of(forest, settings),
         record_steps="steps" in settings.record,
         record_events="kv_events" in settings.record,
+        record_limits="limits" in settings.record,
     )
     return run.outcome()
