@@ -83,12 +83,14 @@ impl<C: KvCache<Key = u32>> Scheduler<'_, C> {
     /// # Errors
     /// [`Error::Range`] if no later step will do more.
     pub(super) fn check_stuck(&mut self) -> Result<()> {
-        if !self.flights.is_empty() {
-            return Ok(());
-        }
         let waiting = self.waiting.front().map(|waiting| waiting.request);
         let running = self.calendar.places().first();
         let running = running.map(|&place| self.active[place as usize].request);
+        // Two batches of nothing at all can follow each other for ever.
+        let in_flight = self.flights.iter().any(|batch| !batch.parts.is_empty());
+        if in_flight || (running.is_some() && !self.flights.is_empty()) {
+            return Ok(());
+        }
         if let Some(request) = waiting
             && running.is_none()
         {
