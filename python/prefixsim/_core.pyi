@@ -556,6 +556,66 @@ class _RadixNode(TypedDict):
     accessed: int
     created: int
 
+class _OffloadSettings(TypedDict):
+    num_chunks: int
+    blocks_per_chunk: int
+    eviction_policy: str
+    store_threshold: int
+    max_tracker_size: int
+    prompt_only: bool
+    sync_load_tokens: int
+    load_ns: int
+    store_ns: int
+    start_after_step: bool
+    disk: bool
+    disk_read_ns: int
+    disk_write_ns: int
+    disk_lookup: str
+
+class _OffloadColumns(TypedDict):
+    device_hits: npt.NDArray[np.uint32]
+    host_hits: npt.NDArray[np.uint32]
+    disk_hits: npt.NDArray[np.uint32]
+    loaded_chunks: npt.NDArray[np.uint32]
+    stored_chunks: npt.NDArray[np.uint32]
+    lookup_request: npt.NDArray[np.uint32]
+    lookup_step: npt.NDArray[np.uint64]
+    lookup_device: npt.NDArray[np.uint32]
+    lookup_host: npt.NDArray[np.uint32]
+    fate_request: npt.NDArray[np.uint32]
+    fate_first: npt.NDArray[np.uint32]
+    fate_end: npt.NDArray[np.uint32]
+    fate: npt.NDArray[np.uint8]
+    transfer_step: npt.NDArray[np.uint64]
+    transfer_kind: npt.NDArray[np.uint8]
+    transfer_request: npt.NDArray[np.uint32]
+    transfer_chunks: npt.NDArray[np.uint32]
+    transfer_evicted: npt.NDArray[np.uint32]
+    holding: npt.NDArray[np.uint32]
+    loaded: npt.NDArray[np.uint32]
+    stored: npt.NDArray[np.uint32]
+    flushed: npt.NDArray[np.uint32]
+    evicted_step: npt.NDArray[np.uint64]
+    evicted: npt.NDArray[np.uint32]
+
+class _OffloadTotals(TypedDict):
+    load_jobs: int
+    chunks_loaded: int
+    store_jobs: int
+    chunks_stored: int
+    stores_refused: int
+    flushed_jobs: int
+    host_evictions: int
+    chunks_promoted: int
+    promotions_refused: int
+    chunks_cascaded: int
+
+class _OffloadRun(TypedDict):
+    columns: _OffloadColumns
+    end: list[npt.NDArray[np.uint32]]
+    target: float
+    totals: _OffloadTotals
+
 class _LmcacheRun(TypedDict):
     cpu_hits: npt.NDArray[np.uint32]
     disk_hits: npt.NDArray[np.uint32]
@@ -565,6 +625,10 @@ class _LmcacheRun(TypedDict):
     cpu_evicted_at: npt.NDArray[np.uint32]
     disk_evicted: npt.NDArray[np.uint32]
     disk_evicted_at: npt.NDArray[np.uint32]
+    lost_request: npt.NDArray[np.uint32]
+    lost_first: npt.NDArray[np.uint32]
+    lost_end: npt.NDArray[np.uint32]
+    lost_cause: npt.NDArray[np.uint8]
     end: list[npt.NDArray[np.uint32]]
     frequencies: list[tuple[int, int]]
     target: float
@@ -940,6 +1004,9 @@ class VllmWorkload:
     def serve_fleet(
         self, fleet: Mapping[str, object], settings: _VllmSettings
     ) -> dict[str, Any]: ...
+    def simulate_offload(
+        self, settings: _VllmSettings, offload: _OffloadSettings
+    ) -> tuple[_VllmRun, _OffloadRun]: ...
 
 def expand_ids(
     starts: npt.NDArray[np.uint64], lengths: npt.NDArray[np.uint64], hashed: bool

@@ -59,9 +59,13 @@ pub fn replay_lmcache<'py>(
         ("cpu_evicted_at", log.cpu_evicted_at),
         ("disk_evicted", log.disk_evicted),
         ("disk_evicted_at", log.disk_evicted_at),
+        ("lost_request", log.lost.request),
+        ("lost_first", log.lost.first),
+        ("lost_end", log.lost.end),
     ] {
         result.set_item(name, column.into_pyarray(py))?;
     }
+    result.set_item("lost_cause", log.lost.cause.into_pyarray(py))?;
     result.set_item("refused", log.refused.into_pyarray(py))?;
     let end: Vec<_> = log.end.into_iter().map(|k| k.into_pyarray(py)).collect();
     result.set_item("end", end)?;

@@ -40,6 +40,7 @@ mod sglang_settings;
 mod tiers;
 mod tokens;
 mod vllm;
+mod vllm_offload;
 mod vllm_results;
 mod vllm_settings;
 

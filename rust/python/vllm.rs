@@ -7,8 +7,10 @@ use pyo3::types::PyDict;
 use super::arguments::{Ids, num_slots, positive, prompts};
 use super::interrupt::interruptible;
 use super::served_fleet::{ServedFleet, served};
+use super::vllm_offload::{OffloadRun, OffloadSettings};
 use super::vllm_results::{Origins, Run};
 use super::vllm_settings::simulation_config;
+use crate::engine::vllm::offload::simulate_offload;
 use crate::engine::vllm::{Room, Workload, simulate};
 use crate::fleet::VllmReplica;
 
@@ -122,5 +124,20 @@ impl VllmWorkload {
             let made = (0..count).map(|_| VllmReplica::new(&self.0, &config, delay));
             made.collect()
         })
+    }
+
+    /// Run the engine with a connector to host memory; see `prefixsim.engines.vllm.offload`.
+    fn simulate_offload<'py>(
+        &self,
+        py: Python<'py>,
+        settings: &Bound<'py, PyDict>,
+        offload: OffloadSettings,
+    ) -> PyResult<(Run<'py>, OffloadRun<'py>)> {
+        let config = simulation_config(Some(settings), self.0.block_size())?;
+        let offload = offload.config()?;
+        let (simulation, log) = interruptible(py, |stop| {
+            simulate_offload(&self.0, &config, &offload, stop)
+        })?;
+        Ok((Run::new(py, simulation), OffloadRun::new(py, log)))
     }
 }

@@ -89,6 +89,48 @@ def test_the_server_does_what_the_oracle_does(
     check(prompts, times, settings, Server(policy, cpu, watermark, ratio))
 
 
+@given(
+    prompts=PROMPTS,
+    policy=st.sampled_from(IN_PROCESS),
+    cpu=st.integers(1, 12),
+    disk=st.sampled_from([0, 1, 5]),
+)
+def test_causes_of_evicted_tokens_are_those_of_a_log(
+    prompts: list[list[int]], policy: str, cpu: int, disk: int
+) -> None:
+    """Token by token, from what the oracle had in its tiers and last dropped."""
+    oracle = InProcess(policy, cpu, disk)
+    last: dict[Any, str] = {}
+    causes: list[list[str]] = []
+    for prompt in prompts:
+        keys = chunks(prompt)
+        there = [key in oracle.cpu.uses or key in oracle.disk.uses for key in keys]
+        causes.append(
+            [
+                "stranded" if here else last.get(key, "not_offered")
+                for key, here in zip(keys, there, strict=True)
+            ]
+        )
+        before = len(oracle.evicted)
+        served = oracle.serve(keys, 0)
+        for tier, key in oracle.evicted[before:]:
+            last[key] = {"cpu": "dram", "disk": "disk"}[tier]
+        hits = served.cpu + served.disk
+        last |= dict.fromkeys(keys[hits + served.stored :], "refused")
+    result = prefixsim.replay(
+        Trace.from_prompts(prompts), engine="lmcache", block_size=2, num_blocks=cpu,
+        disk_blocks=disk, cache_policy=policy,
+    )  # fmt: skip
+    fall = result.waterfall()
+    expected = dict.fromkeys(("not_offered", "refused", "stranded", "dram", "disk"), 0)
+    for own, start, end in zip(causes, *fall.stretch("evicted"), strict=True):
+        for token in range(start, end):
+            expected[own[token // 2]] += 1
+    assert fall.evicted_causes == expected
+    assert sum(expected.values()) == fall.totals["evicted"]
+    assert sum(fall.hit_tiers.values()) == fall.totals["hit"]
+
+
 TRACE = Trace.from_prompts(
     [range(1024), range(1024), range(600), range(5000, 6000), range(1024)],
     timestamp=range(5),

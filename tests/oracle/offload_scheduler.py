@@ -153,6 +153,8 @@ class Server:
         self.disk_questions: set[Any] = set()
         self.disk_answers: dict[Any, bool] = {}
         self.promotions: dict[int, list[Any]] = {}
+        self.fates: dict[Any, str] = {}  # why a chunk is not in host memory
+        self.lost: list[list[str]] = [[] for _ in requests]  # by chunk, behind what was served
         self.step = self.clock = self.budget = 0
         self.transfers: list[list[Any]] = []
         self.steps: list[list[int]] = []
@@ -183,6 +185,7 @@ class Server:
 
     def evicted(self, keys: list[Any]) -> None:
         self.host_evictions += [(self.step, key) for key in keys]
+        self.fates |= dict.fromkeys(keys, "dram")
 
     def find(self, r: Req, key: Any) -> str:
         found = self.host.lookup(key)
@@ -200,6 +203,7 @@ class Server:
         room = self.host.prepare_store(r.index, [key])
         if room is None or not room[0]:
             self.totals["promotions_refused"] += 1
+            self.fates[key] = "refused"
             return "miss"
         self.evicted(room[2])
         self.totals["chunks_promoted"] += 1
@@ -380,6 +384,11 @@ class Server:
                 from_disk += ((first + i + 1) * tpc - begin) * (key in r.promoted)
         if r.device_hits < 0:
             r.device_hits, r.host_hits, r.disk_hits = local, ext, from_disk
+            for chunk in range((local + ext) // tpc, r.prompt // tpc):
+                key = self.chunk_key(r, chunk)
+                there = key in self.host.chunks
+                fate = "stranded" if there else self.fates.get(key, "not_offered")
+                self.lost[r.index].append(fate)
         r.promoted.clear()
 
     def start(self, kind: str, r: Req, keys: list[Any], blocks: Sequence[int] = ()) -> Copy:
@@ -417,10 +426,12 @@ class Server:
         if store is None:
             self.totals["store_refused"] += 1
             self.transfers.append([self.step, "refused", r.index, len(keys)])
+            self.fates |= dict.fromkeys(keys, "refused")
             return None
         r.next = end
         todo, _, victims = store
         self.evicted(victims)
+        self.fates |= dict.fromkeys(keys, "too_rare")
         if not todo:
             return None
         r.stored += len(todo)

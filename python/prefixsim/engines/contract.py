@@ -200,6 +200,11 @@ class EngineSettings(CacheBytes, CacheBlocks):
         return sum(known) if len(known) == len(self.tier_sizes) else None
 
     @property
+    def counted_in_blocks(self) -> tuple[str, ...]:
+        """Settings that are numbers of blocks, and so mean less memory with smaller ones."""
+        return ("num_blocks",)
+
+    @property
     def follows_lru_curve(self) -> bool:
         """Whether the forest's LRU curve is what this engine hits at every capacity."""
         return False

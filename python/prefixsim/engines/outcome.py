@@ -69,6 +69,46 @@ def residency_of(replayed: Residency) -> dict[str, Weighted]:
     return known
 
 
+@dataclass(frozen=True, eq=False)
+class Stretches:
+    """Stretches of prompts that were not served, each with its cause; they do not overlap.
+
+    Attributes
+    ----------
+    request, start, end : ndarray of uint32
+        Tokens ``start:end`` of the request's prompt.
+    cause : ndarray of uint32
+        Index into ``causes``.
+    causes : tuple of str
+        As in :attr:`Outcome.evicted_tokens`. The first is that of tokens in no stretch.
+    """
+
+    request: npt.NDArray[np.uint32]
+    start: npt.NDArray[np.uint32]
+    end: npt.NDArray[np.uint32]
+    cause: npt.NDArray[np.uint32]
+    causes: tuple[str, ...]
+
+    def within(
+        self, start: npt.NDArray[np.uint32], end: npt.NDArray[np.uint32]
+    ) -> dict[str, npt.NDArray[np.uint32]]:
+        """Return the tokens of each cause in ``start[i]:end[i]`` of each prompt ``i``.
+
+        They add up to ``end - start``.
+        """
+        low = np.maximum(self.start, start[self.request]).astype(np.int64)
+        high = np.minimum(self.end, end[self.request]).astype(np.int64)
+        tokens = np.maximum(high - low, 0)
+        found = {}
+        rest = end.astype(np.int64) - start
+        for i, name in enumerate(self.causes[1:], start=1):
+            of_cause = self.cause == i
+            sums = np.bincount(self.request[of_cause], tokens[of_cause], minlength=len(start))
+            found[name] = sums.astype(np.uint32)
+            rest -= found[name]
+        return {self.causes[0]: rest.astype(np.uint32), **found}
+
+
 def tier_column(tier: str) -> str:
     """Name of the column with the hit tokens of a tier."""
     return f"hit_tokens_{tier}"
@@ -112,6 +152,9 @@ class Outcome:
         cause: the name of the tier that had it last, or ``too_rare`` (used too seldom for a lower
         tier), ``stranded`` (a tier has it, but not what comes before it), ``slow`` (loading takes
         longer than computing).
+    lost_stretches : Stretches or None
+        The same, where the engine knows it of places in prompts: requests overlap in time, so that
+        only a replay without limit tells which of them were lost.
     records : dict of str to callable
         What was asked for in ``settings.record``: functions that write it to a path.
     """
@@ -130,6 +173,7 @@ class Outcome:
     loaded_tokens: npt.NDArray[np.uint32] | None = None
     stored_tokens: npt.NDArray[np.uint32] | None = None
     evicted_tokens: dict[str, npt.NDArray[np.uint32]] = field(default_factory=dict)
+    lost_stretches: Stretches | None = None
     records: dict[str, Callable[[Path], object]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

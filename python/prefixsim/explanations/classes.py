@@ -79,6 +79,7 @@ CAUSES: dict[str, str] = {
     "too_rare": "used too seldom for a lower tier, and dropped above it",
     "stranded": "a tier has them, but not what comes before them",
     "slow": "a tier has them, but loading takes longer than computing",
+    "not_offered": "never offered to a lower tier: generated, in no whole chunk, or not yet",
     "refused": "a lower tier had no room that it could clear",
 }
 """What causes of eviction mean that are no names of tiers; see ``Outcome.evicted_tokens``."""

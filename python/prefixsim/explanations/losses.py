@@ -123,6 +123,8 @@ class Losses:
     def evicted_causes(self) -> dict[str, int]:
         """Evicted tokens by cause, for engines that know it; see ``Outcome.evicted_tokens``."""
         causes = self.result.outcome.evicted_tokens
+        if self.result.outcome.lost_stretches is not None:
+            causes = self.result.outcome.lost_stretches.within(*self.stretch("evicted"))
         return {cause: int(c[self.start :].sum(dtype=np.uint64)) for cause, c in causes.items()}
 
     @property

@@ -144,7 +144,8 @@ def _block_sizes(losses: Losses, trials: _Trials) -> list[Remedy]:
         blocks = config["num_blocks"]
         settings = {"block_size": b}
         if blocks is not None:
-            settings["num_blocks"] = blocks * size // b
+            counts = {name: config[name] for name in losses.result.settings.counted_in_blocks}
+            settings |= {n: count * size // b for n, count in counts.items() if count}
         tried.append(
             trials.run(
                 ("rounding", "last_token"), f"blocks of {b} token{'s' if b > 1 else ''}", settings

@@ -49,6 +49,13 @@ impl<K: Copy + Eq + Hash> InProcess<K> {
         self.disk.as_ref()
     }
 
+    /// Whether a chunk is in either.
+    #[must_use]
+    pub fn contains(&self, key: &K) -> bool {
+        let on_disk = |disk: &ChunkStore<K>| disk.contains(key);
+        self.cpu.contains(key) || self.disk.as_ref().is_some_and(on_disk)
+    }
+
     /// Serves a prompt of these chunks: looks them up, reads what is found, stores what is not. Tells
     /// `evicted` of every chunk that leaves a tier.
     pub fn serve(&mut self, keys: &[K], evicted: &mut impl FnMut(Tier, K)) -> Served {

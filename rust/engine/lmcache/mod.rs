@@ -16,7 +16,7 @@ mod server;
 mod store;
 
 pub use in_process::{InProcess, InProcessConfig};
-pub use replay::{LmcacheConfig, LmcacheLog, replay};
+pub use replay::{Cause, LmcacheConfig, LmcacheLog, Stretches, replay};
 pub use server::{Server, ServerConfig, ServerPolicy};
 pub use store::{CachePolicy, ChunkStore};
 

@@ -14,6 +14,53 @@ pub enum LmcacheConfig {
     Server(ServerConfig),
 }
 
+/// Why a chunk of a prompt was not found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(u8)]
+pub enum Cause {
+    /// It was never stored.
+    #[default]
+    NotStored = 0,
+    /// There was no room for it.
+    Refused = 1,
+    /// It is there, behind one that is not.
+    Stranded = 2,
+    /// Host memory had it last.
+    Cpu = 3,
+    /// The disk had it last.
+    Disk = 4,
+}
+
+/// Stretches of prompts behind what was found, in chunks.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Stretches {
+    /// The request.
+    pub request: Vec<u32>,
+    /// Its first chunk in the prompt.
+    pub first: Vec<u32>,
+    /// One after the last.
+    pub end: Vec<u32>,
+    /// [`Cause`].
+    pub cause: Vec<u8>,
+}
+
+impl Stretches {
+    /// Appends the causes of a request's chunks from `first` on.
+    fn push(&mut self, request: u32, first: u32, causes: &[Cause]) {
+        for (chunk, &cause) in (first..).zip(causes) {
+            let goes_on = chunk > first && self.cause.last() == Some(&(cause as u8));
+            if goes_on && let Some(end) = self.end.last_mut() {
+                *end = chunk + 1;
+                continue;
+            }
+            self.request.push(request);
+            self.first.push(chunk);
+            self.end.push(chunk + 1);
+            self.cause.push(cause as u8);
+        }
+    }
+}
+
 /// What a replay records.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct LmcacheLog {
@@ -25,6 +72,8 @@ pub struct LmcacheLog {
     pub stored: Vec<u32>,
     /// Whether the store was refused.
     pub refused: Vec<bool>,
+    /// What was behind the hits.
+    pub lost: Stretches,
     /// Chunks that left host memory, in order.
     pub cpu_evicted: Vec<u32>,
     /// The request that was served then, of each; evictions between two requests are those of the second.
@@ -44,7 +93,9 @@ pub struct LmcacheLog {
 }
 
 impl LmcacheLog {
-    fn served(&mut self, served: Served) {
+    fn served(&mut self, request: u32, served: Served, causes: &[Cause]) {
+        let found = served.cpu_hits + served.disk_hits;
+        self.lost.push(request, found, &causes[found as usize..]);
         self.cpu_hits.push(served.cpu_hits);
         self.disk_hits.push(served.disk_hits);
         self.stored.push(served.stored);
@@ -77,6 +128,8 @@ pub fn replay(
     stop: &Stop,
 ) -> Result<LmcacheLog> {
     let mut log = LmcacheLog::default();
+    let mut last = vec![Cause::NotStored; workload.num_keys() as usize];
+    let mut causes = Vec::new();
     match config {
         LmcacheConfig::InProcess(config) => {
             let mut cache = InProcess::new(config);
@@ -84,9 +137,21 @@ pub fn replay(
                 if request.is_multiple_of(STOP_INTERVAL) {
                     stop.check()?;
                 }
-                let mut evicted = |tier, key| log.evicted(tier, key, request);
-                let served = cache.serve(chunks(workload, request), &mut evicted);
-                log.served(served);
+                let keys = chunks(workload, request);
+                look(keys, &last, |key| cache.contains(key), &mut causes);
+                let mut evicted = |tier, key: u32| {
+                    last[key as usize] = match tier {
+                        Tier::Cpu => Cause::Cpu,
+                        Tier::Disk => Cause::Disk,
+                    };
+                    log.evicted(tier, key, request);
+                };
+                let served = cache.serve(keys, &mut evicted);
+                let end = (served.cpu_hits + served.disk_hits + served.stored) as usize;
+                for &key in &keys[end..] {
+                    last[key as usize] = Cause::Refused;
+                }
+                log.served(request, served, &causes);
                 if validate {
                     cache.validate()?;
                 }
@@ -106,10 +171,20 @@ pub fn replay(
                 if request.is_multiple_of(STOP_INTERVAL) {
                     stop.check()?;
                 }
-                let mut evicted = |key| log.evicted(Tier::Cpu, key, request);
+                let keys = chunks(workload, request);
+                let mut evicted = |key: u32| {
+                    last[key as usize] = Cause::Cpu;
+                    log.evicted(Tier::Cpu, key, request);
+                };
                 server.wait(workload.requests().arrival_ns(request), &mut evicted);
-                let served = server.serve(chunks(workload, request));
-                log.served(served);
+                look(keys, &last, |key| server.contains(key), &mut causes);
+                let done = server.serve(keys);
+                if done.refused {
+                    for &key in &keys[done.cpu_hits as usize..] {
+                        last[key as usize] = Cause::Refused;
+                    }
+                }
+                log.served(request, done, &causes);
                 if validate {
                     server.validate()?;
                 }
@@ -120,6 +195,18 @@ pub fn replay(
         }
     }
     Ok(log)
+}
+
+/// Sets `causes` to why each chunk is not there, were it not found.
+fn look(keys: &[u32], last: &[Cause], there: impl Fn(&u32) -> bool, causes: &mut Vec<Cause>) {
+    causes.clear();
+    causes.extend(keys.iter().map(|key| {
+        if there(key) {
+            Cause::Stranded
+        } else {
+            last[*key as usize]
+        }
+    }));
 }
 
 /// The full chunks of a prompt.

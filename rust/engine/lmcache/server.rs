@@ -134,7 +134,9 @@ impl<K: Copy + Eq + Hash> Server<K> {
         self.config.policy == ServerPolicy::Arc
     }
 
-    fn is_resident(&self, key: &K) -> bool {
+    /// Whether a chunk is in memory.
+    #[must_use]
+    pub fn contains(&self, key: &K) -> bool {
         matches!(self.lists.list_of(key), Some(T1 | T2))
     }
 
@@ -175,7 +177,7 @@ impl<K: Copy + Eq + Hash> Server<K> {
 
     /// Serves a prompt of these chunks: uses what is found, stores the rest, all or none.
     pub fn serve(&mut self, keys: &[K]) -> Served {
-        let found = keys.iter().take_while(|key| self.is_resident(key)).count();
+        let found = keys.iter().take_while(|key| self.contains(key)).count();
         for key in keys[..found].iter().rev() {
             self.lists.put(if self.is_arc() { T2 } else { T1 }, *key);
         }
@@ -183,7 +185,7 @@ impl<K: Copy + Eq + Hash> Server<K> {
         let new: Vec<K> = rest
             .iter()
             .copied()
-            .filter(|key| !self.is_resident(key))
+            .filter(|key| !self.contains(key))
             .collect();
         let refused = self.used() + new.len() > self.config.chunks as usize;
         if !refused {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from prefixsim.engines.cache_size import read_cache_size
+from prefixsim.engines.cache_size import blocks_in, read_cache_size
 from prefixsim.engines.contract import MOST, EngineSettings
 from prefixsim.errors import SettingError
 from prefixsim.settings import setting
@@ -89,3 +89,24 @@ class LmcacheSettings(EngineSettings):
         if server and self.disk_blocks:
             msg = "disk_blocks: the server's first level is memory alone, leave the disk out"
             raise SettingError(msg)
+
+    @property
+    def blocks_of_all_tiers(self) -> int | None:
+        """What memory and disk hold, in chunks; ``None``: no limit."""
+        if self.blocks is None:
+            return None
+        disk = blocks_in(
+            self.disk_blocks,
+            self.tokens_per_block,
+            bytes_per_token=self.bytes_per_token,
+            model_config=self.model_config,
+            kv_cache_dtype=self.kv_cache_dtype,
+            tensor_parallel=self.tensor_parallel,
+            label="disk_blocks",
+        )
+        return None if disk is None else self.blocks + disk
+
+    @property
+    def counted_in_blocks(self) -> tuple[str, ...]:
+        """Settings that are numbers of chunks."""
+        return ("num_blocks", "disk_blocks")

@@ -12,7 +12,7 @@ from prefixsim import _core
 from prefixsim.engines.cache_size import blocks_in
 from prefixsim.engines.contract import MOST
 from prefixsim.engines.lmcache.settings import LmcacheSettings
-from prefixsim.engines.outcome import Outcome
+from prefixsim.engines.outcome import Outcome, Stretches
 from prefixsim.engines.vllm.simulate import compile_workload
 from prefixsim.errors import InputError
 from prefixsim.trace.columns import Array
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 __all__ = ["replay", "run"]
 
 NAME = "lmcache"
+
+CAUSES = ("not_offered", "refused", "stranded", "dram", "disk")
+"""Why a chunk was not found, by the number the core gives it."""
 
 
 def run(
@@ -108,6 +111,13 @@ def replay(forest: Forest, settings: LmcacheSettings) -> Outcome:
         loaded_tokens=(cpu + disk) * size,
         stored_tokens=found["stored"] * size,
         columns={"store_refused": found["refused"]},
+        lost_stretches=Stretches(
+            found["lost_request"],
+            found["lost_first"] * size,
+            found["lost_end"] * size,
+            found["lost_cause"].astype(np.uint32),
+            CAUSES,
+        ),
     )
 
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from prefixsim._json import JsonObject
-from prefixsim.engines.cache_size import DEFAULT_BLOCK_SIZE
+from prefixsim.engines.cache_size import DEFAULT_BLOCK_SIZE, blocks_in
 from prefixsim.engines.vllm.drafting import METHODS
 from prefixsim.engines.vllm.kv_groups import Grouping, KvGroup, planned_groups, written_groups
+from prefixsim.engines.vllm.offload_settings import NAMES, OffloadSettings
 from prefixsim.engines.vllm.options import FROM_VERSION, FromVersion, VllmOptions
 from prefixsim.engines.vllm.versions import VERSIONS, Rules, rules_of
 from prefixsim.errors import InputError, SettingError
@@ -28,7 +29,7 @@ _LONGEST = 2**24  # tokens of a request
 
 
 @dataclass(frozen=True)
-class VllmSettings(VllmOptions):
+class VllmSettings(OffloadSettings, VllmOptions):
     """Settings of ``engine="vllm"``.
 
     Raises
@@ -132,6 +133,8 @@ class VllmSettings(VllmOptions):
         """Whether a step is scheduled before the outputs of the one before are known."""
         if self.async_scheduling is not None:
             return self.async_scheduling
+        if self.kv_offloading_size is not None:
+            return False
         steps = self.arrivals != "sequential" and self.spec_method != "ngram"
         return self.rules.recorded_whole and steps
 
@@ -248,6 +251,38 @@ class VllmSettings(VllmOptions):
             raise SettingError(msg)
         return replace(self, grouping=grouping, **found)
 
+    @property
+    def host_blocks(self) -> int | None:
+        """Host memory in blocks of the device; ``None``: no offloading.
+
+        Raises
+        ------
+        SettingError
+            If bytes are given without the bytes of a token.
+        """
+        return blocks_in(
+            self.kv_offloading_size,
+            self.tokens_per_block,
+            bytes_per_token=self.bytes_per_token,
+            model_config=self.model_config,
+            kv_cache_dtype=self.kv_cache_dtype,
+            tensor_parallel=self.tensor_parallel,
+            label="kv_offloading_size",
+        )
+
+    @property
+    def blocks_of_all_tiers(self) -> int | None:
+        """What the device and the tiers below hold, in blocks; ``None``: no limit."""
+        if self.blocks is None or (self.host_blocks and self.offload_disk):
+            return None
+        return self.blocks + (self.host_blocks or 0)
+
+    @property
+    def counted_in_blocks(self) -> tuple[str, ...]:
+        """Settings that are numbers of blocks."""
+        host = isinstance(self.kv_offloading_size, int)
+        return ("num_blocks", "kv_offloading_size") if host else ("num_blocks",)
+
     def batch_limits(self) -> tuple[int, int]:
         """Return requests running at once and tokens per step: as given, else a server's default.
 
@@ -301,6 +336,8 @@ class VllmSettings(VllmOptions):
                 "hit_alignment": self.grouping.hit_alignment,
                 "scheduler_block_size": self.grouping.scheduler_block_size,
             }
+        for name in NAMES if self.kv_offloading_size is None else ():
+            del config[name]
         return config
 
 

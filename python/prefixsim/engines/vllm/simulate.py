@@ -27,6 +27,7 @@ from prefixsim.engines.served import (
     request_times,
     time_figures,
 )
+from prefixsim.engines.vllm import offload
 from prefixsim.engines.vllm.settings import VllmSettings
 from prefixsim.engines.vllm.workload import (
     compile_workload,
@@ -59,12 +60,17 @@ class Simulation:
     settings : VllmSettings
     raw : dict
         The core's columns and totals; times in nanoseconds.
+    workload : VllmWorkload
+        The compiled trace.
+    offloaded : dict or None
+        What host memory and disk did, if there is offloading.
     """
 
     trace: Trace
     settings: VllmSettings
     raw: _core._VllmRun
     workload: _core.VllmWorkload
+    offloaded: _core._OffloadRun | None = None
 
     @property
     def totals(self) -> _core._VllmTotals:
@@ -108,6 +114,8 @@ class Simulation:
         if self.settings.spec_method is not None:
             names = ("steps", "drafts", "accepted")
             found["spec_decoding"] = dict(zip(names, totals["drafts"], strict=True))
+        if self.offloaded is not None:
+            found |= offload.summary(self.offloaded)
         if not self.timed:
             return found
         steps, busy = totals["steps"], totals["busy_ns"]
@@ -168,6 +176,7 @@ class Simulation:
             columns=self.columns(),
             summary=self.summary(),
             records=records,
+            **offload.by_tier(self.offloaded, self.settings, hit_tokens, self.trace.prompt_len),
         )
 
     def steps(self) -> pa.Table:
@@ -262,6 +271,7 @@ def simulate(
     if record_tables and settings.blocks is None:
         msg = "record_tables: an unbounded cache has no tables worth keeping, give num_blocks"
         raise InputError(msg)
+    offload.check(settings)
     size = block_size_for(trace, settings.block_size)
     settings = replace(settings, block_size=size).for_model()
     block_size_for(trace, settings.tokens_per_block)
@@ -274,12 +284,16 @@ def simulate(
         tables=record_tables,
         limits=record_limits,
     )
+    offloaded = None
     try:
-        raw = core.simulate(**wanted)
+        if settings.kv_offloading_size is None or not settings.enable_caching:
+            raw = core.simulate(**wanted)
+        else:
+            raw, offloaded = core.simulate_offload(wanted, offload.core_settings(settings))
     except (ValueError, OverflowError, TypeError) as error:
         msg = f"{trace.name}: {error}"
         raise InputError(msg) from None
-    return Simulation(trace, settings, raw, core)
+    return Simulation(trace, settings, raw, core, offloaded)
 
 
 def replay(forest: Forest, settings: VllmSettings) -> Outcome:

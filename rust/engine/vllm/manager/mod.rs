@@ -1,5 +1,6 @@
 //! Lookup, allocation, caching and release, for one sequence at a time.
 
+pub(super) mod load;
 mod window;
 
 use super::{BlockPool, KeyIndex, NULL_SLOT, ReleaseOrder, Slot};
