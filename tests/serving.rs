@@ -2,53 +2,37 @@
 
 #![allow(clippy::cast_possible_truncation)] // Numbers are small.
 
+mod common;
+
+use common::{BLOCK_SIZE, Request, checked_steps, compiled, scheduler};
 use prefixsim::Stop;
-use prefixsim::engine::vllm::replay::{Ids, Prompts};
-use prefixsim::engine::vllm::{
-    DenseIndex, Manager, ManagerConfig, Recording, Room, SchedulerConfig, Server, Workload,
-};
+use prefixsim::engine::vllm::{DenseIndex, Manager, ManagerConfig, Server, Workload};
 use prefixsim::serving::{
     Arrivals, FIRST, Instance, InstanceLog, Latency, Linear, RequestLog, Requests, Turns, serve,
 };
 use proptest::prelude::*;
 
-const BLOCK_SIZE: u32 = 4;
-
 /// A request: which of a few common beginnings it has and how much of it, its output, and the time
 /// since the one before.
 type Row = (u32, u32, u32, u64);
 
-/// The rows of `chosen` requests as a workload; unknown outputs are unlike any others.
+/// The rows of `chosen` requests as a workload.
 fn workload(rows: &[Row], chosen: impl Fn(usize) -> bool) -> Workload {
-    let (mut offsets, mut tokens) = (vec![0], Vec::new());
-    let (mut prompt_len, mut output_len, mut arrival) = (Vec::new(), Vec::new(), Vec::new());
+    let mut requests = Vec::new();
     let mut clock = 0;
     for (i, &(family, prompt, output, gap)) in rows.iter().enumerate() {
         clock += gap;
         if chosen(i) {
-            tokens.extend((0..prompt).map(|position| 100 * family + position));
-            offsets.push(tokens.len() as u64);
-            prompt_len.push(prompt);
-            output_len.push(output);
-            arrival.push(clock);
+            requests.push(Request {
+                prompt: (0..prompt)
+                    .map(|position| 100 * family + position)
+                    .collect(),
+                output_len: output,
+                arrival_ns: clock,
+            });
         }
     }
-    let prompts = Prompts {
-        offsets: &offsets,
-        ids: Ids::Tokens(&tokens),
-        prompt_len: &prompt_len,
-        salt: None,
-        outputs: None,
-    };
-    Workload::compile(
-        &prompts,
-        &output_len,
-        &arrival,
-        BLOCK_SIZE,
-        Room::UNBOUNDED,
-        &Stop::default(),
-    )
-    .unwrap()
+    compiled(&requests)
 }
 
 type VllmServer<'w> = Server<'w, Manager<DenseIndex>>;
@@ -56,28 +40,8 @@ type VllmServer<'w> = Server<'w, Manager<DenseIndex>>;
 fn server(workload: &Workload, num_blocks: u32, latency: Latency) -> VllmServer<'_> {
     let config = ManagerConfig::new(BLOCK_SIZE);
     let index = DenseIndex::new(workload.num_keys() as usize);
-    let scheduler = SchedulerConfig {
-        max_num_seqs: 3,
-        max_num_batched_tokens: 24,
-        enable_chunked_prefill: true,
-        long_prefill_token_threshold: 0,
-        long_prefill_token_threshold_adaptive: false,
-        lone_threshold: false,
-        pass_over: false,
-        stats_preempted_apart: true,
-        priorities: None,
-        async_scheduling: false,
-        drafts: None,
-        reserve_full_isl: true,
-        stats_at_lookup: false,
-    };
-    let recording = Recording {
-        steps: true,
-        validate: true,
-        ..Recording::default()
-    };
     let manager = Manager::new(num_blocks, config, index).unwrap();
-    Server::new(workload, scheduler, manager, latency, recording).unwrap()
+    Server::new(workload, scheduler(24), manager, latency, checked_steps()).unwrap()
 }
 
 /// The row of a request, and what it says. Steps count from the start of its instance.

@@ -2,46 +2,33 @@
 
 #![allow(clippy::cast_possible_truncation)] // Numbers are small.
 
+mod common;
+
+use common::{BLOCK_SIZE, Request, checked_steps, compiled, scheduler};
 use prefixsim::Stop;
 use prefixsim::engine::tiered::{Fill, Tiered};
-use prefixsim::engine::vllm::replay::{Ids, Prompts};
 use prefixsim::engine::vllm::{
-    DenseIndex, Lease, Manager, ManagerConfig, Recording, Room, SchedulerConfig, Server,
-    SlidingWindow, Workload,
+    DenseIndex, Lease, Manager, ManagerConfig, Server, SlidingWindow, Workload,
 };
 use prefixsim::serving::{
     Arrivals, Demand, InstanceLog, KvCache, Latency, Progress, RequestLog, serve,
 };
 use proptest::prelude::*;
 
-const BLOCK_SIZE: u32 = 4;
-
 /// Prompts from a few families with a common beginning: (family, tokens, output).
 fn workload(rows: &[(u32, u32, u32)]) -> Workload {
-    let (mut offsets, mut tokens) = (vec![0], Vec::new());
-    for &(family, prompt, _) in rows {
-        tokens.extend((0..prompt).map(|position| 1_000 * (family * (position / 10)) + position));
-        offsets.push(tokens.len() as u64);
-    }
-    let prompt_len: Vec<u32> = rows.iter().map(|row| row.1).collect();
-    let output_len: Vec<u32> = rows.iter().map(|row| row.2).collect();
-    let arrival: Vec<u64> = (0..rows.len() as u64).map(|i| 13 * i).collect();
-    let prompts = Prompts {
-        offsets: &offsets,
-        ids: Ids::Tokens(&tokens),
-        prompt_len: &prompt_len,
-        salt: None,
-        outputs: None,
-    };
-    Workload::compile(
-        &prompts,
-        &output_len,
-        &arrival,
-        BLOCK_SIZE,
-        Room::UNBOUNDED,
-        &Stop::default(),
-    )
-    .unwrap()
+    let tokens = |family: u32, position: u32| 1_000 * (family * (position / 10)) + position;
+    let requests: Vec<Request> = (0..)
+        .zip(rows)
+        .map(|(i, &(family, prompt, output))| Request {
+            prompt: (0..prompt)
+                .map(|position| tokens(family, position))
+                .collect(),
+            output_len: output,
+            arrival_ns: 13 * i,
+        })
+        .collect();
+    compiled(&requests)
 }
 
 fn manager(workload: &Workload, slots: u32) -> Manager<DenseIndex> {
@@ -59,27 +46,14 @@ fn run<C: KvCache<Key = u32>>(
     cache: C,
     arrivals: Arrivals,
 ) -> (RequestLog, InstanceLog, C) {
-    let config = SchedulerConfig {
-        max_num_seqs: 3,
-        max_num_batched_tokens: 16,
-        enable_chunked_prefill: true,
-        long_prefill_token_threshold: 0,
-        long_prefill_token_threshold_adaptive: false,
-        lone_threshold: false,
-        pass_over: false,
-        stats_preempted_apart: true,
-        priorities: None,
-        async_scheduling: false,
-        drafts: None,
-        reserve_full_isl: true,
-        stats_at_lookup: false,
-    };
-    let recording = Recording {
-        steps: true,
-        validate: true,
-        ..Recording::default()
-    };
-    let mut server = Server::new(workload, config, cache, Latency::Fixed(5), recording).unwrap();
+    let mut server = Server::new(
+        workload,
+        scheduler(16),
+        cache,
+        Latency::Fixed(5),
+        checked_steps(),
+    )
+    .unwrap();
     let mut log = RequestLog::new(workload.requests().len());
     let requests = workload.requests();
     serve(&mut server, requests, &arrivals, &mut log, &Stop::default()).unwrap();
