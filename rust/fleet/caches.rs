@@ -1,28 +1,20 @@
 //! The prefix caches of all replicas on one tree: LRU, block for block.
 
+use std::collections::VecDeque;
+
 use super::replicas::Replicas;
 use super::tree::{BlockTree, ROOT};
 use crate::error::{Error, Result};
 use crate::index::to_u32;
 
-const NIL: u32 = u32::MAX;
-
-/// What one replica holds of one segment, and its neighbours in that replica's order of use.
-#[derive(Debug, Clone, Copy)]
+/// What one replica holds of one segment.
+#[derive(Debug, Clone, Copy, Default)]
 struct Held {
     /// Leading blocks of the segment.
     blocks: u32,
-    /// The segment used before it.
-    older: u32,
-    /// The segment used after it.
-    newer: u32,
+    /// The admission that used it last.
+    used: u32,
 }
-
-const NOTHING: Held = Held {
-    blocks: 0,
-    older: NIL,
-    newer: NIL,
-};
 
 /// One LRU cache per replica, all on one [`BlockTree`].
 ///
@@ -30,6 +22,14 @@ const NOTHING: Held = Held {
 /// deeper one goes first: what is held of a path is a leading part of it, and of a segment too. One mask
 /// per segment says who holds its first block, so one walk from the leaf upwards finds the hit at every
 /// replica.
+///
+/// The order of use is a queue of admissions per replica. What the oldest one used and no later one did
+/// is evicted from its leaf upwards:
+///
+/// ```text
+///   queue  7  9  12         path of 7:  root ─ a ─ b ─ c       used:  a 12, b 9, c 7
+///          └ oldest                                            goes:  c, then (of 9) b
+/// ```
 #[derive(Debug)]
 pub struct Caches {
     replicas: usize,
@@ -37,8 +37,9 @@ pub struct Caches {
     holders: Vec<Replicas>,
     /// By segment, then replica; empty if the caches have no limit.
     held: Vec<Held>,
-    oldest: Vec<u32>,
-    newest: Vec<u32>,
+    /// Per replica: leaf and number of the admissions that may still hold something, oldest first.
+    queues: Vec<VecDeque<(u32, u32)>>,
+    admissions: u32,
     cached: Vec<u64>,
     evictions: u64,
 }
@@ -59,9 +60,9 @@ impl Caches {
             replicas,
             capacity,
             holders: vec![Replicas::NONE; tree.len()],
-            held: vec![NOTHING; entries],
-            oldest: vec![NIL; replicas],
-            newest: vec![NIL; replicas],
+            held: vec![Held::default(); entries],
+            queues: vec![VecDeque::new(); replicas],
+            admissions: 0,
             cached: vec![0; replicas],
             evictions: 0,
         })
@@ -97,17 +98,28 @@ impl Caches {
             return;
         };
         let keep = u32::try_from(capacity).unwrap_or(u32::MAX);
-        let mut at = leaf;
+        self.admissions += 1;
+        let used = self.admissions;
+        let (mut at, mut added, mut lost) = (leaf, 0_u64, 0_u64);
         while at != ROOT {
             let segment = tree.segment(at);
             if segment.start < keep {
-                self.touch(at, replica, segment.end.min(keep) - segment.start);
+                let blocks = segment.end.min(keep) - segment.start;
+                let place = self.place(at, replica);
+                let before = std::mem::replace(&mut self.held[place], Held { blocks, used });
+                if before.blocks == 0 {
+                    self.holders[at as usize].add(replica);
+                }
+                added += u64::from(blocks.saturating_sub(before.blocks));
+                lost += u64::from(before.blocks.saturating_sub(blocks));
             }
             at = segment.parent;
         }
-        while self.cached[replica] > capacity {
-            let excess = self.cached[replica] - capacity;
-            self.evict(replica, u32::try_from(excess).unwrap_or(u32::MAX));
+        self.queues[replica].push_back((leaf, used));
+        self.evictions += lost;
+        self.cached[replica] = self.cached[replica] + added - lost;
+        if self.cached[replica] > capacity {
+            self.evict(tree, replica, capacity);
         }
     }
 
@@ -121,67 +133,34 @@ impl Caches {
         }
     }
 
-    /// Makes a segment, of which `blocks` are held now, the newest.
-    #[inline]
-    fn touch(&mut self, at: u32, replica: usize, blocks: u32) {
-        let place = self.place(at, replica);
-        let before = self.held[place];
-        if before.blocks > 0 {
-            self.unlink(at, replica);
-        } else {
-            self.holders[at as usize].add(replica);
+    /// Drops the least recently used blocks of a replica until `capacity` are left.
+    fn evict(&mut self, tree: &BlockTree, replica: usize, capacity: u64) {
+        while let Some(&(leaf, used)) = self.queues[replica].front() {
+            let mut at = leaf;
+            while at != ROOT {
+                let place = self.place(at, replica);
+                let held = self.held[place];
+                if held.used == used && held.blocks > 0 {
+                    let excess = self.cached[replica] - capacity;
+                    let dropped = held.blocks.min(u32::try_from(excess).unwrap_or(u32::MAX));
+                    self.cached[replica] -= u64::from(dropped);
+                    self.evictions += u64::from(dropped);
+                    self.held[place].blocks -= dropped;
+                    if dropped < held.blocks {
+                        return;
+                    }
+                    let holders = &mut self.holders[at as usize];
+                    *holders = holders.without(Replicas::one(replica));
+                    if self.cached[replica] == capacity {
+                        return;
+                    }
+                } else if held.used > used {
+                    break; // So were all above it.
+                }
+                at = tree.segment(at).parent;
+            }
+            self.queues[replica].pop_front();
         }
-        self.cached[replica] += u64::from(blocks);
-        self.cached[replica] -= u64::from(before.blocks);
-        self.evictions += u64::from(before.blocks.saturating_sub(blocks));
-        let older = self.newest[replica];
-        self.held[place] = Held {
-            blocks,
-            older,
-            newer: NIL,
-        };
-        if older == NIL {
-            self.oldest[replica] = at;
-        } else {
-            let place = self.place(older, replica);
-            self.held[place].newer = at;
-        }
-        self.newest[replica] = at;
-    }
-
-    #[inline]
-    fn unlink(&mut self, at: u32, replica: usize) {
-        let Held { older, newer, .. } = self.held[self.place(at, replica)];
-        if older == NIL {
-            self.oldest[replica] = newer;
-        } else {
-            let place = self.place(older, replica);
-            self.held[place].newer = newer;
-        }
-        if newer == NIL {
-            self.newest[replica] = older;
-        } else {
-            let place = self.place(newer, replica);
-            self.held[place].older = older;
-        }
-    }
-
-    /// Drops up to `excess` blocks of the oldest segment.
-    #[inline]
-    fn evict(&mut self, replica: usize, excess: u32) {
-        let at = self.oldest[replica];
-        let place = self.place(at, replica);
-        let dropped = self.held[place].blocks.min(excess);
-        self.cached[replica] -= u64::from(dropped);
-        self.evictions += u64::from(dropped);
-        if dropped < self.held[place].blocks {
-            self.held[place].blocks -= dropped;
-            return;
-        }
-        self.unlink(at, replica);
-        self.held[place] = NOTHING;
-        let holders = &mut self.holders[at as usize];
-        *holders = holders.without(Replicas::one(replica));
     }
 
     /// Empties the cache of a replica that is taken away; what it held does not count as evicted.
@@ -190,9 +169,9 @@ impl Caches {
             *holders = holders.without(Replicas::one(replica));
         }
         for held in self.held.iter_mut().skip(replica).step_by(self.replicas) {
-            *held = NOTHING;
+            *held = Held::default();
         }
-        (self.oldest[replica], self.newest[replica]) = (NIL, NIL);
+        self.queues[replica].clear();
         self.cached[replica] = 0;
     }
 
@@ -259,12 +238,14 @@ impl Caches {
             if sum != self.cached[replica] || self.capacity.is_some_and(|most| sum > most) {
                 return Err(Error::bug(format!("replica {replica} holds {sum} blocks")));
             }
-            let (mut at, mut listed) = (self.oldest[replica], 0);
-            while at != NIL {
-                let held = self.held[self.place(at, replica)];
-                listed += u64::from(held.blocks);
-                at = held.newer;
-            }
+            let queue = &self.queues[replica];
+            let oldest = queue.front().map_or(u32::MAX, |&(_, used)| used);
+            let listed = (1..to_u32(tree.len()))
+                .filter(|_| self.capacity.is_some())
+                .map(|at| self.held[self.place(at, replica)])
+                .filter(|held| held.blocks > 0 && held.used >= oldest)
+                .map(|held| u64::from(held.blocks))
+                .sum::<u64>();
             if self.capacity.is_some() && listed != sum {
                 return Err(Error::bug(format!(
                     "replica {replica} lists {listed} blocks"

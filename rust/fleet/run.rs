@@ -57,6 +57,7 @@ pub fn route_with<R: Router>(
         run.step(router, RequestIx::from_usize(request))?;
         let recording = &fleet.recording;
         if recording.validate {
+            run.tree.validate()?;
             run.caches.validate(&run.tree)?;
             router.validate()?;
         }

@@ -245,4 +245,19 @@ impl BlockTree {
         }
         path.reverse();
     }
+
+    /// Checks every invariant: parents come before children, which begin where they end.
+    ///
+    /// # Errors
+    /// [`Error::Bug`] naming the first one that does not hold.
+    pub fn validate(&self) -> Result<()> {
+        for (at, segment) in self.segments.iter().enumerate().skip(1) {
+            let above = self.segments[segment.parent as usize];
+            if segment.parent as usize >= at || segment.start != above.end || segment.blocks() == 0
+            {
+                return Err(Error::bug(format!("segment {at} is in the wrong place")));
+            }
+        }
+        Ok(())
+    }
 }

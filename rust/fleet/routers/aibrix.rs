@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::recency::HeadsFirst;
 use super::sglang::tokens_of;
 use super::simple::least_loaded;
+use crate::error::Error;
 use crate::fleet::replicas::Replicas;
 use crate::fleet::router::{Arrival, Decision, Router, Setting, View};
 use crate::fleet::traffic::{Blocks, Unit};
@@ -221,5 +222,15 @@ impl Router for Aibrix {
                 had[at as usize] = Replicas::NONE;
             });
         }
+    }
+
+    fn validate(&self) -> crate::Result<()> {
+        self.table.validate(|at| self.tree.segment(at).blocks())?;
+        for (at, had) in (0..).zip(&self.had) {
+            if !had.is_empty() && self.table.gone(at) != Some(0) {
+                return Err(Error::bug(format!("segment {at} is had without its head")));
+            }
+        }
+        Ok(())
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::error::Error;
 use crate::fleet::replicas::{Draw, Replicas};
 use crate::fleet::router::{Arrival, Decision, Router, Setting, View};
 use crate::fleet::traffic::{Blocks, Unit};
@@ -91,6 +92,23 @@ impl Active {
             self.blocks[replica] -= segment.blocks();
             at = segment.parent;
         }
+    }
+
+    fn validate(&self, tree: &BlockTree) -> crate::Result<()> {
+        let mut blocks = vec![0; self.replicas];
+        for (at, mask) in (0..).zip(&self.masks) {
+            for (replica, sum) in blocks.iter_mut().enumerate() {
+                let below = self.below[at as usize * self.replicas + replica];
+                if (below > 0) != mask.has(replica) {
+                    return Err(Error::bug(format!("segment {at} of replica {replica}")));
+                }
+                *sum += u32::from(below > 0) * tree.segment(at).blocks();
+            }
+        }
+        if blocks != self.blocks {
+            return Err(Error::bug("active blocks do not add up"));
+        }
+        Ok(())
     }
 
     /// Leading blocks of a path that are active at each replica.
@@ -316,5 +334,9 @@ impl Router for Dynamo {
         self.requests[replica] -= 1;
         self.active
             .remove(&self.tree, self.tree.leaf(request), replica);
+    }
+
+    fn validate(&self) -> crate::Result<()> {
+        self.active.validate(&self.tree)
     }
 }

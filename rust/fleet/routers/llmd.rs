@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::recency::HeadsFirst;
+use crate::error::Error;
 use crate::fleet::replicas::Replicas;
 use crate::fleet::router::{Arrival, Decision, Router, Setting, View};
 use crate::fleet::traffic::{Blocks, Unit};
@@ -121,6 +122,20 @@ impl Approximate {
                 return;
             }
         }
+    }
+
+    fn validate(&self, tree: &BlockTree) -> crate::Result<()> {
+        let size = |at| tree.segment(at).blocks();
+        for (replica, list) in self.lists.iter().enumerate() {
+            list.validate(size)?;
+            for (at, had) in (0..).zip(&self.had) {
+                let (stale, gone) = self.parts(at, size(at), replica);
+                if had.has(replica) != (stale > 0 || gone < size(at)) {
+                    return Err(Error::bug(format!("segment {at} of replica {replica}")));
+                }
+            }
+        }
+        Ok(())
     }
 
     fn book(&mut self, tree: &BlockTree, leaf: u32, replica: usize) {
@@ -356,6 +371,13 @@ impl Router for Llmd {
     fn resized(&mut self, available: Replicas) {
         for bound in &mut self.bound {
             *bound = bound.filter(|&replica| available.has(replica));
+        }
+    }
+
+    fn validate(&self) -> crate::Result<()> {
+        match &self.index {
+            Some(index) => index.validate(&self.tree),
+            None => Ok(()),
         }
     }
 }

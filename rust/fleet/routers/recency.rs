@@ -1,5 +1,7 @@
 //! Segments in order of use, of which the first blocks go first.
 
+use crate::error::{Error, Result};
+
 const NIL: u32 = u32::MAX;
 
 /// A segment that is kept.
@@ -122,5 +124,30 @@ impl HeadsFirst {
         self.unlink(at);
         self.kept[at as usize] = ABSENT;
         self.blocks -= u64::from(have);
+    }
+
+    /// Checks every invariant: what is listed is kept, and adds up.
+    ///
+    /// # Errors
+    /// [`Error::Bug`] naming the first one that does not hold.
+    pub fn validate(&self, size: impl Fn(u32) -> u32) -> Result<()> {
+        let (mut at, mut older, mut listed, mut blocks) = (self.oldest, NIL, 0, 0);
+        while at != NIL {
+            let kept = self.kept[at as usize];
+            if kept.older != older || kept.gone >= size(at) {
+                return Err(Error::bug(format!("segment {at} is listed wrongly")));
+            }
+            blocks += u64::from(size(at) - kept.gone);
+            listed += 1;
+            (older, at) = (at, kept.newer);
+        }
+        let kept = self.kept.iter().filter(|kept| kept.gone != NIL).count();
+        if older != self.newest || blocks != self.blocks || listed != kept {
+            return Err(Error::bug(format!(
+                "{listed} of {kept} segments are listed, with {blocks} of {} blocks",
+                self.blocks
+            )));
+        }
+        Ok(())
     }
 }
