@@ -13,7 +13,7 @@ from prefixsim.engines.cache_size import blocks_in
 from prefixsim.engines.contract import MOST
 from prefixsim.engines.lmcache.settings import LmcacheSettings
 from prefixsim.engines.outcome import Outcome, Stretches
-from prefixsim.engines.vllm.simulate import compile_workload
+from prefixsim.engines.vllm.workload import compile_workload
 from prefixsim.errors import InputError
 from prefixsim.trace.columns import Array
 
