@@ -211,7 +211,7 @@ def tables_of(result: dict[str, Any], groups: int) -> dict[int, list[list[int]]]
     }
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(rows=rows, config=configs(), priorities=st.lists(st.integers(0, 2), min_size=1, max_size=3))
 def test_every_step_is_the_oracles(rows: list[Any], config: Config, priorities: list[int]) -> None:
     cache = config.cache
