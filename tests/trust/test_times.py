@@ -59,4 +59,4 @@ def test_units_that_do_not_exist(milliseconds: str, capsys: pytest.CaptureFixtur
     assert main(["info", milliseconds, "--time-unit", "min"]) == 2
     assert "choose one of s, ms, us, ns" in capsys.readouterr().err
     with pytest.raises(InputError, match="choose one of"):
-        in_unit(Trace.from_prompts([[1]]), "h")  # type: ignore[arg-type]
+        in_unit(Trace.from_prompts([[1]]), "h")

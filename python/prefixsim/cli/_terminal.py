@@ -153,7 +153,7 @@ def timed(trace: Trace, path: Path, unit: str | None) -> Trace:
     from prefixsim.trace.times import doubt, in_unit
 
     if unit is not None:
-        return in_unit(trace, unit)  # type: ignore[arg-type]
+        return in_unit(trace, unit)
     doubts = doubt(trace)
     if doubts is not None:
         sys.stderr.write(f"prefixsim: warning: {printable(f'{path}: {doubts}')}\n")

@@ -19,7 +19,7 @@ _FEWEST_REQUESTS = 50
 _SLOWEST, _FASTEST = 0.02, 5000.0  # requests per second of a server that is worth simulating
 
 
-def in_unit(trace: Trace, unit: TimeUnit) -> Trace:
+def in_unit(trace: Trace, unit: str) -> Trace:
     """Return a trace that was just read, with the numbers of its file taken as this unit.
 
     Parameters
