@@ -13,7 +13,7 @@ import prefixsim
 from prefixsim import charts
 from prefixsim._extras import require
 from prefixsim.cli import main
-from prefixsim.reports import page
+from prefixsim.reports import frame
 from prefixsim.text.pretrained import load_tokenizer
 
 
@@ -48,7 +48,7 @@ def result() -> prefixsim.Result:
     [
         ("transformers", '"prefixsim[text]"', lambda: load_tokenizer("demo")),
         ("altair", '"prefixsim[report]"', lambda: result().plot()),
-        ("vl_convert", '"prefixsim[report]"', page._vega.__wrapped__),
+        ("vl_convert", '"prefixsim[report]"', frame._vega.__wrapped__),
         ("vl_convert", '"prefixsim[report]"', lambda: charts.save(None, "x")),
         ("pandas", "pandas", lambda: result().to_pandas()),
     ],
