@@ -1,6 +1,6 @@
 //! The clairvoyant reference, on stretches.
 
-use super::{Dropped, PrefixPolicy, Setting};
+use super::{Dropped, PrefixPolicy, Room, Setting};
 use crate::bits::Bits;
 use crate::error::{Error, Result};
 use crate::index::{IndexVec, Ix, RequestIx};
@@ -60,7 +60,7 @@ impl PrefixPolicy for Clairvoyant<'_> {
 
     #[inline]
     #[allow(clippy::cast_possible_truncation)] // At most the blocks of a stretch.
-    fn evict(&mut self, blocks: u64, _dropped: &mut impl FnMut(Dropped)) -> u64 {
+    fn evict(&mut self, blocks: u64, _dropped: &mut impl FnMut(Dropped)) -> Room {
         let dead = blocks.min(self.dead);
         self.dead -= dead;
         let mut left = blocks - dead;
@@ -74,7 +74,7 @@ impl PrefixPolicy for Clairvoyant<'_> {
                 self.filled.clear(farthest);
             }
         }
-        blocks
+        Room::dropped(blocks)
     }
 
     #[inline]

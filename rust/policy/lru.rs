@@ -1,6 +1,6 @@
 //! Least recently used, on runs.
 
-use super::{Dropped, PrefixPolicy, Setting};
+use super::{Dropped, PrefixPolicy, Room, Setting};
 use crate::error::{Error, Result};
 use crate::index::{IndexVec, Ix, RequestIx};
 use crate::profile::Profile;
@@ -63,7 +63,7 @@ impl PrefixPolicy for Lru<'_> {
 
     #[inline]
     #[allow(clippy::cast_possible_truncation)] // At most the blocks of a run.
-    fn evict(&mut self, blocks: u64, dropped: &mut impl FnMut(Dropped)) -> u64 {
+    fn evict(&mut self, blocks: u64, dropped: &mut impl FnMut(Dropped)) -> Room {
         let mut left = blocks;
         while left > 0 {
             let owner = RequestIx::from_usize(self.oldest);
@@ -81,7 +81,7 @@ impl PrefixPolicy for Lru<'_> {
                 self.oldest += 1;
             }
         }
-        blocks
+        Room::dropped(blocks)
     }
 
     #[inline]

@@ -9,21 +9,60 @@
 //! Adding a policy here: one file with the type and its trait implementation, and one line in
 //! the registry below.
 
+mod arc;
 mod clairvoyant;
+mod clock;
 mod fifo;
+mod flop_aware;
+mod gdsf;
+pub mod ghost;
 mod leaves;
+mod lfu;
+mod lirs;
 mod lru;
+mod lru_k;
+mod mq;
+pub mod parameters;
+pub mod queues;
+mod random;
+pub mod ranked;
+mod reuse_model;
 mod s3fifo;
+mod sieve;
+mod slru;
+mod tail_lru;
 mod tree;
+mod ttl;
+mod two_q;
+mod w_tiny_lfu;
 
+use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
 
+pub use arc::Arc;
 pub use clairvoyant::Clairvoyant;
+pub use clock::{Clock, ClockParameters};
 pub use fifo::Fifo;
+pub use flop_aware::{FlopAware, FlopAwareParameters};
+pub use gdsf::{Gdsf, GdsfParameters};
+pub use leaves::Rank;
+pub use lfu::Lfu;
+pub use lirs::{Lirs, LirsParameters};
 pub use lru::Lru;
-pub use s3fifo::S3Fifo;
+pub use lru_k::{LruK, LruKParameters};
+pub use mq::{Mq, MqParameters};
+use parameters::{Parameter, Parameters};
+pub use random::{Random, RandomParameters};
+pub use reuse_model::{ReuseModel, ReuseModelParameters};
+pub use s3fifo::{S3Fifo, S3FifoParameters};
+pub use sieve::Sieve;
+pub use slru::{Slru, SlruParameters};
+pub use tail_lru::{TailLru, TailLruParameters};
 pub use tree::{CachedTree, Stretch, StretchIx};
+pub use ttl::{Ttl, TtlParameters};
+pub use two_q::{TwoQ, TwoQParameters};
+pub use w_tiny_lfu::{WTinyLfu, WTinyLfuParameters};
 
 use crate::error::{Error, Result};
 use crate::index::RequestIx;
@@ -39,15 +78,42 @@ pub struct Dropped {
     pub blocks: Range<u32>,
 }
 
+/// What [`PrefixPolicy::evict`] did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Room {
+    /// Blocks that were dropped.
+    pub dropped: u64,
+    /// Blocks at the end of the running request's path that will not be kept.
+    pub refused: u32,
+}
+
+impl Room {
+    /// Room from dropped blocks alone.
+    #[must_use]
+    pub const fn dropped(blocks: u64) -> Self {
+        Self {
+            dropped: blocks,
+            refused: 0,
+        }
+    }
+
+    /// Blocks of room that were made.
+    #[must_use]
+    pub const fn total(self) -> u64 {
+        self.dropped + self.refused as u64
+    }
+}
+
 /// The order in which a cache of prefixes gives up blocks.
 ///
 /// # What the driver guarantees
 ///
 /// * Requests come in the order of the trace, each once. For each it calls
-///   [`expire`](Self::expire), then [`take`](Self::take), then [`evict`](Self::evict) if room is
-///   needed, then [`put`](Self::put).
+///   [`expire`](Self::expire), then [`take`](Self::take), then [`evict`](Self::evict), with 0 if no
+///   room is needed, then [`put`](Self::put).
 /// * `evict` asks for no more blocks than are in the cache besides those `take` returned.
-/// * `put` gives back at least the blocks that `take` returned, and at most the capacity.
+/// * `put` gives back at least the blocks that `take` returned, and at most the capacity; fewer than
+///   the request's by as many as were refused.
 ///
 /// # What an implementor must do
 ///
@@ -72,10 +138,11 @@ pub trait PrefixPolicy {
     /// until [`put`](Self::put).
     fn take(&mut self, request: RequestIx) -> u32;
 
-    /// Drops at least `blocks` blocks, none of them the running request's; returns how many.
+    /// Makes room for at least `blocks` blocks: drops others than the running request's, or refuses
+    /// the last of its new ones.
     ///
-    /// Policies that [`Policy::reports_evictions`] tell `dropped` of each of them.
-    fn evict(&mut self, blocks: u64, dropped: &mut impl FnMut(Dropped)) -> u64;
+    /// Policies that [`Policy::reports_evictions`] tell `dropped` of each block they drop.
+    fn evict(&mut self, blocks: u64, dropped: &mut impl FnMut(Dropped)) -> Room;
 
     /// Ends a request: the first `keep` blocks of its path are cached, those `take` returned and
     /// those that came behind them.
@@ -89,6 +156,15 @@ pub trait PrefixPolicy {
     fn validate(&self, cached: u64) -> Result<()>;
 }
 
+/// What is known of the requests besides their tokens.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Facts<'a> {
+    /// When each arrived, in seconds; empty if that is not known.
+    pub timestamp: &'a [f64],
+    /// The number of each one's category, from 0.
+    pub category: Option<&'a [u32]>,
+}
+
 /// What a policy is made from.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
@@ -97,14 +173,46 @@ pub struct Setting<'p> {
     pub profile: &'p Profile,
     /// Blocks of the cache; [`None`]: infinite.
     pub capacity: Option<u64>,
+    /// What is known of the requests.
+    pub facts: Facts<'p>,
 }
 
 impl<'p> Setting<'p> {
     /// A cache of `capacity` blocks ([`None`]: infinite) for a profile.
     #[must_use]
     pub fn new(profile: &'p Profile, capacity: Option<u64>) -> Self {
-        Self { profile, capacity }
+        Self {
+            profile,
+            capacity,
+            facts: Facts::default(),
+        }
     }
+
+    /// The same with facts of the requests.
+    #[must_use]
+    pub fn with_facts(self, facts: Facts<'p>) -> Self {
+        Self { facts, ..self }
+    }
+
+    /// Most blocks of one request that are kept.
+    #[must_use]
+    pub fn most_kept(&self) -> u32 {
+        let capacity = self.capacity.map(u32::try_from);
+        capacity
+            .and_then(std::result::Result::ok)
+            .unwrap_or(u32::MAX)
+    }
+}
+
+/// A share of the capacity in whole blocks, at least 1; of an infinite one infinitely many.
+#[must_use]
+#[allow(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss
+)] // Counts of blocks; casts of floats saturate.
+pub fn share(capacity: Option<u64>, share: f64) -> u64 {
+    capacity.map_or(u64::MAX, |blocks| ((blocks as f64 * share) as u64).max(1))
 }
 
 /// Something to do with a policy whose type is chosen by name: see [`Policy::with`].
@@ -117,33 +225,58 @@ pub trait WithPolicy {
 }
 
 macro_rules! registry {
-    ($($(#[$doc:meta])* $variant:ident = $name:literal, reports $reports:literal;)*) => {
-        /// The policies that come with the crate, by name.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+    ($($(#[$doc:meta])* $variant:ident($parameters:ty) = $name:literal, reports $reports:literal,
+        |$setting:ident, $given:ident| $build:expr;)*) => {
+        /// The policies that come with the crate, by name, with their parameters.
+        ///
+        /// As text: `name`, or `name:key=value:key=value`.
+        #[derive(Debug, Clone, Copy, PartialEq)]
         #[non_exhaustive]
         pub enum Policy {
-            $($(#[$doc])* $variant,)*
+            $($(#[$doc])* $variant($parameters),)*
         }
 
         impl Policy {
-            /// All of them.
-            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+            /// All of them, with the parameters that they have when none are given.
+            pub const ALL: &'static [Self] = &[$(Self::$variant(<$parameters>::DEFAULT),)*];
 
             /// Its name.
             #[must_use]
             pub const fn name(self) -> &'static str {
-                match self { $(Self::$variant => $name,)* }
+                match self { $(Self::$variant(_) => $name,)* }
+            }
+
+            /// Its parameters, with their defaults.
+            #[must_use]
+            pub fn parameters(self) -> Vec<Parameter> {
+                match self { $(Self::$variant(_) => <$parameters>::list(),)* }
+            }
+
+            fn given(self) -> Vec<(&'static str, String)> {
+                match self { $(Self::$variant(given) => given.given(),)* }
+            }
+
+            fn set(&mut self, name: &str, value: &str) -> Result<()> {
+                match self { $(Self::$variant(given) => given.set(name, value),)* }
             }
 
             /// Whether it tells which blocks it drops, so that their age can be measured.
             #[must_use]
             pub const fn reports_evictions(self) -> bool {
-                match self { $(Self::$variant => $reports,)* }
+                match self { $(Self::$variant(_) => $reports,)* }
             }
 
             /// Makes the policy, and does something with it.
-            pub fn with<W: WithPolicy>(self, setting: Setting<'_>, what: W) -> W::Output {
-                match self { $(Self::$variant => what.run($variant::new(setting)),)* }
+            ///
+            /// # Errors
+            /// [`Error::Shape`] if the facts that it needs are not there for each request.
+            pub fn with<W: WithPolicy>(self, setting: Setting<'_>, what: W) -> Result<W::Output> {
+                match self {
+                    $(Self::$variant($given) => {
+                        let $setting = &setting;
+                        Ok(what.run($build))
+                    })*
+                }
             }
         }
     };
@@ -151,30 +284,93 @@ macro_rules! registry {
 
 registry! {
     /// See [`struct@Lru`].
-    Lru = "lru", reports true;
+    Lru(parameters::None) = "lru", reports true, |setting, _none| Lru::new(*setting);
     /// See [`struct@Clairvoyant`].
-    Clairvoyant = "clairvoyant", reports false;
+    Clairvoyant(parameters::None) = "clairvoyant", reports false,
+        |setting, _none| Clairvoyant::new(*setting);
     /// See [`struct@Fifo`].
-    Fifo = "fifo", reports true;
+    Fifo(parameters::None) = "fifo", reports true, |setting, given| Fifo::build(setting, given);
     /// See [`struct@S3Fifo`].
-    S3Fifo = "s3fifo", reports true;
+    S3Fifo(S3FifoParameters) = "s3fifo", reports true,
+        |setting, given| S3Fifo::build(setting, given);
+    /// See [`struct@Sieve`].
+    Sieve(parameters::None) = "sieve", reports true, |setting, given| Sieve::build(setting, given);
+    /// See [`struct@Clock`].
+    Clock(ClockParameters) = "clock", reports true, |setting, given| Clock::build(setting, given);
+    /// See [`struct@Lfu`].
+    Lfu(parameters::None) = "lfu", reports true, |setting, given| Lfu::build(setting, given);
+    /// See [`struct@Gdsf`].
+    Gdsf(GdsfParameters) = "gdsf", reports true, |setting, given| Gdsf::build(setting, given);
+    /// See [`struct@FlopAware`].
+    FlopAware(FlopAwareParameters) = "flop-aware", reports true,
+        |setting, given| FlopAware::build(setting, given);
+    /// See [`struct@LruK`].
+    LruK(LruKParameters) = "lru-k", reports true, |setting, given| LruK::build(setting, given);
+    /// See [`struct@Slru`].
+    Slru(SlruParameters) = "slru", reports true, |setting, given| Slru::build(setting, given);
+    /// See [`struct@TwoQ`].
+    TwoQ(TwoQParameters) = "2q", reports true, |setting, given| TwoQ::build(setting, given);
+    /// See [`struct@Mq`].
+    Mq(MqParameters) = "mq", reports true, |setting, given| Mq::build(setting, given);
+    /// See [`struct@Arc`].
+    Arc(parameters::None) = "arc", reports true, |setting, given| Arc::build(setting, given);
+    /// See [`struct@Lirs`].
+    Lirs(LirsParameters) = "lirs", reports true, |setting, given| Lirs::build(setting, given);
+    /// See [`struct@WTinyLfu`].
+    WTinyLfu(WTinyLfuParameters) = "w-tinylfu", reports true,
+        |setting, given| WTinyLfu::build(setting, given);
+    /// See [`struct@TailLru`].
+    TailLru(TailLruParameters) = "t-lru", reports true,
+        |setting, given| TailLru::build(setting, given);
+    /// See [`struct@ReuseModel`].
+    ReuseModel(ReuseModelParameters) = "workload-aware", reports true,
+        |setting, given| ReuseModel::build(setting, given)?;
+    /// See [`struct@Ttl`].
+    Ttl(TtlParameters) = "ttl", reports true, |setting, given| Ttl::build(setting, given)?;
+    /// See [`struct@Random`].
+    Random(RandomParameters) = "random", reports true,
+        |setting, given| Random::build(setting, given);
+}
+
+impl Policy {
+    /// Least recently used.
+    pub const LRU: Self = Self::Lru(parameters::None::DEFAULT);
+    /// The clairvoyant reference.
+    pub const CLAIRVOYANT: Self = Self::Clairvoyant(parameters::None::DEFAULT);
+}
+
+impl fmt::Display for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())?;
+        for (name, value) in self.given() {
+            write!(f, ":{name}={value}")?;
+        }
+        Ok(())
+    }
 }
 
 impl FromStr for Policy {
     type Err = Error;
 
-    fn from_str(name: &str) -> Result<Self> {
+    fn from_str(text: &str) -> Result<Self> {
+        let mut parts = text.split(':');
+        let name = parts.next().unwrap_or_default();
         let known = Self::ALL.iter().find(|policy| policy.name() == name);
-        known.copied().ok_or_else(|| {
-            let names: Vec<String> = Self::ALL
-                .iter()
-                .map(|policy| format!("{:?}", policy.name()))
-                .collect();
-            Error::range(format!(
-                "policy {name:?}: choose from {}",
-                names.join(", ").replace('"', "'")
-            ))
-        })
+        let mut policy = *known.ok_or_else(|| {
+            let names: Vec<&str> = Self::ALL.iter().map(|policy| policy.name()).collect();
+            Error::range(format!("policy {name:?}: choose from {}", names.join(", ")))
+        })?;
+        for part in parts {
+            let Some((key, value)) = part.split_once('=') else {
+                return Err(Error::range(format!(
+                    "policy {text:?}: give parameters as {name}:key=value"
+                )));
+            };
+            policy
+                .set(key, value)
+                .map_err(|error| Error::range(format!("policy {name:?}: {error}")))?;
+        }
+        Ok(policy)
     }
 }
 
@@ -187,9 +383,34 @@ mod tests {
         for &policy in Policy::ALL {
             assert_eq!(policy.name().parse(), Ok(policy));
         }
+        let error = "mru".parse::<Policy>().unwrap_err().to_string();
+        assert!(error.starts_with("policy \"mru\": choose from lru, clairvoyant, fifo"));
+    }
+
+    #[test]
+    fn parameters_are_read_checked_and_written_back() {
+        let policy: Policy = "s3fifo:small=0.25:threshold=1".parse().unwrap();
+        assert_eq!(policy.to_string(), "s3fifo:small=0.25:threshold=1");
         assert_eq!(
-            "mru".parse::<Policy>().unwrap_err().to_string(),
-            "policy \"mru\": choose from 'lru', 'clairvoyant', 'fifo', 's3fifo'"
+            "ttl:seconds=300".parse::<Policy>().unwrap().to_string(),
+            "ttl"
         );
+        for (text, expected) in [
+            (
+                "s3fifo:small=2",
+                "policy \"s3fifo\": small=2: give a value from 0 to 1",
+            ),
+            (
+                "s3fifo:small",
+                "policy \"s3fifo:small\": give parameters as s3fifo:key=value",
+            ),
+            ("clock:bit=1", "policy \"clock\": bit: choose from bits"),
+            (
+                "lru:k=2",
+                "policy \"lru\": k: this policy has no parameters",
+            ),
+        ] {
+            assert_eq!(text.parse::<Policy>().unwrap_err().to_string(), expected);
+        }
     }
 }

@@ -110,8 +110,14 @@ impl<'p, M: Clone> CachedTree<'p, M> {
         self.stretches[ix.place()].as_mut().expect("a live stretch")
     }
 
+    /// A stretch, unless it is gone.
+    #[must_use]
+    pub fn live(&self, ix: StretchIx) -> Option<&Stretch<M>> {
+        self.stretches[ix.place()].as_ref()
+    }
+
     /// A stretch to change its mark, unless it is gone.
-    pub(super) fn live(&mut self, ix: StretchIx) -> Option<&mut Stretch<M>> {
+    pub fn live_mut(&mut self, ix: StretchIx) -> Option<&mut Stretch<M>> {
         self.stretches[ix.place()].as_mut()
     }
 

@@ -308,19 +308,21 @@ impl Forest {
     }
 
     /// The forest at a block size.
+    #[pyo3(signature = (block_size, prompt_len, timestamp, category=None))]
     fn profile(
         &self,
         py: Python<'_>,
         block_size: u32,
         prompt_len: Indices<'_>,
         timestamp: Py<PyArray1<f64>>,
+        category: Option<Py<PyArray1<u32>>>,
     ) -> PyResult<Profile> {
         let prompt_len = prompt_len.as_slice()?;
         let forest = Arc::clone(&self.0);
         let profile = interruptible(py, |stop| {
             crate::Profile::new(forest, block_size, prompt_len, stop)
         })?;
-        Ok(Profile::new(profile, timestamp))
+        Ok(Profile::new(profile, timestamp, category))
     }
 
     /// Checks every invariant.

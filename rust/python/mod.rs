@@ -89,7 +89,10 @@ mod _core {
     #[pymodule_export]
     use super::offload_manager::PyOffloadManager;
     #[pymodule_export]
-    use super::profile::{Curve, Profile, policies, sweep, weighted_summary};
+    use super::profile::{
+        Curve, Profile, policies, policy_has_ages, policy_name, policy_parameters, sweep,
+        weighted_summary,
+    };
     #[pymodule_export]
     use super::radix_cache::{PyRadixCache, RadixMatch};
     #[pymodule_export]

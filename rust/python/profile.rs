@@ -7,7 +7,7 @@ use pyo3::types::PyDict;
 
 use super::arguments::{Indices, cache, set_residency};
 use super::interrupt::{detached, interruptible};
-use crate::policy::Policy;
+use crate::policy::{Facts, Policy};
 use crate::replay::{Evicted, Job, Outcome};
 
 /// A forest at one block size.
@@ -15,6 +15,7 @@ use crate::replay::{Evicted, Job, Outcome};
 pub struct Profile {
     core: crate::Profile,
     timestamp: Py<PyArray1<f64>>,
+    category: Option<Py<PyArray1<u32>>>,
 }
 
 /// Distinct values, and how often each occurs.
@@ -26,6 +27,22 @@ type Gaps<'py> = (
     Bound<'py, PyArray1<u64>>,
 );
 
+/// Columns of a trace that policies look at.
+struct Known<'py> {
+    timestamp: PyReadonlyArray1<'py, f64>,
+    category: Option<PyReadonlyArray1<'py, u32>>,
+}
+
+impl Known<'_> {
+    fn facts(&self) -> PyResult<Facts<'_>> {
+        let category = self.category.as_ref();
+        Ok(Facts {
+            timestamp: self.timestamp.as_slice()?,
+            category: category.map(|category| category.as_slice()).transpose()?,
+        })
+    }
+}
+
 fn outcome(py: Python<'_>, outcome: Outcome) -> PyResult<Bound<'_, PyDict>> {
     let dict = PyDict::new(py);
     dict.set_item("hit_blocks", outcome.hit_blocks.into_pyarray(py))?;
@@ -35,8 +52,25 @@ fn outcome(py: Python<'_>, outcome: Outcome) -> PyResult<Bound<'_, PyDict>> {
 }
 
 impl Profile {
-    pub fn new(core: crate::Profile, timestamp: Py<PyArray1<f64>>) -> Self {
-        Self { core, timestamp }
+    pub fn new(
+        core: crate::Profile,
+        timestamp: Py<PyArray1<f64>>,
+        category: Option<Py<PyArray1<u32>>>,
+    ) -> Self {
+        Self {
+            core,
+            timestamp,
+            category,
+        }
+    }
+
+    /// What is known of the requests, borrowed for as long as a call takes.
+    fn known<'py>(&self, py: Python<'py>) -> Known<'py> {
+        let category = self.category.as_ref();
+        Known {
+            timestamp: self.timestamp.bind(py).readonly(),
+            category: category.map(|category| category.bind(py).readonly()),
+        }
     }
 
     pub fn core(&self) -> &crate::Profile {
@@ -88,11 +122,14 @@ impl Profile {
     ) -> PyResult<Bound<'py, PyDict>> {
         let policy: Policy = policy.parse()?;
         let cache = cache(capacity, last_token_rule);
-        let timestamp = self.timestamp.bind(py).readonly();
-        let timestamp = residency.then(|| timestamp.as_slice()).transpose()?;
-        let result = interruptible(py, |stop| match timestamp {
-            None => self.core.replay(policy, cache, stop),
-            Some(timestamp) => self.core.replay_timed(policy, cache, timestamp, stop),
+        let known = self.known(py);
+        let facts = known.facts()?;
+        let result = interruptible(py, |stop| {
+            if residency {
+                self.core.replay_timed(policy, cache, facts, stop)
+            } else {
+                self.core.replay(policy, cache, facts, stop)
+            }
         })?;
         outcome(py, result)
     }
@@ -244,7 +281,12 @@ pub fn sweep(
             })
         })
         .collect::<PyResult<Vec<_>>>()?;
-    let totals = interruptible(py, |stop| crate::replay::sweep(&jobs, prompt_len, stop))?;
+    let known = profiles.first().map(|profile| profile.get().known(py));
+    let facts = known.as_ref().map(Known::facts).transpose()?;
+    let facts = facts.unwrap_or_default();
+    let totals = interruptible(py, |stop| {
+        crate::replay::sweep(&jobs, facts, prompt_len, stop)
+    })?;
     Ok(totals
         .into_iter()
         .map(|t| (t.hit_blocks, t.hit_tokens, t.requests_with_hit, t.evictions))
@@ -255,6 +297,30 @@ pub fn sweep(
 #[pyfunction]
 pub fn policies() -> Vec<&'static str> {
     Policy::ALL.iter().map(|policy| policy.name()).collect()
+}
+
+/// The parameters of a policy: name, default and help of each.
+#[pyfunction]
+pub fn policy_parameters(policy: &str) -> PyResult<Vec<(&'static str, String, &'static str)>> {
+    let policy: Policy = policy.parse()?;
+    let parameters = policy.parameters().into_iter();
+    Ok(parameters
+        .map(|parameter| (parameter.name, parameter.default, parameter.help))
+        .collect())
+}
+
+/// A policy as text that says no more than it must: defaults are left out.
+#[pyfunction]
+pub fn policy_name(policy: &str) -> PyResult<String> {
+    let policy: Policy = policy.parse()?;
+    Ok(policy.to_string())
+}
+
+/// Whether a policy tells which blocks it drops, so that their age can be measured.
+#[pyfunction]
+pub fn policy_has_ages(policy: &str) -> PyResult<bool> {
+    let policy: Policy = policy.parse()?;
+    Ok(policy.reports_evictions())
 }
 
 /// Summary of values, each counted as often as its weight says; all `None` if there is nothing.

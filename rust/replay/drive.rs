@@ -43,13 +43,10 @@ pub fn drive<P: PrefixPolicy, O: Observer>(
         let found = policy.take(at);
         let keep = u32::try_from(capacity).map_or(touched, |blocks| blocks.min(touched));
         let needed = cached + u64::from(keep - found);
-        let excess = needed.saturating_sub(capacity);
-        let mut dropped = 0;
-        if excess > 0 {
-            dropped = policy.evict(excess, &mut tell);
-        }
-        cached = needed - dropped;
-        evictions += expired + dropped;
+        let room = policy.evict(needed.saturating_sub(capacity), &mut tell);
+        let keep = keep - room.refused;
+        cached = needed - room.total();
+        evictions += expired + room.dropped;
         policy.put(at, keep);
         observer.served(at, found.min(most_hits[t]));
         observer.cached(at, found, keep);

@@ -12,7 +12,7 @@ pub use sweep::{Job, Totals, sweep};
 
 use crate::error::{Error, Result};
 use crate::index::RequestIx;
-use crate::policy::{Policy, PrefixPolicy, Setting, WithPolicy};
+use crate::policy::{Facts, Policy, PrefixPolicy, Setting, WithPolicy};
 use crate::profile::Profile;
 use crate::stats::Residency;
 use crate::stop::Stop;
@@ -136,6 +136,7 @@ impl Profile {
         &self,
         policy: Policy,
         cache: Cache,
+        facts: Facts<'_>,
         observer: &mut impl Observer,
         stop: &Stop,
     ) -> Result<u64> {
@@ -145,7 +146,8 @@ impl Profile {
             observer,
             stop,
         };
-        policy.with(Setting::new(self, cache.capacity), replay)
+        let setting = Setting::new(self, cache.capacity).with_facts(facts);
+        policy.with(setting, replay)?
     }
 
     /// Replays the trace through a cache.
@@ -155,22 +157,28 @@ impl Profile {
     ///
     /// ```
     /// use std::sync::Arc;
-    /// use prefixsim::{Forest, Profile, Stop, policy::Policy, replay::Cache, trace::{Csr, Trace}};
+    /// use prefixsim::{Forest, Profile, Stop, policy::{Facts, Policy}, replay::Cache, trace::{Csr, Trace}};
     ///
     /// let stop = Stop::default();
     /// let prompts = Csr::new(&[0, 4, 6, 10], &[1_u32, 2, 3, 4, 7, 8, 1, 2, 3, 4])?;
     /// let forest = Arc::new(Forest::compile(&Trace::new(prompts), &stop)?);
     /// let profile = Profile::new(forest, 1, &[4, 2, 4], &stop)?;
-    /// let outcome = profile.replay(Policy::Lru, Cache::of(4).without_last_token_rule(), &stop)?;
+    /// let outcome = profile.replay(Policy::LRU, Cache::of(4).without_last_token_rule(), Facts::default(), &stop)?;
     /// assert_eq!((outcome.hit_blocks, outcome.evictions), (vec![0, 0, 2], 4));
     /// # Ok::<(), prefixsim::Error>(())
     /// ```
     ///
     /// # Errors
     /// As [`drive`].
-    pub fn replay(&self, policy: Policy, cache: Cache, stop: &Stop) -> Result<Outcome> {
+    pub fn replay(
+        &self,
+        policy: Policy,
+        cache: Cache,
+        facts: Facts<'_>,
+        stop: &Stop,
+    ) -> Result<Outcome> {
         let mut hit_blocks = Vec::with_capacity(self.requests());
-        let evictions = self.observe(policy, cache, &mut hit_blocks, stop)?;
+        let evictions = self.observe(policy, cache, facts, &mut hit_blocks, stop)?;
         Ok(Outcome {
             hit_blocks,
             evictions,
@@ -178,8 +186,8 @@ impl Profile {
         })
     }
 
-    /// [`Profile::replay`] that also measures how long evicted blocks had been cached; `timestamp`
-    /// in seconds, per request.
+    /// [`Profile::replay`] that also measures how long evicted blocks had been cached, by the
+    /// timestamps of `facts`.
     ///
     /// # Errors
     /// As [`drive`]; [`Error::Shape`] if there is not one timestamp per request; [`Error::Range`] if
@@ -188,7 +196,7 @@ impl Profile {
         &self,
         policy: Policy,
         cache: Cache,
-        timestamp: &[f64],
+        facts: Facts<'_>,
         stop: &Stop,
     ) -> Result<Outcome> {
         if !policy.reports_evictions() {
@@ -197,8 +205,8 @@ impl Profile {
                 policy.name()
             )));
         }
-        let mut recorder = residency::Recorder::new(self, timestamp, policy == Policy::Lru)?;
-        let evictions = self.observe(policy, cache, &mut recorder, stop)?;
+        let mut recorder = residency::Recorder::new(self, facts.timestamp, policy == Policy::LRU)?;
+        let evictions = self.observe(policy, cache, facts, &mut recorder, stop)?;
         debug_assert_eq!(recorder.validate(), Ok(()));
         let (hit_blocks, residency) = recorder.finish();
         Ok(Outcome {

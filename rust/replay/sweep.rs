@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::{Cache, Observer};
 use crate::error::{Error, Result};
 use crate::index::{Ix, RequestIx};
-use crate::policy::Policy;
+use crate::policy::{Facts, Policy};
 use crate::profile::Profile;
 use crate::stop::Stop;
 
@@ -57,7 +57,12 @@ impl Observer for Sum<'_> {
 /// # Errors
 /// [`Error::Shape`] if `prompt_len` is not one row per request of every profile; else as
 /// [`super::drive`].
-pub fn sweep(jobs: &[Job<'_>], prompt_len: &[u32], stop: &Stop) -> Result<Vec<Totals>> {
+pub fn sweep(
+    jobs: &[Job<'_>],
+    facts: Facts<'_>,
+    prompt_len: &[u32],
+    stop: &Stop,
+) -> Result<Vec<Totals>> {
     for job in jobs {
         Error::check_rows("prompt_len", prompt_len.len(), job.profile.requests())?;
     }
@@ -74,7 +79,7 @@ pub fn sweep(jobs: &[Job<'_>], prompt_len: &[u32], stop: &Stop) -> Result<Vec<To
                     prompt_len,
                     totals: Totals::default(),
                 };
-                sum.totals.evictions = profile.observe(policy, cache, &mut sum, stop)?;
+                sum.totals.evictions = profile.observe(policy, cache, facts, &mut sum, stop)?;
                 Ok(sum.totals)
             },
         )

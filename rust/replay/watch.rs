@@ -3,7 +3,7 @@
 use super::{Cache, Evicted, Observer};
 use crate::error::{Error, Result};
 use crate::index::{IndexVec, Ix, RequestIx};
-use crate::policy::Policy;
+use crate::policy::{Facts, Policy};
 use crate::profile::Profile;
 use crate::stop::Stop;
 
@@ -48,7 +48,13 @@ impl Profile {
             }
             watch.watched[owner] = true;
         }
-        self.observe(Policy::Lru, Cache::of(capacity), &mut watch, stop)?;
+        self.observe(
+            Policy::LRU,
+            Cache::of(capacity),
+            Facts::default(),
+            &mut watch,
+            stop,
+        )?;
         Ok(watch.evictions)
     }
 }

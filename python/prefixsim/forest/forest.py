@@ -158,6 +158,7 @@ class Forest:
                     block_size,
                     _u32(trace.prompt_len),
                     np.ascontiguousarray(trace.timestamp, dtype=np.float64),
+                    None if trace.category is None else _u32(trace.category.codes),
                 )
             except (ValueError, OverflowError) as error:
                 raise self._wrong(error) from None
