@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use prefixsim::forest::Columns;
 use prefixsim::index::RequestIx;
-use prefixsim::policy::Policy;
+use prefixsim::policy::{Facts, Policy};
 use prefixsim::replay::{Cache, Job, sweep};
 use prefixsim::trace::{Csr, Trace};
 use prefixsim::{Error, Forest, Profile, Stop};
@@ -133,16 +133,16 @@ proptest! {
         for capacity in 1..=profile.unique_blocks() + 1 {
             let (hits, evictions) = lru(&prompts, block as usize, capacity as usize);
             let cache = Cache::of(capacity).without_last_token_rule();
-            let run = profile.replay(Policy::Lru, cache, &stop).unwrap();
+            let run = profile.replay(Policy::LRU, cache, Facts::default(), &stop).unwrap();
             prop_assert_eq!(&run.hit_blocks, &hits);
             prop_assert_eq!(run.evictions, evictions);
             let total: u64 = hits.iter().copied().map(u64::from).sum();
             prop_assert_eq!(curve.hit_blocks(capacity, false), total);
             prop_assert_eq!(curve.evictions(capacity), evictions);
-            let best = profile.replay(Policy::Clairvoyant, cache, &stop).unwrap();
+            let best = profile.replay(Policy::CLAIRVOYANT, cache, Facts::default(), &stop).unwrap();
             prop_assert!(best.hit_blocks.iter().copied().map(u64::from).sum::<u64>() >= total);
         }
-        let infinite = profile.replay(Policy::Lru, Cache::infinite().without_last_token_rule(), &stop).unwrap();
+        let infinite = profile.replay(Policy::LRU, Cache::infinite().without_last_token_rule(), Facts::default(), &stop).unwrap();
         prop_assert_eq!(&infinite.hit_blocks, &profile.reusable_blocks());
     }
 
@@ -171,16 +171,23 @@ fn everything_stops_when_asked() {
     let stop = Stop::default();
     stop.request();
     let stopped = Some(Error::Interrupted);
+    let facts = Facts {
+        timestamp: &[0.0, 1.0, 2.0],
+        category: None,
+    };
     for &policy in Policy::ALL {
-        assert_eq!(profile.replay(policy, Cache::of(2), &stop).err(), stopped);
+        assert_eq!(
+            profile.replay(policy, Cache::of(2), facts, &stop).err(),
+            stopped
+        );
     }
     assert_eq!(profile.curve(&stop).err(), stopped);
     let job = Job {
         profile: &profile,
-        policy: Policy::Lru,
+        policy: Policy::LRU,
         cache: Cache::of(2),
     };
-    assert_eq!(sweep(&[job], &case.lengths, &stop).err(), stopped);
+    assert_eq!(sweep(&[job], facts, &case.lengths, &stop).err(), stopped);
     let trace = Trace::new(Csr::new(&case.offsets, &case.tokens).unwrap());
     assert_eq!(Forest::compile(&trace, &stop).err(), stopped);
 }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use prefixsim::policy::Policy;
+use prefixsim::policy::{Facts, Policy};
 use prefixsim::replay::Cache;
 use prefixsim::trace::{Csr, Trace};
 use prefixsim::{Forest, Profile, Stop};
@@ -73,13 +73,17 @@ pub fn forest(data: &[u8]) {
     profile.validate().unwrap();
     let expected = lru(&prompts, block as usize, capacity as usize);
     let cache = Cache::of(u64::from(capacity)).without_last_token_rule();
-    let run = profile.replay(Policy::Lru, cache, &stop).unwrap();
+    let run = profile
+        .replay(Policy::LRU, cache, Facts::default(), &stop)
+        .unwrap();
     assert_eq!(run.hit_blocks, expected);
     let curve = profile.curve(&stop).unwrap();
     curve.validate().unwrap();
     let total: u64 = expected.iter().copied().map(u64::from).sum();
     assert_eq!(curve.hit_blocks(u64::from(capacity), false), total);
-    let best = profile.replay(Policy::Clairvoyant, cache, &stop).unwrap();
+    let best = profile
+        .replay(Policy::CLAIRVOYANT, cache, Facts::default(), &stop)
+        .unwrap();
     assert!(best.hit_blocks.iter().copied().map(u64::from).sum::<u64>() >= total);
 }
 

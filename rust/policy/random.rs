@@ -68,7 +68,12 @@ impl<'p> Random<'p> {
 
 impl PrefixPolicy for Random<'_> {
     fn take(&mut self, request: RequestIx) -> u32 {
-        self.queues.take(request)
+        let hit = self.queues.take(request);
+        if let Some(cut) = self.queues.hit().filter(|_| self.queues.was_cut()) {
+            // It is the lower part that stands among the leaves.
+            self.queues.change(cut, |_, mark| mark.state = false);
+        }
+        hit
     }
 
     fn evict(&mut self, blocks: u64, dropped: &mut impl FnMut(Dropped)) -> Room {

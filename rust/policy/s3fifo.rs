@@ -98,8 +98,7 @@ impl<'p> S3Fifo<'p> {
             small_share,
             main_share: setting
                 .capacity
-                .unwrap_or(u64::MAX)
-                .saturating_sub(small_share),
+                .map_or(u64::MAX, |all| all.saturating_sub(small_share)),
             remembered: share(setting.capacity, parameters.ghost),
             capacity: setting.most_kept(),
             entered: 0,
