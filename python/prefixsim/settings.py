@@ -58,6 +58,8 @@ class Option:
         Of numbers: ``tokens``, ``blocks``, ``s``...
     choices : tuple of str, optional
         The values there are.
+    parameters : bool
+        A choice may carry parameters, as ``name:key=value``.
     least, most, below : float, optional
         Bounds of a number, the last one excluded itself.
     since : str
@@ -89,6 +91,7 @@ class Option:
     optional: bool = False
     unit: str = ""
     choices: tuple[str, ...] | None = None
+    parameters: bool = False
     least: float | None = None
     most: float | None = None
     below: float | None = None
@@ -160,7 +163,8 @@ class Option:
 
     def checked(self, value: object) -> object:
         """Return the value if it is within the bounds and one of the choices."""
-        if self.choices is not None and value not in self.choices:
+        choice = str(value).partition(":")[0] if self.parameters else value
+        if self.choices is not None and choice not in self.choices:
             raise ValueError(f"choose one of {', '.join(self.choices)}{_hint(value, self.choices)}")
         if isinstance(value, int | float) and not isinstance(value, bool):
             if not value == value:  # noqa: PLR0124 - not a number
@@ -197,6 +201,7 @@ def setting(
     help: str,  # noqa: A002 - the word everybody uses
     unit: str = "",
     choices: Sequence[str] | None = None,
+    parameters: bool = False,
     least: float | None = None,
     most: float | None = None,
     below: float | None = None,
@@ -225,7 +230,7 @@ def setting(
         "help": help, "unit": unit, "since": since, "off": off, "metavar": metavar, "none": none,
         "least": least, "most": most, "below": below, "read": read, "many": many,
         "choices": None if choices is None else tuple(choices), "flags": flags,
-        "shown_default": shown_default, "separator": separator,
+        "shown_default": shown_default, "separator": separator, "parameters": parameters,
     }  # fmt: skip
     return field(default=default, metadata={_KEY: about})
 
@@ -378,7 +383,7 @@ def schema(cls: type) -> JsonObject:
             "type": [kind, "null"] if option.optional else kind,
             "description": option.help,
         }
-        if option.choices is not None:
+        if option.choices is not None and not option.parameters:
             entry["enum"] = [*option.choices, *([None] if option.optional else [])]
         bounds = {
             "minimum": option.least,

@@ -7,7 +7,7 @@ use std::ops::Range;
 use super::leaves::{Leaves, Rank};
 use super::{CachedTree, Dropped, Stretch, StretchIx};
 use crate::error::{Error, Result};
-use crate::index::{PathIx, RequestIx};
+use crate::index::{PathIx, RequestIx, to_u32};
 use crate::profile::Profile;
 
 /// What a policy knows of the blocks of a stretch.
@@ -32,6 +32,13 @@ impl<S> Mark<S> {
             state,
             listed: false,
         }
+    }
+}
+
+impl<S: PartialEq> Mark<S> {
+    /// Whether blocks with either mark entered together and are known alike.
+    fn is_like(&self, other: &Self) -> bool {
+        (self.queue, self.rank, &self.state) == (other.queue, other.rank, &other.state)
     }
 }
 
@@ -200,17 +207,48 @@ impl<'p, S: Copy + PartialEq + Debug> Queues<'p, S> {
 
     /// Changes a stretch, and with it all above that entered with it and are known alike: they
     /// enter anew together.
-    pub fn enter_anew(&mut self, from: StretchIx, mut change: impl FnMut(&mut Mark<S>)) {
-        let old = self.get(from).mark;
-        let alike = |mark: &Mark<S>| {
-            (mark.queue, mark.rank, mark.state) == (old.queue, old.rank, old.state)
-        };
-        let mut at = Some(from);
+    pub fn enter_anew(&mut self, from: StretchIx, change: impl FnMut(&mut Mark<S>)) {
+        self.move_tail(from, u64::MAX, change);
+    }
+
+    /// Changes the last blocks of a leaf, at most `most`, and of what lies above it and is known
+    /// alike: they move together.
+    pub fn move_tail(&mut self, leaf: StretchIx, most: u64, mut change: impl FnMut(&mut Mark<S>)) {
+        let old = self.get(leaf).mark;
+        let (mut at, mut left) = (Some(leaf), most);
         while let Some(ix) = at
-            && alike(&self.get(ix).mark)
+            && left > 0
+            && old.is_like(&self.get(ix).mark)
         {
+            let count = left.min(self.get(ix).len().into());
+            self.keep_tail(ix, to_u32(count));
+            left -= count;
             at = self.change(ix, |_, mark| change(mark));
         }
+    }
+
+    /// Drops the last blocks of a leaf, at most `most`, and of what lies above it and is known alike;
+    /// tells of each stretch, and returns how many.
+    pub fn drop_tail(
+        &mut self,
+        leaf: StretchIx,
+        most: u64,
+        dropped: &mut impl FnMut(Dropped),
+        mut gone: impl FnMut(&Gone<S>),
+    ) -> u64 {
+        let old = self.get(leaf).mark;
+        let (mut at, mut left) = (Some(leaf), most);
+        while let Some(ix) = at
+            && left > 0
+            && self.get(ix).is_leaf()
+            && old.is_like(&self.get(ix).mark)
+        {
+            at = self.get(ix).above;
+            let count = left.min(self.get(ix).len().into());
+            gone(&self.drop_blocks(ix, to_u32(count), dropped));
+            left -= count;
+        }
+        most - left
     }
 
     /// Adds a stretch to the leaves of its queue, if it is one.

@@ -84,6 +84,19 @@ impl<'p, R: Ranking> Ranked<'p, R> {
         }
     }
 
+    /// Ranks the running request's new stretches, those behind `hit`, by their own ends.
+    fn rank_new(&mut self, hit: u32) {
+        let mut at = self.queues.deepest();
+        while let Some(ix) = at
+            && self.queues.get(ix).blocks.start >= hit
+        {
+            let ranking = &self.ranking;
+            at = self.queues.change(ix, |blocks, mark| {
+                mark.rank = ranking.rank(&mark.state, blocks.end);
+            });
+        }
+    }
+
     fn state_above(&self) -> Option<R::State> {
         let ix = self.queues.hit()?;
         Some(self.queues.get(ix).mark.state)
@@ -180,6 +193,7 @@ impl<R: Ranking> PrefixPolicy for Ranked<'_, R> {
             let rank = self.ranking.rank(&state, keep);
             self.queues
                 .grow(request, hit..keep, Mark::new(0, rank, state));
+            self.rank_new(hit);
         }
         self.queues.finish();
     }

@@ -144,7 +144,8 @@ impl PrefixPolicy for ReuseModel<'_> {
     }
 
     fn evict(&mut self, blocks: u64, dropped: &mut impl FnMut(Dropped)) -> Room {
-        let mut left = blocks;
+        // What leaves counts for the requests after this one.
+        let (mut left, mut gone) = (blocks, (0.0, 0));
         while left > 0 {
             let category = self.victim();
             let ix = self
@@ -156,11 +157,13 @@ impl PrefixPolicy for ReuseModel<'_> {
                 self.now - stretch.mark.state,
                 left.min(stretch.len().into()),
             );
-            self.left.0 += age * f64::from(to_u32(count));
-            self.left.1 += count;
+            gone.0 += age * f64::from(to_u32(count));
+            gone.1 += count;
             self.queues.drop_blocks(ix, to_u32(count), dropped);
             left -= count;
         }
+        self.left.0 += gone.0;
+        self.left.1 += gone.1;
         Room::dropped(blocks)
     }
 

@@ -119,6 +119,18 @@ impl<'p> S3Fifo<'p> {
         }
     }
 
+    /// Number of blocks of small that end with a stretch and lead to it.
+    fn blocks_in_small(&self, last: StretchIx) -> u64 {
+        let (mut at, mut count) = (Some(last), 0);
+        while let Some(ix) = at
+            && self.queues.get(ix).mark.queue == SMALL
+        {
+            count += u64::from(self.queues.get(ix).len());
+            at = self.queues.get(ix).above;
+        }
+        count
+    }
+
     /// Drops up to `most` blocks of the oldest leaf of main without uses; returns how many.
     fn drop_from_main(&mut self, most: u64, dropped: &mut impl FnMut(Dropped)) -> Option<u64> {
         loop {
@@ -169,7 +181,7 @@ impl<'p> S3Fifo<'p> {
                 self.ghost.limit(0, self.remembered);
                 return count;
             }
-            let made = self.make_room_in_main(length, dropped);
+            let made = self.make_room_in_main(self.blocks_in_small(ix), dropped);
             let entry = self.queues.next_entry();
             self.promote(ix, entry);
             if self.parameters.strict {

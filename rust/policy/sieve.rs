@@ -13,7 +13,8 @@ use crate::index::{RequestIx, to_u32};
 /// a leaf under it whose bit is set loses it, one without leaves the cache. Past the youngest leaf it
 /// begins at the oldest.
 ///
-/// The hand stops at leaves only: a block with cached blocks below keeps its bit. The owner of dropped
+/// The hand stops at leaves only: a block with cached blocks below keeps its bit, but for those that
+/// came in with the leaf that loses it and were used like it. The owner of dropped
 /// blocks is the request they came in with.
 #[derive(Debug)]
 pub struct Sieve<'p> {
@@ -71,7 +72,7 @@ impl PrefixPolicy for Sieve<'_> {
             let ix = under.expect("as many blocks as are dropped");
             let stretch = self.queues.get(ix);
             if stretch.mark.state {
-                self.queues.change(ix, |_, mark| mark.state = false);
+                self.queues.enter_anew(ix, |mark| mark.state = false);
                 self.move_to(self.hand + 1);
                 continue;
             }

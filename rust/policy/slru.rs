@@ -67,7 +67,8 @@ impl<'p> Slru<'p> {
         }
     }
 
-    /// Lets fall what a segment has beyond its size; returns how many blocks fell.
+    /// Lets fall what a segment has beyond its size; returns how many blocks left the cache, or 1 or
+    /// more if some fell into the segment below.
     fn settle(&mut self, segment: usize, dropped: &mut impl FnMut(Dropped)) -> u64 {
         let mut count = 0;
         loop {
@@ -78,16 +79,15 @@ impl<'p> Slru<'p> {
             let Some(ix) = (beyond > 0).then(|| self.queues.oldest(segment)).flatten() else {
                 return count;
             };
-            let some = to_u32(beyond.min(self.queues.get(ix).len().into()));
-            count += u64::from(some);
             if segment == 0 {
-                self.queues.drop_blocks(ix, some, dropped);
+                count += self.queues.drop_tail(ix, beyond, dropped, |_| ());
                 continue;
             }
-            self.queues.keep_tail(ix, some);
             let entry = self.queues.next_entry();
-            self.queues
-                .change(ix, |_, mark| *mark = Mark::new(segment - 1, (0, entry), ()));
+            self.queues.move_tail(ix, beyond, |mark| {
+                count += 1;
+                *mark = Mark::new(segment - 1, (0, entry), ());
+            });
         }
     }
 

@@ -5,7 +5,7 @@ use super::parameters::parameters;
 use super::queues::{Mark, Queues};
 use super::{Dropped, PrefixPolicy, Room, Setting, StretchIx, share};
 use crate::error::Result;
-use crate::index::{RequestIx, to_u32};
+use crate::index::RequestIx;
 
 parameters! {
     /// Parameters of [`WTinyLfu`].
@@ -94,26 +94,25 @@ impl<'p> WTinyLfu<'p> {
             let Some(ix) = (beyond > 0).then(|| self.queues.oldest(queue)).flatten() else {
                 return;
             };
-            self.queues
-                .keep_tail(ix, to_u32(beyond.min(self.queues.get(ix).len().into())));
-            self.to_probation(ix);
+            self.to_probation(ix, beyond);
         }
     }
 
-    fn to_probation(&mut self, ix: StretchIx) {
+    /// Moves the last blocks of a leaf, at most `most`, to the young end of probation.
+    fn to_probation(&mut self, ix: StretchIx, most: u64) {
         let entry = self.queues.next_entry();
-        self.queues.change(ix, |_, mark| {
+        self.queues.move_tail(ix, most, |mark| {
             mark.queue = PROBATION;
             mark.rank = (0, entry);
         });
     }
 
     fn drop(&mut self, ix: StretchIx, most: u64, dropped: &mut impl FnMut(Dropped)) -> u64 {
-        let count = most.min(self.queues.get(ix).len().into());
-        let gone = self.queues.drop_blocks(ix, to_u32(count), dropped);
-        self.ghost.add(&gone, Some((0, gone.mark.state)));
-        self.ghost.limit(0, self.sample);
-        count
+        let (ghost, sample) = (&mut self.ghost, self.sample);
+        self.queues.drop_tail(ix, most, dropped, |gone| {
+            ghost.add(gone, Some((0, gone.mark.state)));
+            ghost.limit(0, sample);
+        })
     }
 
     fn uses_of(&self, ix: StretchIx) -> u32 {
@@ -157,7 +156,7 @@ impl PrefixPolicy for WTinyLfu<'_> {
                     let loser = if wins { victim } else { candidate };
                     let count = self.drop(loser, left, dropped);
                     if wins {
-                        self.to_probation(candidate);
+                        self.to_probation(candidate, u64::MAX);
                     }
                     count
                 }

@@ -48,12 +48,9 @@ def _read_numbers(text: object) -> tuple[int, ...]:
 
 
 def _read_policies(text: object) -> tuple[str, ...]:
-    from prefixsim.study.curves import POLICIES
+    from prefixsim.eviction import parse_policy
 
-    names = tuple(comma_list(text))
-    if not set(names) <= set(POLICIES):
-        raise ValueError(f"choose one of {', '.join(POLICIES)}")
-    return names
+    return tuple(parse_policy(name) for name in comma_list(text))
 
 
 def _read_axis(text: object) -> str:
@@ -77,7 +74,7 @@ class CurveOptions(TierSizes, CacheBytes, Reading, Output):
     )
     policy: tuple[str, ...] = setting(
         ("lru",),
-        help="'lru', 'clairvoyant' or both.",
+        help="Orders of eviction; 'lru' and 'clairvoyant' are exact at every capacity.",
         metavar="NAME,...",
         read=_read_policies,
         shown_default="lru",
@@ -109,7 +106,7 @@ def curve_command(options: CurveOptions) -> None:
     from prefixsim.cli._terminal import print_tables, working
     from prefixsim.engines.cache_size import block_size_for
     from prefixsim.forest import load_or_compile
-    from prefixsim.study.curves import Curves, Policy, curve
+    from prefixsim.study.curves import Curves, curve
     from prefixsim.study.hit_curve import curve_tables
 
     _check_outputs(options)
@@ -129,7 +126,7 @@ def curve_command(options: CurveOptions) -> None:
         curves = curve(
             forest,
             block_size=list(options.block_size or [block_size_for(trace, None)]),
-            policy=cast("list[Policy]", list(options.policy)),
+            policy=list(options.policy),
             last_token_rule=options.last_token_rule,
         )
         if wanted is not None:

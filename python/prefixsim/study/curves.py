@@ -13,15 +13,14 @@ from prefixsim import _json
 from prefixsim._json import JsonObject
 from prefixsim.engines.cache_size import block_size_for
 from prefixsim.errors import InputError
+from prefixsim.eviction import parse_policy
 from prefixsim.forest import Forest
 from prefixsim.forest import compile as compile_trace
 from prefixsim.study.hit_curve import (
     AXES,
-    POLICIES,
     Axis,
     Curve,
     Point,
-    Policy,
     curve_tables,
     plotted,
     points_table,
@@ -37,12 +36,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AXES",
-    "POLICIES",
     "Axis",
     "Curve",
     "Curves",
     "Point",
-    "Policy",
     "curve",
     "round_capacities",
 ]
@@ -75,7 +72,7 @@ class Curves(Sequence[Curve]):
     def _repr_html_(self) -> str:
         return html(curve_tables(self))
 
-    def get(self, policy: Policy, block_size: int) -> Curve:
+    def get(self, policy: str, block_size: int) -> Curve:
         """Return the curve of a policy at a block size."""
         for found in self:
             if (found.policy, found.block_size) == (policy, block_size):
@@ -141,7 +138,7 @@ def curve(
     trace: Trace | Forest,
     *,
     block_size: int | None = None,
-    policy: Policy = "lru",
+    policy: str = "lru",
     capacity: int | Sequence[int] | None = None,
     last_token_rule: bool = True,
 ) -> Curve: ...
@@ -150,7 +147,7 @@ def curve(
     trace: Trace | Forest,
     *,
     block_size: Sequence[int],
-    policy: Policy | Sequence[Policy] = "lru",
+    policy: str | Sequence[str] = "lru",
     capacity: int | Sequence[int] | None = None,
     last_token_rule: bool = True,
 ) -> Curves: ...
@@ -159,7 +156,7 @@ def curve(
     trace: Trace | Forest,
     *,
     block_size: int | Sequence[int] | None = None,
-    policy: list[Policy] | tuple[Policy, ...],
+    policy: list[str] | tuple[str, ...],
     capacity: int | Sequence[int] | None = None,
     last_token_rule: bool = True,
 ) -> Curves: ...
@@ -167,7 +164,7 @@ def curve(
     trace: Trace | Forest,
     *,
     block_size: int | Sequence[int] | None = None,
-    policy: Policy | Sequence[Policy] = "lru",
+    policy: str | Sequence[str] = "lru",
     capacity: int | Sequence[int] | None = None,
     last_token_rule: bool = True,
 ) -> Curve | Curves:
@@ -203,12 +200,8 @@ def curve(
         msg = f"{forest.trace.name}: a curve counts full blocks, compile without partial_blocks"
         raise InputError(msg)
     sizes = [block_size] if block_size is None or isinstance(block_size, int) else list(block_size)
-    policies = [policy] if isinstance(policy, str) else list(policy)
+    policies = [_checked_policy(p) for p in ([policy] if isinstance(policy, str) else policy)]
     capacities = [capacity] if isinstance(capacity, int) else capacity
-    for name in policies:
-        if name not in POLICIES:
-            msg = f"policy {name!r}: choose from {', '.join(POLICIES)}"
-            raise InputError(msg)
     for blocks in capacities or []:
         if blocks < 1:
             msg = f"capacity is {blocks} blocks, it must be at least 1"
@@ -226,3 +219,10 @@ def curve(
     )
     scalar = not isinstance(block_size, Sequence) and isinstance(policy, str)
     return curves[0] if scalar else curves
+
+
+def _checked_policy(name: str) -> str:
+    try:
+        return parse_policy(name)
+    except ValueError as error:
+        raise InputError(str(error)) from None

@@ -12,6 +12,7 @@ import numpy as np
 from prefixsim import _core
 from prefixsim._json import JsonObject
 from prefixsim.errors import InputError
+from prefixsim.eviction import STACK_POLICIES
 from prefixsim.forest import Forest
 from prefixsim.table import Table, html, written
 
@@ -21,27 +22,21 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AXES",
-    "POLICIES",
     "Axis",
     "Curve",
     "Point",
-    "Policy",
     "curve_tables",
     "plotted",
     "points_table",
     "round_capacities",
 ]
 
-Policy = Literal["lru", "clairvoyant"]
-"""Which block is dropped: the least recently used, or the one used again last."""
-
 Axis = Literal["blocks", "tokens", "GB"]
 """Unit of a capacity in a chart."""
 
 AXES: tuple[Axis, ...] = ("blocks", "tokens", "GB")
-POLICIES: tuple[Policy, ...] = ("lru", "clairvoyant")
 
-_NAMES = {"lru": "LRU", "clairvoyant": "clairvoyant"}
+_NAMES = {"lru": "LRU"}
 _SHARES = (0.5, 0.8, 0.9, 0.95, 0.99)
 
 # Rates come from divisions: a target this close to a count means that count.
@@ -81,7 +76,8 @@ class Curve:
     Attributes
     ----------
     forest : Forest
-    policy : {"lru", "clairvoyant"}
+    policy : str
+        One of :data:`prefixsim.eviction.POLICIES`, with its parameters.
     block_size : int
         Tokens.
     last_token_rule : bool
@@ -91,7 +87,7 @@ class Curve:
     """
 
     forest: Forest
-    policy: Policy
+    policy: str
     block_size: int
     last_token_rule: bool = True
     capacities: Sequence[int] = ()
@@ -100,7 +96,7 @@ class Curve:
     @property
     def label(self) -> str:
         """Name in a legend or a table's head."""
-        return f"{_NAMES[self.policy]}, block size {self.block_size}"
+        return f"{_NAMES.get(self.policy, self.policy)}, block size {self.block_size}"
 
     def _repr_html_(self) -> str:
         return html(curve_tables([self]))
@@ -193,6 +189,12 @@ class Curve:
         -------
         int or None
             ``None`` if even an infinite cache does not reach it.
+
+        Notes
+        -----
+        Exact for policies that never hit less in a larger cache
+        (:data:`prefixsim.eviction.STACK_POLICIES`). For others it is the smallest between two
+        neighbouring :attr:`points`: a smaller one further down may reach it by chance.
         """
         tokens = self.forest.trace.prompt_tokens
         wanted = hit_rate * tokens / self.block_size
@@ -201,8 +203,7 @@ class Curve:
             return self._exact.capacity_for(hits, last_token_rule=self.last_token_rule)
         if hits > self.ceiling_point.blocks_reused:
             return None
-        low = max((c + 1 for c, found in self._known.items() if found < hits), default=0)
-        high = min((c for c, found in self._known.items() if found >= hits), default=low)
+        low, high = self._bracket(hits)
         while low < high:
             middle = (low + high) // 2
             if self.blocks_reused(middle) >= hits:
@@ -210,6 +211,14 @@ class Curve:
             else:
                 low = middle + 1
         return low
+
+    def _bracket(self, hits: int) -> tuple[int, int]:
+        """Return capacities between which the smallest one with as many hits is looked for."""
+        if self.policy not in STACK_POLICIES:
+            self._replay(round_capacities(self.unique_blocks))
+        high = min((c for c, found in self._known.items() if found >= hits), default=0)
+        below = (c + 1 for c, found in self._known.items() if found < hits and c < high)
+        return max(below, default=0), high
 
     @property
     def _exact(self) -> _core.Curve:
@@ -220,7 +229,7 @@ class Curve:
         return min(capacity, max(1, self.unique_blocks))
 
     def _replay(self, capacities: Iterable[int]) -> None:
-        """Replay the clairvoyant cache at capacities not known yet, on all cores."""
+        """Replay the cache at capacities not known yet, on all cores."""
         if self.policy == "lru":
             return
         wanted = {self._useful(c) for c in capacities if c > 0} - self._known.keys()

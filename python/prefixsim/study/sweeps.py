@@ -235,7 +235,7 @@ def _with_policies(
         return cells
     names = listed(policy)
     for name in names:
-        if name not in policies():
+        if name.partition(":")[0] not in policies():
             msg = f"policy {name!r}: choose from {', '.join(policies())}"
             raise InputError(msg)
     found: list[tuple[Engine, JsonObject]] = []

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from prefixsim.engines.contract import Capabilities, Engine
-from prefixsim.engines.ideal.settings import POLICIES, IdealSettings
+from prefixsim.engines.ideal.settings import IdealSettings
+from prefixsim.eviction import POLICIES
 
 __all__ = ["ENGINE", "IdealSettings"]
 

@@ -4,17 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from prefixsim import _core
 from prefixsim.engines.contract import EngineSettings
+from prefixsim.eviction import POLICIES, parse_policy
 from prefixsim.settings import setting
 
-__all__ = ["AGELESS", "POLICIES", "IdealSettings"]
-
-POLICIES = tuple(_core.policies())
-"""Orders of eviction; ``clairvoyant`` knows the future and is the best there can be."""
-
-AGELESS = ("clairvoyant",)
-"""Policies that leave open which of the blocks never used again go, so that they have no age."""
+__all__ = ["IdealSettings"]
 
 
 @dataclass(frozen=True)
@@ -24,14 +18,21 @@ class IdealSettings(EngineSettings):
     Attributes
     ----------
     policy : str
-        Order of eviction, one of :data:`POLICIES`.
+        Order of eviction, one of :data:`prefixsim.eviction.POLICIES`, with parameters as
+        ``name:key=value``.
     last_token_rule : bool
         The last token of a prompt is always computed.
     partial_blocks : bool
         A trailing partial block counts as a block of its own.
     """
 
-    policy: str = setting("lru", help="Order of eviction.", choices=POLICIES)
+    policy: str = setting(
+        "lru",
+        help="Order of eviction, with parameters as name:key=value.",
+        choices=POLICIES,
+        parameters=True,
+        read=parse_policy,
+    )
     last_token_rule: bool = setting(
         True,
         help="Compute at least the last token of every prompt, or let whole prompts hit.",

@@ -13,11 +13,12 @@ import numpy as np
 
 from prefixsim import _core
 from prefixsim.engines.contract import Totals
-from prefixsim.engines.ideal.settings import AGELESS, IdealSettings
 from prefixsim.engines.outcome import Outcome, residency_of
+from prefixsim.eviction import has_ages
 from prefixsim.forest import compile as compile_trace
 
 if TYPE_CHECKING:
+    from prefixsim.engines.ideal.settings import IdealSettings
     from prefixsim.forest import Forest
 
 __all__ = ["replay"]
@@ -38,8 +39,8 @@ def replay(forest: Forest, settings: IdealSettings) -> Outcome:
     hit_tokens = np.minimum(reached, prompt_len).astype(np.uint32)
     evictions = found["evictions"]
     residency = residency_of(found)
-    if settings.measured_from and evictions and settings.policy == "lru":
-        # LRU does not know what comes later: the first requests alone evict the same.
+    if settings.measured_from and evictions and has_ages(settings.policy):
+        # A policy that does not know what comes later evicts the same for the first requests alone.
         first = forest.trace.take(np.arange(settings.measured_from))
         warmup = _run(
             compile_trace(
@@ -69,7 +70,7 @@ def _run(forest: Forest, settings: IdealSettings) -> _core._Replay:
         settings.policy,
         settings.blocks,
         last_token_rule=settings.last_token_rule,
-        residency=settings.blocks is not None and settings.policy not in AGELESS,
+        residency=settings.blocks is not None and has_ages(settings.policy),
     )
 
 
