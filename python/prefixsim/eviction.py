@@ -1,11 +1,12 @@
 """Orders of eviction by name: which there are, their parameters, and how they are written.
 
-A policy is written ``name`` or ``name:key=value:key=value``, as ``s3fifo:small=0.25``. What each does
-and which paper it follows is in ``docs/policies.md`` and, rule by rule, in ``rust/policy``.
+A policy is written ``name`` or ``name:key=value:key=value``, as ``s3fifo:small=0.25``. What each
+does and which paper it follows is in ``docs/policies.md`` and, rule by rule, in ``rust/policy``.
 """
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 
 from prefixsim import _core
@@ -15,12 +16,13 @@ __all__ = [
     "STACK_POLICIES",
     "PolicyParameter",
     "has_ages",
+    "parameter_table",
     "parse_policy",
     "policy_parameters",
 ]
 
 POLICIES: tuple[str, ...] = tuple(_core.policies())
-"""Names of the orders of eviction; ``clairvoyant`` knows the future and is the best there can be."""
+"""Names of the orders of eviction; ``clairvoyant`` knows the future: none hits more."""
 
 STACK_POLICIES: tuple[str, ...] = ("lru", "clairvoyant")
 """Those that never hit less in a larger cache (Mattson et al., IBM Systems Journal 9(2), 1970)."""
@@ -79,3 +81,18 @@ def policy_parameters(policy: str) -> list[PolicyParameter]:
 def has_ages(policy: str) -> bool:
     """Whether a policy tells which blocks it drops, so that their age can be measured."""
     return _core.policy_has_ages(policy)
+
+
+def parameter_table() -> str:
+    """Return the parameters of all policies as a table in Markdown, as docs/policies.md has it."""
+    lines = ["| policy | parameter | default | what it is |", "|---|---|--:|---|"]
+    for policy in POLICIES:
+        lines += [
+            f"| `{policy}` | `{parameter.name}` | {parameter.default} | {parameter.help} |"
+            for parameter in policy_parameters(policy)
+        ]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(parameter_table())

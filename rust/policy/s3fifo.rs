@@ -166,14 +166,13 @@ impl<'p> S3Fifo<'p> {
 
     /// Drops up to `most` blocks of the oldest leaf of small that is not promoted; returns how many.
     fn drop_from_small(&mut self, most: u64, dropped: &mut impl FnMut(Dropped)) -> u64 {
-        let full = self.queues.blocks(SMALL) >= self.small_share;
         while let Some(ix) = self.queues.oldest(SMALL) {
             let stretch = self.queues.get(ix);
             let length = u64::from(stretch.len());
             if stretch.mark.state.count < self.parameters.threshold {
                 // Until small holds less than its share, if main has a leaf then.
                 let beyond = self.queues.blocks(SMALL).saturating_sub(self.small_share) + 1;
-                let limited = full && self.queues.oldest(MAIN).is_some();
+                let limited = self.queues.oldest(MAIN).is_some();
                 let most = if limited { most.min(beyond) } else { most };
                 let count = most.min(length);
                 let gone = self.queues.drop_blocks(ix, to_u32(count), dropped);

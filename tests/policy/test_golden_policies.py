@@ -1,9 +1,8 @@
 """Every policy on flat traces, bit for bit as recorded.
 
-Where every prompt is one block, a prefix tree is a flat cache of objects of one size. The recordings
-are of libcachesim 0.3.5; a policy of which they know the rule must give the same hits, request by
-request. Where a queue of a share of the capacity would have no room at all, ours has one block, and
-those recordings say nothing to us: they are named below.
+Where every prompt is one block, a prefix tree is a flat cache of objects of one size. The
+recordings are of libcachesim 0.3.5; a policy of which they know the rule must give the same hits,
+request by request. Recordings of a package that never admits anything are left out.
 """
 
 from __future__ import annotations
@@ -73,7 +72,9 @@ def recorded() -> Iterator[ParameterSet]:
             None, marks=pytest.mark.skip(reason=f"no recordings {folder}"), id="absent"
         )
         return
-    known = {k for k, v in read_json(folder / "policies.json")["policies"].items() if v["rule_known"]}
+    known = {
+        k for k, v in read_json(folder / "policies.json")["policies"].items() if v["rule_known"]
+    }
     for path in sorted(folder.glob("bits/*.json.gz")):
         content = read_json(path)
         for run in content["runs"]:
@@ -104,7 +105,7 @@ def profile_of(name: str) -> _core.Profile:
     else:
         ids = mooncake(facts["recipe"])
     assert hashlib.sha256(ids.astype("<u4").tobytes()).hexdigest() == facts["sha256"]
-    return ps.compile(ps.Trace.from_prompts(ids.reshape(-1, 1))).profile(1)
+    return ps.compile(ps.Trace.from_prompts(list(ids.reshape(-1, 1)))).profile(1)
 
 
 @pytest.mark.parametrize("case", list(recorded()))

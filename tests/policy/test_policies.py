@@ -38,7 +38,9 @@ def test_policy_equals_its_oracle(policy: str, small: Small, rule: bool, outputs
         profile = compiled.profile(b)
         most = profile.unique_blocks + 1
         for capacity in sorted({*range(1, min(most, 8)), 10, most // 2 + 1, most}):
-            expected = policies.replay(policy, requests, capacity, small.times, categories, b)
+            expected = policies.replay(
+                policy, requests, capacity, times=small.times, categories=categories, block_size=b
+            )
             for residency in (False, True) if capacity < 4 else (True,):
                 got = profile.replay(policy, capacity, last_token_rule=rule, residency=residency)
                 assert got["hit_blocks"].tolist() == [

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import prefixsim
 from prefixsim.errors import InputError
-from prefixsim.study.curves import Curves, Policy, round_capacities
+from prefixsim.study.curves import Curves, round_capacities
 from prefixsim.trace import Trace
 from tests.oracle import forest as oracle
 from tests.strategies import Small, small_traces
@@ -23,7 +23,7 @@ def trace() -> Trace:
 
 
 @given(small_traces(), st.booleans(), st.sampled_from(["lru", "clairvoyant"]))
-def test_points_are_replays_and_can_be_inverted(small: Small, rule: bool, policy: Policy) -> None:
+def test_points_are_replays_and_can_be_inverted(small: Small, rule: bool, policy: str) -> None:
     assume(any(small.prompts))
     forest = prefixsim.compile(small.trace())
     tokens = forest.trace.prompt_tokens
