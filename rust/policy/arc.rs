@@ -105,12 +105,11 @@ impl PrefixPolicy for Arc<'_> {
         let mut left = blocks;
         while left > 0 {
             let (queue, most) = self.replace();
-            let (ix, most) = match self.queues.oldest(queue) {
-                Some(ix) => (ix, left.min(most)),
-                None => {
-                    let other = self.queues.oldest(1 - queue);
-                    (other.expect("as many blocks as are dropped"), left)
-                }
+            let (ix, most) = if let Some(ix) = self.queues.oldest(queue) {
+                (ix, left.min(most))
+            } else {
+                let other = self.queues.oldest(1 - queue);
+                (other.expect("as many blocks as are dropped"), left)
             };
             let count = most.min(u64::from(self.queues.get(ix).len()));
             let gone = self.queues.drop_blocks(ix, to_u32(count), dropped);

@@ -108,7 +108,7 @@ impl PrefixPolicy for Mq<'_> {
         known.clear();
         self.ghost
             .take(request, hit..self.capacity, |blocks, _, uses| {
-                known.push((blocks, uses))
+                known.push((blocks, uses));
             });
         known.sort_unstable_by_key(|(blocks, _)| blocks.start);
         hit

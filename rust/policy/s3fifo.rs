@@ -206,7 +206,7 @@ impl PrefixPolicy for S3Fifo<'_> {
         let mut known = 0;
         self.ghost
             .take(request, hit..self.capacity, |blocks, _, ()| {
-                known = known.max(blocks.end)
+                known = known.max(blocks.end);
             });
         self.known = known;
         hit

@@ -67,7 +67,7 @@ impl PrefixPolicy for TwoQ<'_> {
         let mut known = 0;
         self.ghost
             .take(request, hit..self.capacity, |blocks, _, ()| {
-                known = known.max(blocks.end)
+                known = known.max(blocks.end);
             });
         self.known = known;
         hit

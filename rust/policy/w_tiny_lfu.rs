@@ -94,12 +94,12 @@ impl<'p> WTinyLfu<'p> {
             let Some(ix) = (beyond > 0).then(|| self.queues.oldest(queue)).flatten() else {
                 return;
             };
-            self.to_probation(ix, beyond);
+            self.move_to_probation(ix, beyond);
         }
     }
 
     /// Moves the last blocks of a leaf, at most `most`, to the young end of probation.
-    fn to_probation(&mut self, ix: StretchIx, most: u64) {
+    fn move_to_probation(&mut self, ix: StretchIx, most: u64) {
         let entry = self.queues.next_entry();
         self.queues.move_tail(ix, most, |mark| {
             mark.queue = PROBATION;
@@ -156,7 +156,7 @@ impl PrefixPolicy for WTinyLfu<'_> {
                     let loser = if wins { victim } else { candidate };
                     let count = self.drop(loser, left, dropped);
                     if wins {
-                        self.to_probation(candidate, u64::MAX);
+                        self.move_to_probation(candidate, u64::MAX);
                     }
                     count
                 }
