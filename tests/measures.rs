@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use prefixsim::index::RequestIx;
-use prefixsim::policy::Policy;
+use prefixsim::policy::{Facts, Policy};
 use prefixsim::replay::{Cache, Job, sweep};
 use prefixsim::stats::weighted_summary;
 use prefixsim::trace::{Csr, Trace};
@@ -291,7 +291,7 @@ proptest! {
             }
             order.extend(next);
         }
-        let run = profile.replay_timed(Policy::Lru, Cache::of(capacity), &timestamp, &stop).unwrap();
+        let run = profile.replay_timed(Policy::LRU, Cache::of(capacity), Facts { timestamp: &timestamp, category: None }, &stop).unwrap();
         let residency = run.residency.unwrap();
         for (told, mut naive) in [(residency.lifetime, lifetimes), (residency.idle, idle)] {
             let mut all: Vec<f64> = (told.values.iter().zip(&told.weights))
@@ -318,9 +318,11 @@ proptest! {
         let jobs: Vec<Job<'_>> = (Policy::ALL.iter())
             .map(|&policy| Job { profile: &profile, policy, cache })
             .collect();
-        let swept = sweep(&jobs, &lengths(&prompts), &stop).unwrap();
+        let timestamp: Vec<f64> = (0..prompts.len()).map(|t| t as f64).collect();
+        let facts = Facts { timestamp: &timestamp, category: None };
+        let swept = sweep(&jobs, facts, &lengths(&prompts), &stop).unwrap();
         for (job, totals) in jobs.iter().zip(swept) {
-            let run = profile.replay(job.policy, cache, &stop).unwrap();
+            let run = profile.replay(job.policy, cache, facts, &stop).unwrap();
             let hits = run.hit_blocks.iter().copied().map(u64::from).sum::<u64>();
             prop_assert_eq!((totals.hit_blocks, totals.evictions), (hits, run.evictions));
             for (&hit, &limit) in run.hit_blocks.iter().zip(profile.limit()) {

@@ -81,13 +81,13 @@ impl Disk {
     pub fn ask(&mut self, key: u32) -> Answer {
         let there = match self.config.lookup {
             DiskLookup::Sync => self.chunks.contains(&key),
-            DiskLookup::NextStep => match self.answers.get(&key) {
-                Some(&there) => there,
-                None => {
+            DiskLookup::NextStep => {
+                let Some(&there) = self.answers.get(&key) else {
                     self.questions.insert(key);
                     return Answer::Retry;
-                }
-            },
+                };
+                there
+            }
         };
         if there { Answer::Hit } else { Answer::Miss }
     }

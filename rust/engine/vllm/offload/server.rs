@@ -20,6 +20,7 @@ const STUCK: u32 = 3;
 
 /// A request in the server.
 #[derive(Debug, Default)]
+#[allow(clippy::struct_excessive_bools)] // Four facts that change independently.
 struct Member {
     offloaded: Offloaded,
     progress: Progress,
