@@ -44,7 +44,7 @@ fn tiered(workload: &Workload, slots: u32, below: u32, fill: Fill) -> Tiered<Den
 fn run<C: KvCache<Key = u32>>(
     workload: &Workload,
     cache: C,
-    arrivals: Arrivals,
+    arrivals: &Arrivals,
 ) -> (RequestLog, InstanceLog, C) {
     let mut server = Server::new(
         workload,
@@ -56,7 +56,7 @@ fn run<C: KvCache<Key = u32>>(
     .unwrap();
     let mut log = RequestLog::new(workload.requests().len());
     let requests = workload.requests();
-    serve(&mut server, requests, &arrivals, &mut log, &Stop::default()).unwrap();
+    serve(&mut server, requests, arrivals, &mut log, &Stop::default()).unwrap();
     let (instance, cache) = server.finish();
     (log, instance, cache)
 }
@@ -82,9 +82,9 @@ proptest! {
     #[test]
     fn the_device_does_not_notice(rows in rows(), below in 0_u32..40, fill in fills()) {
         let workload = workload(&rows);
-        let (plain, _, device) = run(&workload, manager(&workload, 17), Arrivals::Sequential);
+        let (plain, _, device) = run(&workload, manager(&workload, 17), &Arrivals::Sequential);
         let cache = tiered(&workload, 17, below, fill);
-        let (log, _, cache) = run(&workload, cache, Arrivals::Sequential);
+        let (log, _, cache) = run(&workload, cache, &Arrivals::Sequential);
         prop_assert_eq!(on_device(&log), plain.hit_tokens);
         prop_assert_eq!(log.num_blocks, plain.num_blocks);
         prop_assert_eq!(cache.free_queue(), device.free_queue());
@@ -99,9 +99,9 @@ proptest! {
         }
         let workload = workload(&rows);
         let cache = tiered(&workload, 17, below, Fill::OnEviction);
-        let (log, _, _) = run(&workload, cache, Arrivals::Sequential);
+        let (log, _, _) = run(&workload, cache, &Arrivals::Sequential);
         let sum = manager(&workload, 17 + below);
-        let (expected, _, _) = run(&workload, sum, Arrivals::Sequential);
+        let (expected, _, _) = run(&workload, sum, &Arrivals::Sequential);
         prop_assert_eq!(log.hit_tokens, expected.hit_tokens);
     }
 
@@ -111,9 +111,9 @@ proptest! {
     fn a_large_store_loses_nothing(rows in rows(), fill in fills()) {
         let workload = workload(&rows);
         let cache = tiered(&workload, 17, 10_000, fill);
-        let (log, _, _) = run(&workload, cache, Arrivals::Sequential);
+        let (log, _, _) = run(&workload, cache, &Arrivals::Sequential);
         let unlimited = manager(&workload, 10_000);
-        let (expected, _, _) = run(&workload, unlimited, Arrivals::Sequential);
+        let (expected, _, _) = run(&workload, unlimited, &Arrivals::Sequential);
         prop_assert_eq!(log.hit_tokens, expected.hit_tokens);
     }
 
@@ -122,7 +122,7 @@ proptest! {
     fn a_scheduler_runs_on_it(rows in rows(), below in 0_u32..40, fill in fills()) {
         let workload = workload(&rows);
         let (log, instance, cache) =
-            run(&workload, tiered(&workload, 17, below, fill), Arrivals::Trace);
+            run(&workload, tiered(&workload, 17, below, fill), &Arrivals::Trace);
         prop_assert_eq!(cache.usage().used(), 0);
         prop_assert!(cache.store().len() <= below as usize);
         for (row, &(_, prompt, _)) in rows.iter().enumerate() {
@@ -134,7 +134,7 @@ proptest! {
         }
         prop_assert_eq!(instance.finish_order.len(), rows.len());
         if below == 0 {
-            let plain = run(&workload, manager(&workload, 17), Arrivals::Trace);
+            let plain = run(&workload, manager(&workload, 17), &Arrivals::Trace);
             prop_assert_eq!(log, plain.0);
             prop_assert_eq!(instance, plain.1);
         }
@@ -187,7 +187,7 @@ fn hits_are_told_by_tier() {
     let rows = [(1, 33, 1), (2, 33, 1), (1, 33, 1)];
     let workload = workload(&rows);
     let cache = tiered(&workload, 11, 100, Fill::OnEviction);
-    let (log, _, _) = run(&workload, cache, Arrivals::Sequential);
+    let (log, _, _) = run(&workload, cache, &Arrivals::Sequential);
     assert_eq!(log.hit_tokens, [0, 8, 32]);
     assert_eq!(log.lower_hit_tokens, [[0, 0, 20], [0, 0, 0]]);
     assert_eq!(log.computed_tokens, [33, 25, 1]);

@@ -7,11 +7,14 @@ use pyo3::prelude::*;
 use super::arguments::positive;
 use crate::serving::{Arrivals, Turns};
 
+/// Whom each request follows, think time and earliest time.
+type Columns = (Py<PyArray1<u32>>, Py<PyArray1<u64>>, Py<PyArray1<u64>>);
+
 /// A mode, or the columns of [`Turns`]: whom each request follows, think time and earliest time.
 #[derive(FromPyObject)]
 pub enum ArrivalSetting {
     Mode(String),
-    Turns((Py<PyArray1<u32>>, Py<PyArray1<u64>>, Py<PyArray1<u64>>)),
+    Turns(Columns),
 }
 
 impl ArrivalSetting {

@@ -79,7 +79,8 @@ class Names:
         request, block = self.origins[key]
         if request not in self.known:
             self.known[request] = request_hashes(self.run, request, "sha256_cbor")
-        return self.known[request][block][:8].hex()
+        key_hash: bytes = self.known[request][block]
+        return key_hash[:8].hex()
 
 
 def check_case(case: dict[str, Any], trace_file: Path) -> None:

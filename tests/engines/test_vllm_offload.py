@@ -146,7 +146,7 @@ def test_every_step_is_that_of_the_oracle(rows: list[Any], options: dict[str, An
     assert run.raw["requests"]["finish_step"].tolist() == [r.finish_step for r in requests]
     check_lost(run, oracle)
     hits = run.outcome().hit_tokens
-    split = sum(c.astype(np.int64) for c in run.outcome().tier_hit_tokens.values())
+    split = np.sum(list(run.outcome().tier_hit_tokens.values()), axis=0)
     assert hits.tolist() == split.tolist()
 
 
@@ -172,7 +172,7 @@ def test_causes_of_evicted_tokens_add_up(rows: list[Any], options: dict[str, Any
     trace = Trace.from_prompts(
         [prompt for prompt, *_ in rows],
         outputs=[output for _, output, _ in rows],
-        timestamp=np.cumsum([gap for *_, gap in rows]) / 1000,
+        timestamp=(np.cumsum([gap for *_, gap in rows]) / 1000).tolist(),
     )
     result = prefixsim.replay(trace, engine="vllm", settings=settings_of(config))
     fall = result.waterfall()
@@ -189,7 +189,7 @@ def test_without_chunks_it_is_the_plain_scheduler(rows: list[Any], options: dict
     trace = Trace.from_prompts(
         [prompt for prompt, *_ in rows],
         outputs=[output for _, output, _ in rows],
-        timestamp=np.cumsum([gap for *_, gap in rows]) / 1000,
+        timestamp=(np.cumsum([gap for *_, gap in rows]) / 1000).tolist(),
     )
     run = served(trace, config)
     plain = simulate(
