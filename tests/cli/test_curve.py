@@ -123,7 +123,7 @@ def test_sweep(cli: Cli, chats: Path, tmp_path: Path) -> None:
     ("options", "message"),
     [
         (["--block-size", "4,x"], "--block-size 4,x: whole numbers"),
-        (["--policy", "mru"], "--policy mru: choose one of lru, clairvoyant"),
+        (["--policy", "mru"], '--policy mru: policy "mru": choose from lru, clairvoyant'),
         (["--capacity", "many"], "give blocks like 5000"),
         (["--capacity", "1.5"], "give blocks like 5000"),
         (["--capacity", "4GB"], "--capacity 4GB: needs --bytes-per-token or --model-config"),

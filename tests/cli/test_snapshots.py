@@ -80,7 +80,7 @@ def test_tables(line: str, capsys: pytest.CaptureFixture[str], snapshot: Snapsho
         "replay small.jsonl --engine nothing",
         "replay small.jsonl --block-size 16 --num-blocks 4",
         "explain small.jsonl --request 99",
-        "curve small.jsonl --policy fifo",
+        "curve small.jsonl --policy mru",
         "curve small.jsonl --tiers --capacity 3",
         "curve small.jsonl --tiers --prices dram",
         "curve small.jsonl --tiers --links dram=pcie5",

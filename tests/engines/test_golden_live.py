@@ -64,6 +64,8 @@ def server(**changes: Any) -> VllmSettings:
         "max_num_seqs": 16,
         "max_num_batched_tokens": 2048,
         "max_model_len": 1536,
+        # On a CPU, where they were recorded, vLLM turns it off by itself.
+        "async_scheduling": False,
     }
     return VllmSettings(**(known | changes))
 

@@ -201,6 +201,7 @@ def test_without_chunks_it_is_the_plain_scheduler(rows: list[Any], options: dict
         reserve_full_isl=config.reserve_full_isl,
         watermark=config.watermark,
         latency=Fixed(config.dt / 1e6),
+        async_scheduling=False,
         record_tables=True,
     )
     ours: Any = run.raw["requests"]

@@ -140,7 +140,7 @@ def test_an_empty_trace_has_a_curve() -> None:
     [
         ({"block_size": 0}, "block_size is 0"),
         ({"capacity": 0}, "capacity is 0 blocks"),
-        ({"policy": "fifo"}, "choose from lru, clairvoyant"),
+        ({"policy": "mru"}, "choose from lru, clairvoyant"),
     ],
 )
 def test_unusable_settings(trace: Trace, options: dict[str, object], message: str) -> None:

@@ -100,7 +100,9 @@ def test_a_bounded_cache_takes_the_block_manager() -> None:
     for run in (result, late):
         for ages in run.outcome.residency.values():
             assert int(ages.weights.sum()) == run.summary["evictions"]
-        lifetime, idle = (run.summary[f"block_{x}_s"] for x in ("lifetime", "idle_before_evict"))
+        lifetime, idle = (
+            run.summary[f"{x}_s"] for x in ("cached_block_lifetime", "block_idle_before_evict")
+        )
         assert 0 <= idle["mean"] <= lifetime["mean"]
     longest = int(trace.prompt_len.argmax())
     with pytest.raises(InputError, match=rf"chats: request {longest}\b.*\b{needed}\b"):
