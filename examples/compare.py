@@ -2,9 +2,9 @@
 
 Prints::
 
-     2,000 blocks: 49.7% hits, TTFT 14.21 s, p99 32.24 s, 4 preemptions
-     4,000 blocks: 85.6% hits, TTFT 0.03 s, p99 0.07 s, 0 preemptions
-     8,000 blocks: 94.3% hits, TTFT 0.03 s, p99 0.04 s, 0 preemptions
+     2,000 blocks: 49.7% hits, TTFT 14.69 s, p99 33.02 s, 3 preemptions
+     4,000 blocks: 85.6% hits, TTFT 0.05 s, p99 0.13 s, 1 preemptions
+     8,000 blocks: 94.3% hits, TTFT 0.05 s, p99 0.06 s, 0 preemptions
 """
 
 import prefixsim
