@@ -69,6 +69,7 @@ impl<K: Copy + Eq + Hash> KeyLists<K> {
             at = self.entries[at].newer as usize;
             self.entries[at].key
         })
+        .fuse() // Behind the last key the list begins again.
     }
 
     /// The keys of a list, newest first.
@@ -78,6 +79,7 @@ impl<K: Copy + Eq + Hash> KeyLists<K> {
             at = self.entries[at].older as usize;
             self.entries[at].key
         })
+        .fuse() // Behind the last key the list begins again.
     }
 
     /// The oldest key of a list.

@@ -16,7 +16,7 @@
 //!
 //! // A cache of four blocks, by name or by type.
 //! let policy: Policy = "s3fifo".parse()?;
-//! let outcome = profile.replay(policy, Cache::of(4), &stop)?;
+//! let outcome = profile.replay(policy, Cache::of(4), Facts::default(), &stop)?;
 //! assert_eq!(outcome.hit_blocks, [0, 0, 2]);
 //!
 //! // All sizes of an LRU cache in one pass: with three blocks nothing is left of the first prompt
@@ -84,7 +84,7 @@ pub mod prelude {
     pub use crate::error::{Error, Result};
     pub use crate::forest::Forest;
     pub use crate::index::RequestIx;
-    pub use crate::policy::{Policy, PrefixPolicy};
+    pub use crate::policy::{Facts, Policy, PrefixPolicy};
     pub use crate::profile::Profile;
     pub use crate::replay::{Cache, Outcome};
     pub use crate::stop::Stop;
