@@ -123,5 +123,5 @@ def test_errors_are_one_line_for_python_callers_too(tmp_path: Path) -> None:
         read_trace(path, format="azure")
     assert obeyed(str(caught.value)) == set()
     assert "\n" not in str(caught.value)
-    assert r"the header has a\x1b]2J, b" in str(caught.value)
+    assert r"a\x1b]2J, b c, \u202e" in str(caught.value)
     assert pickle.loads(pickle.dumps(caught.value)).args == caught.value.args

@@ -107,8 +107,16 @@ def _locate(path: Path, columns: Mapping[str, pa.DataType], error: Exception) ->
 
 
 def _records(file: IO[bytes]) -> Iterator[tuple[int, list[str]]]:
-    for number, line in text_lines(file):
-        yield number, next(csv.reader([line.decode("utf-8", "replace")]))
+    """Yield rows with the number of their last line: a quoted cell may hold line ends."""
+    number = 0
+
+    def lines() -> Iterator[str]:
+        nonlocal number
+        for number, line in text_lines(file):  # noqa: B007 - for the row that it ends
+            yield line.decode("utf-8", "replace") + "\n"
+
+    for row in csv.reader(lines()):
+        yield number, row
 
 
 def _first_bad(
