@@ -156,6 +156,16 @@ impl<'p, V: Copy + PartialEq> Ghost<'p, V> {
         });
     }
 
+    /// Takes out blocks as [`take`](Self::take) does, and returns the depth of the deepest one that
+    /// was remembered, 0 if none was.
+    pub fn take_deepest(&mut self, request: RequestIx, blocks: Range<u32>) -> u32 {
+        let mut deepest = 0;
+        self.take(request, blocks, |known, _, _| {
+            deepest = deepest.max(known.end);
+        });
+        deepest
+    }
+
     /// Checks every invariant.
     ///
     /// # Errors

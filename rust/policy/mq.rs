@@ -30,8 +30,7 @@ parameters! {
 pub struct Mq<'p> {
     queues: Queues<'p, Uses>,
     ghost: Ghost<'p, u64>,
-    count: usize,
-    lifetime: u64,
+    rule: Rule,
     remembered: u64,
     capacity: u32,
     /// Ends and uses of stretches of the running request's new blocks that were remembered.
@@ -46,6 +45,29 @@ struct Uses {
     expiry: u64,
 }
 
+/// Where blocks queue by their uses, and for how long.
+#[derive(Debug, Clone, Copy)]
+struct Rule {
+    queues: usize,
+    lifetime: u64,
+}
+
+impl Rule {
+    fn expiry(self, now: u64) -> u64 {
+        now.saturating_add(self.lifetime)
+    }
+
+    /// The place of blocks used so often, that enter their queue now.
+    fn mark(self, uses: u64, now: u64, entry: u64) -> Mark<Uses> {
+        let queue = (self.queues - 1).min(uses.ilog2() as usize);
+        let state = Uses {
+            count: uses,
+            expiry: self.expiry(now),
+        };
+        Mark::new(queue, (0, entry), state)
+    }
+}
+
 impl<'p> Mq<'p> {
     /// An empty cache.
     #[must_use]
@@ -53,37 +75,26 @@ impl<'p> Mq<'p> {
         Self {
             queues: Queues::new(setting.profile, parameters.queues),
             ghost: Ghost::new(setting.profile, 1),
-            count: parameters.queues,
-            lifetime: parameters.lifetime,
+            rule: Rule {
+                queues: parameters.queues,
+                lifetime: parameters.lifetime,
+            },
             remembered: share(setting.capacity, parameters.ghost),
             capacity: setting.most_kept(),
             known: Vec::new(),
         }
-    }
-
-    fn mark(&self, uses: u64, now: u64, entry: u64) -> Mark<Uses> {
-        let queue = (self.count - 1).min(uses.ilog2() as usize);
-        let expiry = now.saturating_add(self.lifetime);
-        Mark::new(
-            queue,
-            (0, entry),
-            Uses {
-                count: uses,
-                expiry,
-            },
-        )
     }
 }
 
 impl PrefixPolicy for Mq<'_> {
     fn take(&mut self, request: RequestIx) -> u32 {
         let now = request.usize() as u64;
-        for queue in 1..self.count {
+        for queue in 1..self.rule.queues {
             let Some(ix) = self.queues.oldest(queue) else {
                 continue;
             };
             if self.queues.get(ix).mark.state.expiry < now {
-                let (entry, expiry) = (self.queues.next_entry(), now.saturating_add(self.lifetime));
+                let (entry, expiry) = (self.queues.next_entry(), self.rule.expiry(now));
                 self.queues.enter_anew(ix, |mark| {
                     mark.queue = queue - 1;
                     mark.rank = (0, entry);
@@ -93,16 +104,9 @@ impl PrefixPolicy for Mq<'_> {
         }
         let hit = self.queues.take(request);
         let entry = self.queues.next_entry();
-        let (count, lifetime) = (self.count, self.lifetime);
+        let rule = self.rule;
         self.queues.change_hits(|_, mark| {
-            let uses = mark.state.count + 1;
-            let queue = (count - 1).min(uses.ilog2() as usize);
-            let expiry = now.saturating_add(lifetime);
-            let state = Uses {
-                count: uses,
-                expiry,
-            };
-            *mark = Mark::new(queue, (0, entry), state);
+            *mark = rule.mark(mark.state.count + 1, now, entry);
         });
         let known = &mut self.known;
         known.clear();
@@ -117,7 +121,7 @@ impl PrefixPolicy for Mq<'_> {
     fn evict(&mut self, blocks: u64, dropped: &mut impl FnMut(Dropped)) -> Room {
         let mut left = blocks;
         while left > 0 {
-            let lowest = (0..self.count).find_map(|queue| self.queues.oldest(queue));
+            let lowest = (0..self.rule.queues).find_map(|queue| self.queues.oldest(queue));
             let ix = lowest.expect("as many blocks as are dropped");
             let count = left.min(self.queues.get(ix).len().into());
             let gone = self.queues.drop_blocks(ix, to_u32(count), dropped);
@@ -135,13 +139,13 @@ impl PrefixPolicy for Mq<'_> {
             let entry = self.queues.next_entry();
             let known = std::mem::take(&mut self.known);
             for (blocks, uses) in &known {
-                let new = self.mark(1, now, entry);
+                let new = self.rule.mark(1, now, entry);
                 self.queues.grow(request, start..blocks.start, new);
-                let back = self.mark(uses + 1, now, entry);
+                let back = self.rule.mark(uses + 1, now, entry);
                 self.queues.grow(request, blocks.clone(), back);
                 start = blocks.end;
             }
-            let new = self.mark(1, now, entry);
+            let new = self.rule.mark(1, now, entry);
             self.queues.grow(request, start..keep, new);
             self.known = known;
         }

@@ -203,12 +203,7 @@ impl PrefixPolicy for S3Fifo<'_> {
                 mark.state.count = most.min(mark.state.count + 1);
             }
         });
-        let mut known = 0;
-        self.ghost
-            .take(request, hit..self.capacity, |blocks, _, ()| {
-                known = known.max(blocks.end);
-            });
-        self.known = known;
+        self.known = self.ghost.take_deepest(request, hit..self.capacity);
         hit
     }
 

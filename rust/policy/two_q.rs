@@ -64,12 +64,7 @@ impl PrefixPolicy for TwoQ<'_> {
                 mark.rank = (0, entry);
             }
         });
-        let mut known = 0;
-        self.ghost
-            .take(request, hit..self.capacity, |blocks, _, ()| {
-                known = known.max(blocks.end);
-            });
-        self.known = known;
+        self.known = self.ghost.take_deepest(request, hit..self.capacity);
         hit
     }
 
