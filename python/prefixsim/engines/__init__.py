@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Mapping
 from importlib import import_module
 
-from prefixsim._entry_points import offered
+from prefixsim._plugins import Registry
 from prefixsim.engines.contract import Capabilities, Engine, EngineSettings, Record
 from prefixsim.engines.outcome import Outcome, Weighted
 from prefixsim.errors import InputError, SettingError
@@ -52,8 +52,7 @@ ALIASES = {"lru": "ideal"}
 ENTRY_POINTS = "prefixsim.engines"
 """Group of entry points under which packages offer engines: name to an :class:`Engine`."""
 
-_registered: dict[str, Engine] = {}
-_discovered = False
+_REGISTRY = Registry(Engine, "prefixsim.engines.Engine", BUILT_IN, ENTRY_POINTS, ALIASES)
 
 
 def register(engine: Engine) -> Engine:
@@ -77,19 +76,14 @@ def register(engine: Engine) -> Engine:
         take a forest and settings.
     """
     name = engine.name
-    if not name or not all(part.isalnum() and part == part.lower() for part in name.split("-")):
-        msg = f"engine {name!r}: a name is lower-case words joined by hyphens"
-        raise InputError(msg)
-    if name in BUILT_IN or name in ALIASES or name in _registered:
-        msg = f"engine {name!r} is there already, give it another name"
-        raise InputError(msg)
+    _REGISTRY.check_name(name)
     if not (isinstance(engine.settings, type) and issubclass(engine.settings, EngineSettings)):
         msg = f"engine {name!r}: its settings must be a dataclass derived from EngineSettings"
         raise InputError(msg)
     for option in options_of(engine.settings):
         _check_option(name, option)
     _check_function(engine)
-    _registered[name] = engine
+    _REGISTRY.add(name, engine)
     return engine
 
 
@@ -134,13 +128,7 @@ def _check_function(engine: Engine) -> None:
 
 def unregister(name: str) -> None:
     """Take an engine away that :func:`register` added."""
-    _registered.pop(name, None)
-
-
-def _built_in(name: str) -> Engine:
-    module, _, attribute = BUILT_IN[name].partition(":")
-    engine: Engine = getattr(import_module(module), attribute)
-    return engine
+    _REGISTRY.remove(name)
 
 
 def discover() -> None:
@@ -151,22 +139,18 @@ def discover() -> None:
     InputError
         If one cannot be loaded or used.
     """
-    global _discovered  # noqa: PLW0603 - asked of the installation once
-    if _discovered:
-        return
-    _discovered = True
-    for engine in offered(ENTRY_POINTS, Engine, "prefixsim.engines.Engine"):
+    for engine in _REGISTRY.offers():
         register(engine)
 
 
 def engines() -> dict[str, Engine]:
     """Return all engines by name: ours, then those that were registered."""
-    return {**{name: _built_in(name) for name in BUILT_IN}, **_registered}
+    return _REGISTRY.all()
 
 
 def engine_names() -> list[str]:
     """Names that ``--engine`` takes."""
-    return [*BUILT_IN, *_registered]
+    return _REGISTRY.names()
 
 
 def load(name: str | Engine) -> Engine:
@@ -180,16 +164,9 @@ def load(name: str | Engine) -> Engine:
     if isinstance(name, Engine):
         return name
     name = ALIASES.get(name, name)
-    if name not in BUILT_IN and name not in _registered:
+    if not _REGISTRY.knows(name):
         discover()
-    if name in _registered:
-        return _registered[name]
-    if name not in BUILT_IN:
-        close = nearest(name, engine_names())
-        hint = f" (did you mean {close}?)" if close else ""
-        msg = f"unknown engine {name!r}{hint}, choose one of {', '.join(engine_names())}"
-        raise InputError(msg)
-    return _built_in(name)
+    return _REGISTRY.get(name)
 
 
 def timed() -> Engine:

@@ -5,13 +5,12 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import cast
 
-from prefixsim._entry_points import offered
+from prefixsim._plugins import Registry
 from prefixsim.errors import InputError
 from prefixsim.routing.contract import Router, RouterSettings, RoutingRule, takes_settings
-from prefixsim.settings import nearest, options_of
+from prefixsim.settings import options_of
 
 __all__ = [
     "BUILT_IN",
@@ -51,8 +50,12 @@ BUILT_IN: dict[str, str] = {
 ENTRY_POINTS = "prefixsim.routers"
 """Group of entry points under which packages offer routers: name to a :class:`Router`."""
 
-_registered: dict[str, Router] = {}
-_discovered: set[str] = set()
+_REGISTRY = Registry(
+    Router,
+    "prefixsim.routing.Router",
+    {name: f"prefixsim.routing.{where}" for name, where in BUILT_IN.items()},
+    ENTRY_POINTS,
+)
 
 
 def register_router(router: Router) -> Router:
@@ -75,12 +78,7 @@ def register_router(router: Router) -> Router:
         else in another router, or a rule that cannot be made from settings.
     """
     name = router.name
-    if not name or not all(part.isalnum() and part == part.lower() for part in name.split("-")):
-        msg = f"router {name!r}: a name is lower-case words joined by hyphens"
-        raise InputError(msg)
-    if name in BUILT_IN or name in _registered:
-        msg = f"router {name!r} is there already, give it another name"
-        raise InputError(msg)
+    _REGISTRY.check_name(name)
     if not (isinstance(router.settings, type) and issubclass(router.settings, RouterSettings)):
         msg = f"router {name!r}: its settings must be a dataclass derived from RouterSettings"
         raise InputError(msg)
@@ -99,19 +97,13 @@ def register_router(router: Router) -> Router:
                         f"router {other.name!r}; call it otherwise"
                     )
                     raise InputError(msg)
-    _registered[name] = router
+    _REGISTRY.add(name, router)
     return router
 
 
 def unregister_router(name: str) -> None:
     """Take a router away that :func:`register_router` added."""
-    _registered.pop(name, None)
-
-
-def _built_in(name: str) -> Router:
-    module, _, attribute = BUILT_IN[name].partition(":")
-    router: Router = getattr(import_module(f"prefixsim.routing.{module}"), attribute)
-    return router
+    _REGISTRY.remove(name)
 
 
 def discover_routers() -> None:
@@ -122,21 +114,18 @@ def discover_routers() -> None:
     InputError
         If one cannot be loaded or used.
     """
-    if ENTRY_POINTS in _discovered:
-        return
-    _discovered.add(ENTRY_POINTS)
-    for router in offered(ENTRY_POINTS, Router, "prefixsim.routing.Router"):
+    for router in _REGISTRY.offers():
         register_router(router)
 
 
 def routers() -> dict[str, Router]:
     """Return all routers by name: ours, then those that were registered."""
-    return {**{name: _built_in(name) for name in BUILT_IN}, **_registered}
+    return _REGISTRY.all()
 
 
 def router_names() -> list[str]:
     """Names that ``--router`` takes."""
-    return [*BUILT_IN, *_registered]
+    return _REGISTRY.names()
 
 
 def load_router(router: str | Router | object) -> Router:
@@ -151,16 +140,9 @@ def load_router(router: str | Router | object) -> Router:
         return router
     if not isinstance(router, str):
         return _made(router)
-    if router not in BUILT_IN and router not in _registered:
+    if not _REGISTRY.knows(router):
         discover_routers()
-    if router in _registered:
-        return _registered[router]
-    if router not in BUILT_IN:
-        close = nearest(router, router_names())
-        hint = f" (did you mean {close}?)" if close else ""
-        msg = f"unknown router {router!r}{hint}, choose one of {', '.join(router_names())}"
-        raise InputError(msg)
-    return _built_in(router)
+    return _REGISTRY.get(router)
 
 
 def _made(rule: object) -> Router:
