@@ -12,7 +12,6 @@ LONGEST_FILE, LONGEST_FUNCTION = 400, 60
 FILES = {
     "python/prefixsim/engines/contract.py": "one contract, each part with what it promises",
     "rust/engine/vllm/offload/connector.rs": "one connector, in the order of the one it follows",
-    "rust/engine/vllm/offload/server.rs": "a scheduler, in the order of the one it follows",
     "rust/engine/vllm/offload/host.rs": "one manager of the server, operation by operation",
     "tests/oracle/offload_scheduler.py": "a scheduler, in the order of the one it is compared with",
     "rust/engine/vllm/replay.rs": "two sources of keys beside the loop that they feed",
