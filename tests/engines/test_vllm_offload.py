@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import prefixsim
@@ -166,6 +166,25 @@ def check_lost(run: Simulation, oracle: Server) -> None:
     assert {cause: int(tokens.sum()) for cause, tokens in found.items()} == expected
 
 
+PLAIN: dict[str, Any] = {
+    "num_blocks": 12, "max_num_seqs": 1, "max_num_batched_tokens": 4, "reserve_full_isl": False,
+    "watermark": 0.0, "cpu_chunks": 1, "blocks_per_chunk": 1, "eviction_policy": "lru",
+    "store_threshold": 0, "offload_prompt_only": False, "sync_load_tokens": 0, "load_time": 0,
+    "store_time": 0, "disk": False, "disk_read_time": 0, "disk_write_time": 0,
+    "disk_lookup": "sync",
+}  # fmt: skip
+
+
+# Who waits for the disk's answer lets the next one run first, and hits what that one brought.
+@example(
+    rows=[([1, 1], [0], 0), ([1], [1, 0], 0)],
+    options={**PLAIN, "disk": True, "disk_lookup": "next_step"},
+)
+# Fewer chunks may go than have to.
+@example(
+    rows=[([0], [0, 0], 0), ([0], [1, 0], 0), ([0] * 6, [0] * 3, 0)],
+    options={**PLAIN, "cpu_chunks": 3, "eviction_policy": "arc"},
+)
 @given(rows=REQUESTS, options=CONFIGS)
 def test_causes_of_evicted_tokens_add_up(rows: list[Any], options: dict[str, Any]) -> None:
     config = Config(block_size=BLOCK, **options)

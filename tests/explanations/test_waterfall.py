@@ -216,6 +216,27 @@ def test_engines_with_time_have_more_classes() -> None:
     assert {"engine": "ideal"} in [r.settings for r in fall.remedies]
 
 
+def test_a_later_request_may_have_run_first() -> None:
+    """The more urgent of two equal prompts came later, and serves the one that came first."""
+    shared = [1, 2, 3] * 16
+    trace = Trace.from_prompts(
+        [[9] * 40, [*shared, 4], [*shared, 5]], output_len=[40, 5, 5], timestamp=[0.0, 0.0, 0.0]
+    )
+    result = prefixsim.replay(
+        trace,
+        engine="vllm",
+        num_blocks=200,
+        max_num_seqs=1,
+        scheduling_policy="priority",
+        priorities=(0, 5, 1),
+        async_scheduling=False,
+    )
+    assert result.outcome.hit_tokens.tolist() == [0, 48, 0]
+    totals = result.waterfall().totals
+    assert totals["hit"] == 48
+    assert sum(totals.values()) == trace.prompt_tokens
+
+
 def test_what_cannot_be_explained_is_refused() -> None:
     trace = Trace.from_prompts([range(64), range(64)])
     with pytest.raises(InputError, match="prefix caching is off"):

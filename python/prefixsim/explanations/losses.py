@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from prefixsim._json import JsonObject
+from prefixsim.engines.outcome import Outcome
 from prefixsim.errors import InputError
 from prefixsim.explanations.classes import ALONG, CLASSES
 from prefixsim.forest import Forest
@@ -180,8 +181,9 @@ def class_edges(result: Result) -> tuple[U32, Forest]:
         ceiling = np.minimum(reusable, most * np.uint32(size))
     outcome = result.outcome
     hit = outcome.hit_tokens
-    if result.engine.capabilities.caches_last_output:
-        # The forest leaves the last token of outputs out; what was hit was there.
+    if result.engine.capabilities.caches_last_output or _out_of_order(outcome):
+        # The forest leaves the last token of outputs out, and what later requests brought; what
+        # was hit was there.
         reusable, ceiling, own, anyone = (
             np.maximum(known, hit) for known in (reusable, ceiling, own, anyone)
         )
@@ -209,6 +211,12 @@ def class_edges(result: Result) -> tuple[U32, Forest]:
     )  # fmt: skip
     _check_ascending(edges, trace)
     return edges, open_forest
+
+
+def _out_of_order(outcome: Outcome) -> bool:
+    """Whether some request was admitted before an earlier one, and may have served it."""
+    admitted = outcome.columns.get("admit_step")
+    return admitted is not None and bool(np.any(admitted[1:] < admitted[:-1]))
 
 
 def _block_size(result: Result) -> int:
