@@ -32,13 +32,13 @@ demo: $(VENV)/.built ## the main job on embedded sample chats: traces, replay, c
 test: test-rust test-python ## every test, Rust and Python
 
 test-all: test-rust $(VENV)/.built ## every test, the long forms of those that kill commands at random
-	PREFIXSIM_KILLS=32 PREFIXSIM_ATTACK=600:2 $(BIN)/python -m pytest -q --doctest-modules tests python/prefixsim
+	PREFIXSIM_KILLS=32 PREFIXSIM_ATTACK=600:2 $(BIN)/python -m pytest -q -n auto --doctest-modules tests python/prefixsim
 
 test-rust:
 	cargo test --quiet
 
 test-python: $(VENV)/.built
-	$(BIN)/python -m pytest -q --doctest-modules tests python/prefixsim
+	$(BIN)/python -m pytest -q -n auto --doctest-modules tests python/prefixsim
 
 lint: $(VENV)/.built ## formatting, clippy, ruff, mypy, imports, stubs
 	cargo fmt --check
