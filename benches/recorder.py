@@ -101,11 +101,10 @@ def main() -> None:
         direct = here.recv()
         mine, its = multiprocessing.Pipe()
         upstream = f"http://127.0.0.1:{direct}"
-        proxy = multiprocessing.Process(
-            target=_run, args=(_record, its, upstream, folder), daemon=True
-        )
+        proxy = multiprocessing.Process(target=_run, args=(_record, its, upstream, folder))
         proxy.start()
         through = mine.recv()
+        time.sleep(3)  # The process that makes the lines is starting.
         for name, port in (("straight", direct), ("recorded", through)):
             took = asyncio.run(paced(port, options.calls, options.rate))
             p50, p99 = np.percentile(took, [50, 99])

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import pytest
 from prefixsim import InputError
 from prefixsim.cli import main
 from prefixsim.formats import read_trace
+from prefixsim.live.encoder import EncoderProcess
 from prefixsim.live.journal import Journal, repair
 from prefixsim.live.kv_subscriber import KvSubscriber
 from prefixsim.live.record import EVENTS, REQUESTS, Recorder
@@ -294,3 +295,24 @@ def test_kv_events_are_recorded(tmp_path: Path) -> None:
     assert 0 < recorder.subscriber.batches <= 40
     assert recorder.subscriber.missed == 0
     assert len(read_trace(tmp_path / "rec" / EVENTS)) == recorder.subscriber.batches
+
+
+def _upper(rows: Sequence[object]) -> bytes:
+    if rows == ["bad"]:
+        msg = "no such row"
+        raise ValueError(msg)
+    return "".join(map(str, rows)).upper().encode() + str(os.getpid()).encode()
+
+
+def test_encoder_process_answers_fails_in_words_and_is_replaced_when_it_dies() -> None:
+    encoder = EncoderProcess(_upper)
+    assert encoder(["a"]) == b"A" + str(os.getpid()).encode()
+    encoder.start()
+    apart = encoder(["a", "b"])
+    assert apart.startswith(b"AB")
+    assert int(apart[2:]) != os.getpid()
+    with pytest.raises(RuntimeError, match="no such row"):
+        encoder(["bad"])
+    os.kill(int(apart[2:]), signal.SIGKILL)
+    assert encoder(["c"]) == b"C" + str(os.getpid()).encode()
+    encoder.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -18,6 +19,7 @@ from types import ModuleType
 from prefixsim._extras import require
 from prefixsim._json import JsonObject
 from prefixsim.errors import InputError
+from prefixsim.live.encoder import EncoderProcess
 from prefixsim.live.journal import Journal
 from prefixsim.live.kv_subscriber import KvSubscriber
 from prefixsim.live.metrics import kept_lines, settings_of
@@ -62,7 +64,8 @@ class Recorder:
 
     def __post_init__(self) -> None:
         self.folder.mkdir(mode=_MODE, parents=True, exist_ok=True)
-        self.requests = Journal(self.folder / REQUESTS, partial(encode_rows, self.keeping))
+        self.encoder = EncoderProcess(partial(encode_rows, self.keeping))
+        self.requests = Journal(self.folder / REQUESTS, self.encoder)
         self.metrics = Journal(self.folder / METRICS, _encode_json)
         self.proxy = Proxy(self.server, self._note)
         self.events: Journal | None = None
@@ -90,6 +93,7 @@ class Recorder:
         except OSError as error:
             msg = f"--listen {self.listen}: {error.strerror or error}"
             raise InputError(msg) from None
+        self.encoder.start()
         if self.subscriber is not None:
             self.subscriber.start()
         said = await ask_server(self.server)
@@ -108,6 +112,7 @@ class Recorder:
         for journal in (self.requests, self.metrics, self.events):
             if journal is not None:
                 journal.close()
+        self.encoder.close()
 
     async def _poll(self) -> None:
         while True:
@@ -191,6 +196,7 @@ async def _until_signal(recorder: Recorder, seconds: float | None) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, done.set)
     await recorder.start()
+    gc.freeze()  # What was imported is no longer looked through while calls pass.
     told = f"recording {recorder.server} at http://{recorder.listen} into {recorder.folder}"
     sys.stderr.write(f"prefixsim: {told}; {recorder.keeping.told()}\n")
     sys.stderr.flush()
