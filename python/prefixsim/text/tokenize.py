@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from prefixsim.text import pretoken_boundaries as boundaries
+from prefixsim.text.encoders import Encoder, Tokens
 from prefixsim.text.pretrained import Tokenizer, load_tokenizer
 from prefixsim.text.token_cache import TokenCache
 
@@ -30,13 +30,13 @@ __all__ = [
     "ChatTokenizer",
     "Spans",
     "Tokenization",
+    "Tokens",
     "common_prefix",
     "join",
     "split_session",
 ]
 
 Tokenization = Literal["whole", "message"]
-Tokens = npt.NDArray[np.uint32]
 Spans = list[str]
 """Parts of a text whose tokens, joined, are the tokens of the text."""
 
@@ -63,6 +63,8 @@ class ChatTokenizer:
         Special tokens that the tokenizer puts around a text, such as OPT's BOS.
     refusal : str or None
         Why text cannot be cut; every prompt is then encoded whole.
+    encoder : Encoder
+        What encodes, and which package does.
     cache : TokenCache or None
 
     Raises
@@ -82,6 +84,7 @@ class ChatTokenizer:
             self._fast.no_padding()
             added = self.hf.added_tokens_decoder.values()
             self.refusal = boundaries.refusal(self._fast.to_str(), added)
+        self.encoder = Encoder(self.hf, model, quick=self.refusal is None)
         around = self._find_special()
         self.splits_special = around is not None
         self.prefix, self.suffix = around or (_EMPTY, _EMPTY)
@@ -120,21 +123,18 @@ class ChatTokenizer:
         return None
 
     def encode(self, texts: Sequence[str], *, special: bool = False) -> list[Tokens]:
-        """Encode texts on all cores; ``special`` adds the tokenizer's special tokens."""
-        if not texts:
-            return []
-        if self._fast is not None:
-            done = self._fast.encode_batch_fast(list(texts), add_special_tokens=special)
-            return [np.array(e.ids, dtype=np.uint32) for e in done]
-        ids = self.hf(list(texts), add_special_tokens=special, truncation=False)["input_ids"]
-        return [np.array(x, dtype=np.uint32) for x in ids]
+        """Encode texts with the reference; ``special`` adds the tokenizer's special tokens."""
+        return self.encoder.reference(texts, special=special)
 
     def encode_shard(self, texts: Sequence[str], *, special: bool = False) -> list[Tokens]:
-        """Encode texts, or find them in the cache."""
+        """Encode texts with the quickest encoder that gives the right ids, or find them kept."""
+
+        def encode(shard: Sequence[str]) -> list[Tokens]:
+            return self.encode(shard, special=True) if special else self.encoder.encode(shard)
+
         if self.cache is None or not texts:
-            return self.encode(texts, special=special)
-        how = "with special tokens" if special else "bare"
-        return self.cache.encode(texts, how, lambda shard: self.encode(shard, special=special))
+            return encode(texts)
+        return self.cache.encode(texts, "with special tokens" if special else "bare", encode)
 
     def encode_spans(self, spans: Iterable[str]) -> dict[str, Tokens]:
         """Encode each distinct span once, without special tokens; they are one shard."""

@@ -370,9 +370,9 @@ class _Run:
 
     def summary(self, config: JsonObject, trace_writers: Sequence[BatchWriter]) -> JsonObject:
         """Return the content of ``trace_summary.json``."""
-        unit = "characters" if self.text else "tokens"
+        unit, seed = "characters" if self.text else "tokens", config["arrivals"]["seed"]
         return {
-            "provenance": {"prefixsim": __version__, "seed": config["arrivals"]["seed"]},
+            "provenance": {"prefixsim": __version__, "seed": seed, "encoder": self.encoder.used},
             "config": config,
             "data": {
                 "name": self.reader.name,

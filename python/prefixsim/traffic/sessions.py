@@ -118,6 +118,11 @@ class SessionEncoder:
             raise InputError(msg)
 
     @property
+    def used(self) -> str | None:
+        """The package that encodes, and its version; None for text."""
+        return None if self._tokenizer is None else self._tokenizer.encoder.used
+
+    @property
     def method(self) -> str:
         """How prompts are encoded."""
         if self._tokenizer is None:
