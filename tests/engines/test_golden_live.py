@@ -17,7 +17,7 @@ import pytest
 
 from prefixsim import Trace
 from prefixsim.engines.hashing import hash_blocks, published_hash
-from prefixsim.engines.vllm import VllmSettings
+from prefixsim.engines.vllm import ENGINE, VllmSettings
 from prefixsim.engines.vllm.simulate import Simulation, simulate
 from prefixsim.formats import read_trace
 from prefixsim.formats.kv_events import parse_message
@@ -250,7 +250,7 @@ def test_golden_live_prediction(path: Path) -> None:
     start = min(row["sent"] for row in rows)
     answers = np.array([row["done"] - row["sent"] for row in rows])
     trace = trace_of(rows, [row["sent"] - start for row in rows]).replace(answer_s=answers)
-    fitted = fit_latency(trace, server(arrivals=arrivals))
+    fitted = fit_latency(trace, server(arrivals=arrivals), ENGINE)
     found, said = hits(simulate(trace, fitted)), reported(rows)
     points = 100 * (sum(found) - sum(said)) / trace.prompt_tokens
     assert abs(points) < bar

@@ -7,9 +7,9 @@ from typing import Any
 
 from aiohttp import web
 
-from prefixsim import BlockManager
+from prefixsim import BlockManager, RadixCache
 
-__all__ = ["FakeServer"]
+__all__ = ["FakeServer", "FakeSglang"]
 
 METRICS = """# HELP x y
 vllm:cache_config_info{{block_size="{size}",num_gpu_blocks="{n}",enable_prefix_caching="{on}"}} 1
@@ -78,3 +78,33 @@ class FakeServer:
         await response.write(b"data: [DONE]\n\n")
         await response.write_eof()
         return response
+
+
+class FakeSglang(FakeServer):
+    """The same in the ways of SGLang: a radix tree, and ``/server_info``."""
+
+    def __init__(self, page: int = 2, tokens: int = 256) -> None:
+        super().__init__()
+        self.page, self.tokens = page, tokens
+        self.cache = RadixCache(tokens, page_size=page)
+
+    def serve(self, tokens: list[int], output: list[int]) -> dict[str, Any]:
+        name = str(self.answers)
+        cached = self.cache.admit(name, tokens)
+        assert cached is not None
+        assert self.cache.extend(name)
+        self.cache.finish(name)
+        self.answers += 1
+        return {
+            "prompt_tokens": len(tokens),
+            "completion_tokens": len(output),
+            "prompt_tokens_details": {"cached_tokens": cached},
+        }
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        if request.path == "/get_server_info":
+            info = {"page_size": self.page, "max_total_num_tokens": self.tokens}
+            return web.json_response({**info, "max_running_requests": 64, "max_prefill_tokens": 0})
+        if request.path in ("/metrics", "/server_info"):
+            return web.Response(status=404, text="{}")
+        return await super().handle(request)

@@ -30,7 +30,7 @@ from prefixsim.live.validate import read_recorded, validate
 aiohttp = pytest.importorskip("aiohttp")
 zmq = pytest.importorskip("zmq")
 
-from tests.live.fake_server import FakeServer  # noqa: E402 - it needs aiohttp
+from tests.live.fake_server import FakeServer, FakeSglang  # noqa: E402 - it needs aiohttp
 
 Send = Callable[[Any, str], Awaitable[None]]
 
@@ -68,8 +68,10 @@ async def converse(address: str) -> list[bytes]:
     return answers
 
 
-async def recorded(folder: Path, keeping: Keeping | None = None) -> tuple[Recorder, list[bytes]]:
-    server = FakeServer()
+async def recorded(
+    folder: Path, keeping: Keeping | None = None, server: FakeServer | None = None
+) -> tuple[Recorder, list[bytes]]:
+    server = server or FakeServer()
     upstream = await server.start()
     recorder = Recorder(upstream, folder, keeping or Keeping(), listen="127.0.0.1:0", every_s=60)
     await recorder.start()
@@ -98,7 +100,8 @@ def test_the_chain(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = (folder / REQUESTS).read_text()
     assert "secret" not in text
     found = read_recorded(folder)
-    assert found.settings == {"block_size": 4, "num_blocks": 64, "enable_caching": True}
+    said = {"engine": "vllm", "block_size": 4, "num_blocks": 64, "enable_caching": True}
+    assert found.settings == said
     assert len(found.trace) == 40
     result = validate(found)
     assert result.facts["equal"] == 40
@@ -108,6 +111,25 @@ def test_the_chain(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "reported token hit rate" in capsys.readouterr().out
     assert main(["info", str(folder / REQUESTS), "--sort", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["requests"] == 40
+
+
+def test_a_server_of_sglang_is_compared_with_its_rules(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "rec"
+    asyncio.run(recorded(folder, server=FakeSglang()))
+    found = read_recorded(folder)
+    said = {"engine": "sglang", "block_size": 2, "num_blocks": 128, "max_running_requests": 64}
+    assert found.settings == said
+    result = validate(found)
+    assert result.facts["settings"]["engine"] == "sglang"
+    assert result.facts["equal"] == 40
+    assert (found.reported % 4 == 2).any()  # no server of blocks of four would say that
+    assert validate(found, "vllm", block_size=4, num_blocks=64).facts["equal"] < 40
+    assert main(["validate", "--recording", str(folder), "--page-size", "2", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["settings"]["num_blocks"] == "128"
+    assert main(["validate", "--recording", str(folder), "--engine", "lru"]) == 2
+    assert "has no time" in capsys.readouterr().err
 
 
 def test_a_wrong_setting_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,14 +8,11 @@ from pathlib import Path
 
 from prefixsim.cli import COMMANDS
 from prefixsim.cli._bundles import AsJson
-from prefixsim.cli._options import Command
+from prefixsim.cli._options import Command, EngineChoice
 from prefixsim.errors import InputError
 from prefixsim.settings import setting
 
 __all__ = ["COMMAND", "ValidateOptions", "validate_command"]
-
-
-_GIVEN = ("version", "block_size", "num_blocks", "max_num_seqs", "max_num_batched_tokens")
 
 
 @dataclass(frozen=True)
@@ -38,27 +35,12 @@ class ValidateOptions(AsJson):
     tolerance: float = setting(
         1.0, help="Error from which the exit code is 1.", unit="points", least=0
     )
-    version: str | None = setting(
-        None, help="vLLM's version.", flag="--vllm-version", shown_default="the latest"
-    )
-    block_size: int | None = setting(
-        None, help="Tokens per block.", least=1, shown_default="the server's"
-    )
-    num_blocks: int | None = setting(
-        None, help="Size of the cache.", unit="blocks", least=2, shown_default="the server's"
-    )
-    max_num_seqs: int | None = setting(None, help="Requests running at once.", least=1)
-    max_num_batched_tokens: int | None = setting(None, help="Tokens per step.", least=1)
-    latency: str | None = setting(
-        None, help="What a step costs.", shown_default="fitted to when answers came"
-    )
 
 
-def validate_command(options: ValidateOptions) -> None:
+def validate_command(options: ValidateOptions, choice: EngineChoice) -> None:
     """Compare, print, and leave with code 1 beyond the tolerance."""
     from prefixsim._json import dumps
     from prefixsim.cli._terminal import print_tables, working
-    from prefixsim.engines.vllm import VllmSettings
     from prefixsim.live.record import Recorder, record
     from prefixsim.live.validate import read_recorded, validate
 
@@ -69,20 +51,9 @@ def validate_command(options: ValidateOptions) -> None:
     if folder is None:
         msg = "give --recording DIR, or --server URL to record one"
         raise InputError(msg)
-    given = {
-        name: value
-        for name in (
-            "version",
-            "block_size",
-            "num_blocks",
-            "max_num_seqs",
-            "max_num_batched_tokens",
-        )
-        if (value := getattr(options, name)) is not None
-    }
     with working(f"comparing {folder}"):
         recorded = read_recorded(folder, options.model)
-        found = validate(recorded, VllmSettings(**given), latency=options.latency)
+        found = validate(recorded, choice.name, **choice.given)
     if options.as_json:
         sys.stdout.write(dumps(found.facts))
     else:
@@ -92,4 +63,6 @@ def validate_command(options: ValidateOptions) -> None:
         raise SystemExit(1)
 
 
-COMMAND = Command("validate", COMMANDS["validate"], ValidateOptions, validate_command)
+COMMAND = Command(
+    "validate", COMMANDS["validate"], ValidateOptions, validate_command, engines="one"
+)

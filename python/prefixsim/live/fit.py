@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 
-from prefixsim.engines.vllm import VllmSettings
-from prefixsim.engines.vllm.simulate import compile_workload, simulate
+from prefixsim._json import JsonObject
+from prefixsim.engines import Engine, EngineSettings
 from prefixsim.errors import InputError
 from prefixsim.hardware.latency import Fixed
+from prefixsim.study.replay import forest_for, replay, settled
 from prefixsim.trace import Trace
 
 __all__ = ["fit_latency"]
@@ -18,7 +20,10 @@ _LEAST_S, _MOST_S = 1e-5, 10.0
 _HALVINGS = 20
 
 
-def fit_latency(trace: Trace, settings: VllmSettings) -> VllmSettings:
+S = TypeVar("S", bound=EngineSettings)
+
+
+def fit_latency(trace: Trace, settings: S, engine: Engine) -> S:
     """Return settings whose step costs what makes the median answer take as long as recorded.
 
     Hits depend on which requests met, and so on how long answers take; how long is found by
@@ -28,8 +33,10 @@ def fit_latency(trace: Trace, settings: VllmSettings) -> VllmSettings:
     ----------
     trace : Trace
         Token ids, with ``answer_s``.
-    settings : VllmSettings
+    settings : EngineSettings
         ``latency`` is replaced.
+    engine : Engine
+        One with time.
 
     Raises
     ------
@@ -41,13 +48,18 @@ def fit_latency(trace: Trace, settings: VllmSettings) -> VllmSettings:
         msg = f"{trace.name}: does not know when answers came, give the latency of a step"
         raise InputError(msg)
     wanted = float(np.median(trace.answer_s[known]))
-    size = settings.tokens_per_block
-    workload = compile_workload(trace, size, max_model_len=settings.max_model_len)
+    start = settled(trace, engine, settings)
+    forest = forest_for(trace, start)
     low, high = _LEAST_S, _MOST_S
     for _ in range(_HALVINGS):
         middle = float(np.sqrt(low * high))
-        run = simulate(trace, replace(settings, latency=Fixed(middle)), workload=workload)
-        requests = run.raw["requests"]
-        took = (requests["finish_ns"] - requests["arrival_ns"])[known] / 1e9
+        run = replay(forest, engine=engine, settings=_costing(start, middle))
+        took = np.asarray(run.outcome.columns["e2e_s"])[known]
         low, high = (middle, high) if np.median(took) < wanted else (low, middle)
-    return replace(settings, latency=Fixed(float(np.sqrt(low * high))))
+    return _costing(settings, float(np.sqrt(low * high)))
+
+
+def _costing(settings: S, seconds: float) -> S:
+    """Return settings under which every step takes so long."""
+    changed: JsonObject = {"latency": Fixed(seconds)}
+    return replace(settings, **changed)

@@ -15,6 +15,15 @@ METRICS = ("prefix_cache", "kv_cache", "cache_config", "num_requests", "preempt"
            "prompt_tokens", "cached_tokens", "evicted", "token_usage", "kv_block")  # fmt: skip
 
 
+# Arguments of SGLang's server that are settings of the engine, under the same names.
+_SGLANG_NUMBERS: dict[str, tuple[type[int] | type[float], ...]] = {
+    "chunked_prefill_size": (int,),
+    "max_prefill_tokens": (int,),
+    "max_running_requests": (int,),
+    "schedule_conservativeness": (int, float),
+}
+
+
 def kept_lines(text: str) -> str:
     """Return the lines of an exposition that are about cache and scheduler, without buckets."""
     lines = (line for line in text.split("\n") if line and not line.startswith("#"))
@@ -61,15 +70,35 @@ def settings_of(metrics: str, models: object = None, info: object = None) -> dic
             if isinstance(length, int):
                 found["max_model_len"] = length
     if isinstance(info, Mapping):
-        names = {"page_size": "page_size", "max_total_num_tokens": "capacity_tokens"}
-        found |= {ours: info[theirs] for theirs, ours in names.items() if theirs in info}
-        if info.get("disable_radix_cache") is True:
-            found["enable_caching"] = False
+        found |= _sglang(info)
+    return found
+
+
+def _sglang(info: Mapping[object, object]) -> dict[str, object]:
+    """Return what ``/server_info`` says: the server's arguments and its scheduler's sizes."""
+    page = info.get("page_size")
+    if not isinstance(page, int) or page < 1:
+        return {}
+    found: dict[str, object] = {"engine": "sglang", "block_size": page}
+    tokens = info.get("max_total_num_tokens")
+    if isinstance(tokens, int):
+        found["num_blocks"] = tokens // page
+    for name, kinds in _SGLANG_NUMBERS.items():
+        value = info.get(name)
+        if isinstance(value, kinds) and not isinstance(value, bool) and value > 0:
+            found[name] = value
+    for name in ("schedule_policy", "radix_eviction_policy"):
+        if isinstance(info.get(name), str):
+            found[name] = info[name]
+    if isinstance(info.get("disable_overlap_schedule"), bool):
+        found["disable_overlap_schedule"] = info["disable_overlap_schedule"]
+    if info.get("disable_radix_cache") is True:
+        found["enable_caching"] = False
     return found
 
 
 def _vllm(labels: Mapping[str, str]) -> dict[str, object]:
-    found: dict[str, object] = {}
+    found: dict[str, object] = {"engine": "vllm"}
     for theirs, ours in (("block_size", "block_size"), ("num_gpu_blocks", "num_blocks")):
         if labels.get(theirs, "").isdecimal():
             found[ours] = int(labels[theirs])

@@ -33,6 +33,7 @@ EVENTS = "kv_events.msgpack"
 METRICS = "metrics.jsonl"
 SERVER = "server.json"
 _MODE = 0o700
+_SERVER_INFO = ("/server_info", "/get_server_info")  # SGLang's, and its older name
 
 
 @dataclass
@@ -178,14 +179,14 @@ async def _get(server: str, path: str) -> object:
 
 async def ask_server(server: str) -> JsonObject:
     """Return what a server says of itself, with the settings that follow from it."""
-    metrics, models, info = await asyncio.gather(
-        _get(server, "/metrics"), _get(server, "/v1/models"), _get(server, "/server_info")
+    metrics, models, info, older = await asyncio.gather(
+        *(_get(server, path) for path in ("/metrics", "/v1/models", *_SERVER_INFO))
     )
     text = metrics if isinstance(metrics, str) else ""
     return {
         "server": server,
         "asked": time.time(),
-        "settings": settings_of(text, models, info),
+        "settings": settings_of(text, models, info or older),
         "metrics": kept_lines(text),
     }
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from prefixsim._json import JsonObject
-from prefixsim.engines.vllm import VllmSettings
-from prefixsim.engines.vllm.simulate import simulate
-from prefixsim.errors import InputError
+from prefixsim.engines import Engine, EngineSettings, choose, engines, settings_for
+from prefixsim.errors import InputError, SettingError
+from prefixsim.forest import Forest
 from prefixsim.formats import ReadOptions, read_trace
 from prefixsim.formats.logs import read_calls
 from prefixsim.formats.native_jsonl import FORMAT as NATIVE
@@ -21,6 +23,7 @@ from prefixsim.live.fit import fit_latency
 from prefixsim.live.journal import repair
 from prefixsim.live.metrics import values
 from prefixsim.live.record import METRICS, REQUESTS, SERVER
+from prefixsim.study.replay import forest_for, replay, settled
 from prefixsim.table import Table
 from prefixsim.text.text_trace import tokenize_trace
 from prefixsim.trace import Trace
@@ -28,8 +31,13 @@ from prefixsim.trace import Trace
 __all__ = ["Recorded", "Validation", "read_recorded", "validate"]
 
 UNKNOWN = -1
-_HITS = ("vllm:prefix_cache_hits_total", "vllm:gpu_prefix_cache_hits_total")
-_QUERIES = ("vllm:prefix_cache_queries_total", "vllm:gpu_prefix_cache_queries_total")
+_COUNTERS = (
+    ("vllm:prefix_cache_hits_total", "vllm:prefix_cache_queries_total"),
+    ("vllm:gpu_prefix_cache_hits_total", "vllm:gpu_prefix_cache_queries_total"),
+    ("sglang:cached_tokens_total", "sglang:prompt_tokens_total"),
+)
+# The engine of a server that does not say what it is.
+_TIMED = next(e.name for e in engines().values() if "timed" in e.capabilities.default_for)
 _BLOCK_SIZES = (8, 16, 32, 64, 128, 256)
 # A setting is worth naming if with it so much of the error is gone.
 _EXPLAINS = 0.5
@@ -121,7 +129,7 @@ def _counters(path: Path) -> tuple[int, int] | None:
     if len(rows) < 2:
         return None
     first, last = values(rows[0]["text"]), values(rows[-1]["text"])
-    for hits, queries in zip(_HITS, _QUERIES, strict=True):
+    for hits, queries in _COUNTERS:
         if hits in last and queries in last:
             return (
                 int(last[hits] - first.get(hits, 0.0)),
@@ -178,68 +186,87 @@ class Validation:
 
 
 def validate(
-    recorded: Recorded, settings: VllmSettings | None = None, *, latency: str | None = None
+    recorded: Recorded, engine: str | Engine | None = None, **options: object
 ) -> Validation:
     """Replay what was recorded with the server's settings, and compare.
 
     Parameters
     ----------
     recorded : Recorded
-    settings : VllmSettings, optional
-        Default: what the server said of itself.
-    latency : str, optional
-        What a step costs; default: fitted to when answers came.
+    engine : str or Engine, optional
+        An engine with time; default: that of the server, as far as it said what it is.
+    **options
+        Settings of the engine, in place of what the server said of itself. ``latency`` is fitted
+        to when answers came if it is not given.
+
+    Raises
+    ------
+    InputError
+        If the engine has no time, or cannot serve the requests with these settings.
     """
-    trace, known = recorded.trace, recorded.reported >= 0
-    settings = settings or VllmSettings()
-    settings = replace(settings, **_usable(recorded.settings, settings, trace))
-    waits = trace.session is not None and trace.answer_s is not None
-    settings = replace(settings, arrivals="sessions" if waits else "trace")
-    if latency is not None:
-        settings = replace(settings, latency=latency)
-    elif trace.answer_s is not None and (trace.answer_s > 0).any():
-        settings = fit_latency(trace, settings)
-    predicted = _hits(trace, settings)
+    run = _Run.of(recorded, engine, options)
+    predicted = run.hits()
     facts = _compare(recorded, predicted)
-    parts = {
-        "arrival order (one after the other)": replace(settings, arrivals="sequential"),
-        "capacity (an infinite cache)": replace(settings, num_blocks=None),
+    parts: dict[str, JsonObject] = {
+        "arrival order (one after the other)": {"arrivals": "sequential"},
+        "capacity (an infinite cache)": {"num_blocks": None},
     }
     rate = facts["predicted_rate"]
     facts["parts"] = {
-        name: 100 * (_compare(recorded, _hits(trace, changed))["predicted_rate"] - rate)
-        for name, changed in parts.items()
-        if changed != settings
+        name: 100 * (_compare(recorded, run.hits(**change))["predicted_rate"] - rate)
+        for name, change in parts.items()
+        if any(getattr(run.settings, name) != value for name, value in change.items())
     }
-    facts["suggestions"] = list(_suggest(recorded, settings, predicted, facts))
-    facts["settings"] = {
-        name: str(getattr(settings, name))
-        for name in ("version", "block_size", "num_blocks", "enable_caching", "arrivals", "latency")
-    }
+    facts["suggestions"] = list(_suggest(recorded, run, predicted, facts))
+    config = run.settings.to_config(run.engine.name)
+    facts["settings"] = {name: str(value) for name, value in config.items()}
     if recorded.counters is not None and recorded.counters[1] > 0:
         facts["counted_rate"] = recorded.counters[0] / recorded.counters[1]
     facts["settings_said"] = recorded.settings
-    del known
     return Validation(facts, predicted)
 
 
-def _usable(said: JsonObject, given: VllmSettings, trace: Trace) -> JsonObject:
-    """Return what the server said of itself, where nothing else was given."""
-    plain = VllmSettings()
-    names = {f.name for f in fields(VllmSettings)}
-    found = {
-        name: value
-        for name, value in said.items()
-        if name in names and getattr(given, name) == getattr(plain, name)
-    }
-    if trace.kind == "hashes":
-        found["block_size"] = trace.id_block_size
-    return found
+@dataclass(frozen=True)
+class _Run:
+    """A trace, and the engine and settings it is replayed with."""
 
+    trace: Trace
+    engine: Engine
+    settings: EngineSettings
 
-def _hits(trace: Trace, settings: VllmSettings) -> npt.NDArray[np.int64]:
-    requests = simulate(trace, settings).raw["requests"]
-    return requests["hit_tokens"].astype(np.int64)
+    @classmethod
+    def of(
+        cls, recorded: Recorded, engine: str | Engine | None, options: Mapping[str, object]
+    ) -> Self:
+        """Choose engine and settings: what is given, then what the server said of itself."""
+        trace, said = recorded.trace, dict(recorded.settings)
+        server = said.pop("engine", None)
+        chosen = choose(engine or (server if isinstance(server, str) else _TIMED), options)
+        if not chosen.capabilities.has_time:
+            msg = f"engine {chosen.name!r} has no time, and so is no server to compare with"
+            raise SettingError(msg)
+        known = {f.name for f in fields(chosen.settings)}
+        waits = trace.session is not None and trace.answer_s is not None
+        usual: JsonObject = {"arrivals": "sessions" if waits else "trace"}
+        usual |= {name: value for name, value in said.items() if name in known}
+        if trace.kind == "hashes":
+            usual["block_size"] = trace.id_block_size
+        settings = settings_for(chosen, {**usual, **options})
+        came = trace.answer_s is not None and bool((trace.answer_s > 0).any())
+        if "latency" not in options and came:
+            settings = fit_latency(trace, settings, chosen)
+        return cls(trace, chosen, settled(trace, chosen, settings))
+
+    def hits(self, trace: Trace | None = None, **change: Any) -> npt.NDArray[np.int64]:
+        """Return the hit tokens of each request, with other settings or a changed trace."""
+        settings = replace(self.settings, **change)
+        source: Trace | Forest = self._forest if trace is None else trace
+        result = replay(source, engine=self.engine, settings=settings)
+        return result.outcome.hit_tokens.astype(np.int64)
+
+    @cached_property
+    def _forest(self) -> Forest:
+        return forest_for(self.trace, self.settings)
 
 
 def _compare(recorded: Recorded, predicted: npt.NDArray[np.int64]) -> JsonObject:
@@ -257,14 +284,14 @@ def _compare(recorded: Recorded, predicted: npt.NDArray[np.int64]) -> JsonObject
 
 
 def _suggest(
-    recorded: Recorded, settings: VllmSettings, predicted: npt.NDArray[np.int64], facts: JsonObject
+    recorded: Recorded, run: _Run, predicted: npt.NDArray[np.int64], facts: JsonObject
 ) -> Iterator[JsonObject]:
     """Yield single changes of the settings with which most of the error is gone, the best first."""
     error = facts["mean_absolute_tokens"]
     if error == 0.0:
         return
     found = []
-    for name, hits in _variants(recorded.trace, settings, predicted):
+    for name, hits in _variants(run, predicted):
         compared = _compare(recorded, hits)
         if compared["mean_absolute_tokens"] <= _EXPLAINS * error:
             found.append({"setting": name, **compared})
@@ -274,42 +301,42 @@ def _suggest(
 
 
 def _variants(
-    trace: Trace, settings: VllmSettings, predicted: npt.NDArray[np.int64]
+    run: _Run, predicted: npt.NDArray[np.int64]
 ) -> Iterator[tuple[str, npt.NDArray[np.int64]]]:
     """Yield what would have been hit under other settings."""
-    size = settings.tokens_per_block
-    yield "caching is off (--no-enable-prefix-caching)", np.zeros(len(trace), np.int64)
+    trace, size, blocks = run.trace, run.settings.tokens_per_block, run.settings.blocks
+    yield "caching is off", np.zeros(len(trace), np.int64)
     dropped = np.maximum(predicted - size, 0)
     yield "EAGLE or MTP (the last matched block is dropped)", dropped
     if trace.kind == "tokens":
         for other in _BLOCK_SIZES:
             if other != size:
-                blocks = settings.num_blocks
-                if isinstance(blocks, int):
-                    blocks = max(blocks * size // other, 2)
-                changed = replace(settings, block_size=other, num_blocks=blocks)
-                yield f"block size {other} (--block-size {other})", _or_nothing(trace, changed)
-    if isinstance(settings.num_blocks, int):
+                change: JsonObject = {"block_size": other}
+                if hasattr(run.settings, "page_size"):
+                    change["page_size"] = other
+                if blocks is not None:
+                    change["num_blocks"] = max(blocks * size // other, 2)
+                yield f"block size {other} (--block-size {other})", _or_nothing(run, change)
+    if blocks is not None:
         for factor in (0.25, 0.5, 2.0, 4.0):
-            blocks = max(int(settings.num_blocks * factor), 2)
-            changed = replace(settings, num_blocks=blocks)
+            others = max(int(blocks * factor), 2)
             yield (
-                f"capacity of {blocks:,} blocks (--num-blocks {blocks})",
-                _or_nothing(trace, changed),
+                f"capacity of {others:,} blocks (--num-blocks {others})",
+                _or_nothing(run, {"num_blocks": others}),
             )
     if trace.salt is not None:
-        yield "no isolation by cache_salt or model", _hits(trace.replace(salt=None), settings)
+        yield "no isolation by cache_salt or model", run.hits(trace.replace(salt=None))
     elif trace.session is not None:
         apart = trace.replace(salt=trace.session)
-        yield "sessions are isolated (cache_salt)", _hits(apart, settings)
+        yield "sessions are isolated (cache_salt)", run.hits(apart)
 
 
-def _or_nothing(trace: Trace, settings: VllmSettings) -> npt.NDArray[np.int64]:
+def _or_nothing(run: _Run, change: JsonObject) -> npt.NDArray[np.int64]:
     """Return hits; of settings under which a request can never be served, none."""
     try:
-        return _hits(trace, settings)
+        return run.hits(**change)
     except InputError:
-        return np.zeros(len(trace), np.int64)
+        return np.zeros(len(run.trace), np.int64)
 
 
 def trace_of_recording(path: str | Path) -> Trace:
