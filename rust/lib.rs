@@ -72,7 +72,7 @@ pub mod trace;
 pub mod transform;
 pub mod write;
 
-pub use curve::Curve;
+pub use curve::{Curve, TtlCurve};
 pub use error::{Error, Result};
 pub use forest::Forest;
 pub use profile::Profile;

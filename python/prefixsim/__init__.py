@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from prefixsim.study.result import Result
     from prefixsim.study.surface import surface
     from prefixsim.study.sweeps import sweep
+    from prefixsim.study.ttl_curve import ttl_curve
     from prefixsim.trace import Request, Trace
     from prefixsim.traffic.build import BuiltTraces, build_traces
     from prefixsim.traffic.synthetic import Workload, generate
@@ -59,6 +60,7 @@ __all__ = [
     "simulate",
     "surface",
     "sweep",
+    "ttl_curve",
 ]
 
 # Public names and the modules they live in, loaded on first use: `import prefixsim` stays fast.
@@ -93,6 +95,7 @@ _HOMES = {
     "simulate": "engines.vllm.simulate",
     "surface": "study.surface",
     "sweep": "study.sweeps",
+    "ttl_curve": "study.ttl_curve",
 }
 
 if DEBUG_BUILD:

@@ -1,21 +1,24 @@
-"""Counts and sizes as people write them: ``20k`` blocks, ``40GB``, ``inf``.
+"""Counts, sizes and times as people write them: ``20k`` blocks, ``40GB``, ``5m``, ``inf``.
 
 Counts go by thousands: ``k`` is 10^3, ``M`` 10^6, ``G`` 10^9, ``T`` 10^12. Bytes end in ``B``, with
-the same factors, or with ``Ki``, ``Mi``, ``Gi`` and ``Ti`` for 2^10, 2^20, 2^30 and 2^40.
+the same factors, or with ``Ki``, ``Mi``, ``Gi`` and ``Ti`` for 2^10, 2^20, 2^30 and 2^40. Times are
+seconds, or end in ``s``, ``m``, ``h`` or ``d``.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 
 from prefixsim.errors import InputError
 
-__all__ = ["Size", "parse_bytes", "parse_count", "parse_size"]
+__all__ = ["Size", "parse_bytes", "parse_count", "parse_seconds", "parse_size", "seconds_text"]
 
 _THOUSANDS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _BINARY = {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 _UNBOUNDED = ("inf", "infinite", "infinity", "unbounded")
+_SECONDS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 _LARGEST = 2**63 - 1
 _MOST_DIGITS = 60
 
@@ -134,6 +137,45 @@ def parse_size(text: str | int) -> Size:
         return Size(written, amount, in_bytes=True)
     msg = f"{written!r} is no size: give blocks like 5000, 20k, 3M, bytes like 40GB, 40GiB, or inf"
     raise InputError(msg)
+
+
+def parse_seconds(text: str) -> float:
+    """Return a time in seconds: ``300``, ``0.5s``, ``5m``, ``1h``, ``2d`` or ``inf``.
+
+    Raises
+    ------
+    InputError
+        If the text is none of these.
+
+    Examples
+    --------
+    >>> parse_seconds("300"), parse_seconds("5m"), parse_seconds("1.5h"), parse_seconds("inf")
+    (300.0, 300.0, 5400.0, inf)
+    """
+    written = text.strip()
+    if written.lower() in _UNBOUNDED:
+        return math.inf
+    match = re.fullmatch(r"([0-9]{1,18}(?:\.[0-9]*)?|\.[0-9]+)\s*([a-z]*)", written.lower())
+    if match is None or match[2] not in _SECONDS:
+        msg = f"{written!r} is no time: give seconds like 300, or 5m, 1h, 2d, or inf"
+        raise InputError(msg)
+    return float(match[1]) * _SECONDS[match[2]]
+
+
+def seconds_text(seconds: float) -> str:
+    """Write a time for people, in the largest unit that it has one of.
+
+    Examples
+    --------
+    >>> seconds_text(0.5), seconds_text(300), seconds_text(5400), seconds_text(172800)
+    ('0.5 s', '5 min', '1.5 h', '2 d')
+    """
+    if math.isinf(seconds):
+        return "for ever"
+    for unit, name in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= unit:
+            return f"{seconds / unit:.4g} {name}"
+    return f"{seconds:.4g} s"
 
 
 def _amount(

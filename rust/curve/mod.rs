@@ -8,8 +8,10 @@
 //! holds how many blocks each was the last to touch, tells where the ramp starts.
 
 mod ramps;
+mod ttl;
 
 pub use ramps::Ramps;
+pub use ttl::TtlCurve;
 
 use crate::error::{Error, Result};
 use crate::index::{Ix, RequestIx};

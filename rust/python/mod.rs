@@ -15,6 +15,7 @@ mod any_block_manager;
 mod arguments;
 mod arrivals;
 mod block_manager;
+mod curve;
 mod digest;
 mod fleet;
 mod forest;
@@ -71,6 +72,8 @@ mod _core {
     #[pymodule_export]
     use super::block_manager::PyBlockManager;
     #[pymodule_export]
+    use super::curve::{Curve, TtlCurve};
+    #[pymodule_export]
     use super::digest::digest_columns;
     #[pymodule_export]
     use super::fleet::FleetTraffic;
@@ -90,8 +93,7 @@ mod _core {
     use super::offload_manager::PyOffloadManager;
     #[pymodule_export]
     use super::profile::{
-        Curve, Profile, policies, policy_has_ages, policy_name, policy_parameters, sweep,
-        weighted_summary,
+        Profile, policies, policy_has_ages, policy_name, policy_parameters, sweep, weighted_summary,
     };
     #[pymodule_export]
     use super::radix_cache::{PyRadixCache, RadixMatch};

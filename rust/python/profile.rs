@@ -1,4 +1,4 @@
-//! The classes `Profile` and `Curve`, `sweep` and `weighted_summary`.
+//! The class `Profile`, `sweep` and `weighted_summary`.
 
 use numpy::{IntoPyArray, PyArray1, PyArrayMethods, PyReadonlyArray1};
 use pyo3::exceptions::PyValueError;
@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::arguments::{Indices, cache, set_residency};
+use super::curve::{Curve, TtlCurve};
 use super::interrupt::{detached, interruptible};
 use crate::policy::{Facts, Policy};
 use crate::replay::{Evicted, Job, Outcome};
@@ -139,6 +140,14 @@ impl Profile {
         Ok(Curve(interruptible(py, |stop| self.core.curve(stop))?))
     }
 
+    /// An unlimited cache at every time to live, renewed on use.
+    fn ttl_curve(&self, py: Python<'_>) -> PyResult<TtlCurve> {
+        let known = self.known(py);
+        let timestamp = known.timestamp.as_slice()?;
+        let curve = interruptible(py, |stop| self.core.ttl_curve(timestamp, stop))?;
+        Ok(TtlCurve(curve))
+    }
+
     /// For any engine's hits, who had the blocks before.
     fn gaps<'py>(&self, py: Python<'py>, hit_blocks: Indices<'py>) -> PyResult<Gaps<'py>> {
         let hit_blocks = hit_blocks.as_slice()?;
@@ -198,60 +207,6 @@ impl Profile {
     /// Checks every invariant.
     fn validate(&self) -> PyResult<()> {
         Ok(self.core.validate()?)
-    }
-}
-
-/// LRU hits and evictions at every capacity.
-#[pyclass(frozen, module = "prefixsim._core")]
-pub struct Curve(crate::Curve);
-
-#[pymethods]
-impl Curve {
-    #[getter]
-    fn unique_blocks(&self) -> u64 {
-        self.0.unique_blocks()
-    }
-
-    /// Hit blocks at capacities.
-    #[pyo3(signature = (capacities, *, last_token_rule=true))]
-    fn hit_blocks<'py>(
-        &self,
-        py: Python<'py>,
-        capacities: PyReadonlyArray1<'py, u64>,
-        last_token_rule: bool,
-    ) -> PyResult<Bound<'py, PyArray1<u64>>> {
-        let hits = capacities.as_slice()?.iter();
-        Ok(hits
-            .map(|&c| self.0.hit_blocks(c, last_token_rule))
-            .collect::<Vec<_>>()
-            .into_pyarray(py))
-    }
-
-    /// Evictions at capacities.
-    fn evictions<'py>(
-        &self,
-        py: Python<'py>,
-        capacities: PyReadonlyArray1<'py, u64>,
-    ) -> PyResult<Bound<'py, PyArray1<u64>>> {
-        let evictions = capacities.as_slice()?.iter().map(|&c| self.0.evictions(c));
-        Ok(evictions.collect::<Vec<_>>().into_pyarray(py))
-    }
-
-    /// Hit blocks of an infinite cache.
-    #[pyo3(signature = (*, last_token_rule=true))]
-    fn ceiling(&self, last_token_rule: bool) -> u64 {
-        self.0.ceiling(last_token_rule)
-    }
-
-    /// Smallest capacity with as many hit blocks.
-    #[pyo3(signature = (hit_blocks, *, last_token_rule=true))]
-    fn capacity_for(&self, hit_blocks: u64, last_token_rule: bool) -> Option<u64> {
-        self.0.capacity_for(hit_blocks, last_token_rule)
-    }
-
-    /// Capacities between which hits are straight lines.
-    fn corners<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<u64>> {
-        PyArray1::from_slice(py, self.0.corners())
     }
 }
 

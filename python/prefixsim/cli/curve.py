@@ -14,6 +14,14 @@ from prefixsim.cli import COMMANDS
 from prefixsim.cli._bundles import Output, Reading
 from prefixsim.cli._options import REQUIRED, Command, comma_list
 from prefixsim.cli._tiers import MOST_COSTED, TierSizes, machine_of, write_surface
+from prefixsim.cli._ttl import (
+    OverTime,
+    print_ttl_curves,
+    read_policies,
+    read_times,
+    ttl_curves,
+    write_ttl_curves,
+)
 from prefixsim.engines.contract import CacheBytes
 from prefixsim.errors import InputError
 from prefixsim.settings import argument, setting
@@ -47,12 +55,6 @@ def _read_numbers(text: object) -> tuple[int, ...]:
     return tuple(int(part) for part in parts)
 
 
-def _read_policies(text: object) -> tuple[str, ...]:
-    from prefixsim.eviction import parse_policy
-
-    return tuple(parse_policy(name) for name in comma_list(text))
-
-
 def _read_axis(text: object) -> str:
     named = next((axis for axis in _AXES if axis.lower() == str(text).lower()), None)
     if named is None:
@@ -72,12 +74,21 @@ class CurveOptions(TierSizes, CacheBytes, Reading, Output):
         read=_read_numbers,
         shown_default="16; for hash ids, the tokens each stands for",
     )
-    policy: tuple[str, ...] = setting(
+    policy: tuple[str, ...] | tuple[OverTime, ...] = setting(
         ("lru",),
-        help="Orders of eviction; 'lru' and 'clairvoyant' are exact at every capacity.",
+        help="Orders of eviction; 'lru' and 'clairvoyant' are exact at every capacity. 'ttl' and "
+        "'ttl:renew=false': the curve over the time to live of an unlimited cache.",
         metavar="NAME,...",
-        read=_read_policies,
+        read=read_policies,
         shown_default="lru",
+    )
+    ttl: tuple[float, ...] | None = setting(
+        None,
+        help="Times to live in the table of --policy ttl: seconds, or 5m, 1h, 2d, inf; several "
+        "with commas.",
+        metavar="TIME,...",
+        read=read_times,
+        shown_default="round times",
     )
     capacity: tuple[Size, ...] | None = setting(
         None,
@@ -113,6 +124,13 @@ def curve_command(options: CurveOptions) -> None:
     if options.asks_for_tiers:
         _surface(options)
         return
+    over_time = [policy for policy in options.policy if isinstance(policy, OverTime)]
+    if over_time:
+        _over_time(options, over_time)
+        return
+    if options.ttl is not None:
+        msg = "--ttl: belongs to the curve over the time to live, give --policy ttl as well"
+        raise InputError(msg)
     wanted = options.capacity
     per_token = options.token_bytes
     if per_token is None and any(size.in_bytes for size in wanted or ()):
@@ -126,7 +144,7 @@ def curve_command(options: CurveOptions) -> None:
         curves = curve(
             forest,
             block_size=list(options.block_size or [block_size_for(trace, None)]),
-            policy=list(options.policy),
+            policy=[str(policy) for policy in options.policy],
             last_token_rule=options.last_token_rule,
         )
         if wanted is not None:
@@ -147,6 +165,40 @@ def curve_command(options: CurveOptions) -> None:
         print_tables(tables)
 
 
+def _over_time(options: CurveOptions, policies: list[OverTime]) -> None:
+    """Compute curves over the time to live, and print or write them."""
+    from prefixsim.cli._terminal import working
+    from prefixsim.forest import load_or_compile
+
+    refused = {
+        "--capacity": options.capacity is not None,
+        "--axis": options.axis is not None,
+        "--bytes-per-token": options.bytes_per_token is not None,
+        "--model-config": options.model_config is not None,
+    }
+    for flag in (flag for flag, given in refused.items() if given):
+        msg = (
+            f"{flag}: not with --policy ttl, whose cache is unlimited; ttl:seconds=300 is a curve "
+            "over capacities"
+        )
+        raise InputError(msg)
+    trace = options.read_tokens(options.trace)
+    with working(f"compiling {trace.name}"):
+        forest = load_or_compile(trace, options.cache_dir, outputs=options.cache_outputs)
+    with working(f"computing curves of {trace.name}"):
+        curves = ttl_curves(
+            forest,
+            policies,
+            options.block_size or [None],
+            options.ttl,
+            last_token_rule=options.last_token_rule,
+        )
+    with working("writing"):
+        for path in options.output:
+            write_ttl_curves(curves, path)
+    print_ttl_curves(curves, as_json=options.as_json)
+
+
 def _surface(options: CurveOptions) -> None:
     """Compute the surface of all sizes of tiers, and print or write it."""
     from prefixsim.cli._terminal import print_tables, working
@@ -158,6 +210,7 @@ def _surface(options: CurveOptions) -> None:
     refused = {
         "--policy": options.policy != ("lru",),
         "--capacity": options.capacity is not None,
+        "--ttl": options.ttl is not None,
         "--axis": options.axis is not None,
         "several --block-size": len(options.block_size or ()) > 1,
     }
