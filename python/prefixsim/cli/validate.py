@@ -44,6 +44,10 @@ def validate_command(options: ValidateOptions, choice: EngineChoice) -> None:
     from prefixsim.live.record import Recorder, record
     from prefixsim.live.validate import read_recorded, validate
 
+    if choice.records:
+        name = next(iter(choice.records))
+        msg = f"{choice.typed[name]}: a comparison keeps no records, replay the trace for them"
+        raise InputError(msg)
     folder = options.recording
     if options.server is not None:
         folder = folder or Path("recording")

@@ -366,6 +366,9 @@ class Engine:
         ``fleet(forest, settings, fleet)``: lets many servers of the same settings serve a trace
         where a router sends each request; returns the core's columns, and times per request.
         Engines without it are no replicas of a fleet.
+    server : callable or str, optional
+        ``server(metrics, info)``: the settings that a running server says it has, empty if it is
+        another kind of server; from the text of ``/metrics`` and the JSON of ``/server_info``.
 
     Examples
     --------
@@ -391,6 +394,7 @@ class Engine:
     capabilities: Capabilities = field(default_factory=Capabilities)
     totals: Callable[[Forest, Sequence[Any]], list[Totals]] | str | None = None
     fleet: Callable[..., tuple[JsonObject, JsonObject]] | str | None = None
+    server: Callable[[str, object], JsonObject] | str | None = None
 
     def __call__(self, forest: Forest, settings: EngineSettings) -> Outcome:
         """Run the engine."""
@@ -419,6 +423,10 @@ class Engine:
         """Let many servers serve a trace; see :attr:`fleet`."""
         assert self.fleet is not None
         return _resolved(self.fleet)(forest, settings, fleet)
+
+    def settings_said(self, metrics: str, info: object) -> JsonObject:
+        """Return what a running server says of its settings; see :attr:`server`."""
+        return {} if self.server is None else _resolved(self.server)(metrics, info)
 
     def __reduce__(self) -> str | tuple[object, ...]:
         # Ours are found by name, in whatever process.

@@ -13,6 +13,7 @@ ENGINE = Engine(
     settings=SglangSettings,
     run="prefixsim.engines.sglang.simulate:replay",
     fleet="prefixsim.engines.sglang.fleet:serve",
+    server="prefixsim.engines.sglang.server:settings_said",
     capabilities=Capabilities(
         has_time=True,
         caches_outputs=True,

@@ -15,6 +15,7 @@ ENGINE = Engine(
     settings=VllmSettings,
     run="prefixsim.engines.vllm.simulate:replay",
     fleet="prefixsim.engines.vllm.fleet:serve",
+    server="prefixsim.engines.vllm.server:settings_said",
     capabilities=Capabilities(
         has_time=True,
         null_blocks=1,
