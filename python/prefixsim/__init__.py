@@ -8,6 +8,7 @@ from prefixsim._core import DEBUG_BUILD, __version__
 
 if TYPE_CHECKING:
     from prefixsim._core import Allocation, BlockManager, OffloadManager, RadixCache, RadixMatch
+    from prefixsim.billing.bill import bill
     from prefixsim.engines.hashing import hash_blocks, published_hash
     from prefixsim.engines.vllm.simulate import simulate
     from prefixsim.errors import InputError, MissingExtraError, PrefixsimError
@@ -44,6 +45,7 @@ __all__ = [
     "Trace",
     "Workload",
     "__version__",
+    "bill",
     "build_traces",
     "compare",
     "compile",
@@ -79,6 +81,7 @@ _HOMES = {
     "Result": "study.result",
     "Trace": "trace",
     "Workload": "traffic.synthetic",
+    "bill": "billing.bill",
     "build_traces": "traffic.build",
     "compile": "forest",
     "compare": "study.compare",

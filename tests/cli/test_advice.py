@@ -17,8 +17,8 @@ READING = [name for name in COMMANDS if issubclass(command(name).options, Readin
 
 def test_these_read_traces() -> None:
     assert READING == [
-        "replay", "compile", "curve", "sweep", "explain", "lint", "report", "fleet", "compare",
-        "info", "convert",
+        "replay", "compile", "curve", "sweep", "explain", "lint", "report", "fleet", "bill",
+        "compare", "info", "convert",
     ]  # fmt: skip
 
 

@@ -36,6 +36,7 @@ COMMANDS = {
     "lint": "Find what in the prompts keeps prefixes from being shared.",
     "report": "Write an HTML page to pass around: figures, losses and what would recover them.",
     "fleet": "Route a trace over replicas: hits, balance and what routing costs, router by router.",
+    "bill": "Tell what API providers would charge for a trace, with prompt caching and without.",
     "compare": "Compare servers and settings: every combination of the values given.",
     "info": "Say what is in a trace: requests, sessions, lengths, rate, and its ceiling hit rate.",
     "record": "Record a server's calls, KV events and counters, as a proxy in front of it.",

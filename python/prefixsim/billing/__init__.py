@@ -1,0 +1,1 @@
+"""Providers' prompt caches: their rules, their prices, and the bill of a trace."""
