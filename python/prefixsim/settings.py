@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, is_dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -353,6 +352,8 @@ def _sentence(problem: str) -> str:
 
 def nearest(word: str, choices: Sequence[str]) -> str | None:
     """Return the choice that a mistyped word most likely means."""
+    from difflib import get_close_matches
+
     return next(iter(get_close_matches(str(word), list(choices), 1, 0.6)), None)
 
 

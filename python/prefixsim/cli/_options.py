@@ -22,7 +22,7 @@ from prefixsim.cli._parser import (
     records_known,
     router_options,
 )
-from prefixsim.engines import discover, engine_names, why_refused
+from prefixsim.engines import Engine, discover, engine_names, first_engine, why_refused
 from prefixsim.errors import InputError
 from prefixsim.settings import Option, nearest, options_of
 
@@ -85,6 +85,30 @@ def parse(command: Command, args: Sequence[str]) -> Parsed:
     InputError
         If something is unknown, missing or unusable; the option is named as it was typed.
     """
+    only = [first_engine()] if command.engines == "one" else None
+    values = None if only is None else _read_with(command, args, only)
+    if values is None:
+        only = None
+        values = _read_with_all(command, args)
+    own = _own(command, values)
+    choice = EngineChoice() if command.engines == "none" else _choice(command, values, only)
+    return own, choice
+
+
+def _read_with(command: Command, args: Sequence[str], only: Sequence[Engine]) -> JsonObject | None:
+    """Read arguments that need no other engines; ``None`` where some may be meant for others.
+
+    Most commands are typed without options of engines: then one engine is loaded, not all.
+    """
+    try:
+        namespace, rest = parser_of(command, only=only).parse_known_intermixed_args(list(args))
+    except InputError:
+        return None
+    values = vars(namespace)
+    return None if rest or values.get("engine") else values
+
+
+def _read_with_all(command: Command, args: Sequence[str]) -> JsonObject:
     if command.engines != "none" and _may_be_elsewhere(args):
         discover()
     parser = parser_of(command)
@@ -94,10 +118,7 @@ def parse(command: Command, args: Sequence[str]) -> Parsed:
         raise usage_error(command.name, str(error)) from None
     if rest:
         raise usage_error(command.name, _unknown(rest[0], parser, command))
-    values = vars(namespace)
-    own = _own(command, values)
-    choice = EngineChoice() if command.engines == "none" else _choice(command, values)
-    return own, choice
+    return vars(namespace)
 
 
 def comma_list(text: object) -> list[str]:
@@ -166,7 +187,7 @@ def _value(flag: str, option: Option, text: str) -> object:
         raise InputError(msg) from None
 
 
-def _choice(command: Command, values: JsonFields) -> EngineChoice:
+def _choice(command: Command, values: JsonFields, only: Sequence[Engine] | None) -> EngineChoice:
     many = command.engines == "many"
     names: list[str] = []
     for _, text in values.get("engine") or []:
@@ -174,7 +195,7 @@ def _choice(command: Command, values: JsonFields) -> EngineChoice:
     given: JsonObject = {}
     typed: dict[str, str] = {}
     own = {option.name for option in options_of(command.options)}
-    for shown in engine_options():
+    for shown in engine_options(only):
         option = shown.option
         kept = values.get(option.name)
         if not kept or option.name in own:
@@ -190,7 +211,7 @@ def _choice(command: Command, values: JsonFields) -> EngineChoice:
         else:
             given[option.name] = _value(kept[-1][0], option, kept[-1][1])
     records = {}
-    for _, record in records_known():
+    for _, record in records_known(only):
         kept = values.get(f"record {record.name}")
         if kept:
             records[record.name] = Path(kept[-1][1])

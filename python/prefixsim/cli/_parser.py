@@ -12,7 +12,6 @@ from prefixsim._json import JsonObject
 from prefixsim.engines import Engine, Record, engines
 from prefixsim.engines.contract import EngineSettings
 from prefixsim.errors import InputError
-from prefixsim.routing import routers
 from prefixsim.settings import Option, options_of
 
 __all__ = [
@@ -99,11 +98,10 @@ def _panel(cls: type) -> str:
     return str(vars(cls).get("PANEL") or (cls.__doc__ or cls.__name__).split("\n")[0].rstrip("."))
 
 
-def engine_options() -> list[_Shown]:
-    """Every option of every engine once: those that all have first."""
+def engine_options(only: Sequence[Engine] | None = None) -> list[_Shown]:
+    """Every option of every engine, or of a few, once: those that all have first."""
     found: dict[str, tuple[Option, list[str]]] = {}
-    known = engines()
-    for engine in known.values():
+    for engine in _engines(only):
         for option in options_of(engine.settings):
             found.setdefault(option.name, (option, []))[1].append(engine.name)
     common = {option.name for option in options_of(EngineSettings)}
@@ -119,6 +117,8 @@ def engine_options() -> list[_Shown]:
 
 def router_options() -> list[_Shown]:
     """Every option of every router once."""
+    from prefixsim.routing import routers
+
     found: dict[str, tuple[Option, list[str]]] = {}
     for router in routers().values():
         for option in options_of(router.settings):
@@ -129,8 +129,12 @@ def router_options() -> list[_Shown]:
     ]
 
 
-def records_known() -> list[tuple[Engine, Record]]:
-    return [(e, record) for e in engines().values() for record in e.capabilities.records]
+def records_known(only: Sequence[Engine] | None = None) -> list[tuple[Engine, Record]]:
+    return [(e, record) for e in _engines(only) for record in e.capabilities.records]
+
+
+def _engines(only: Sequence[Engine] | None) -> Sequence[Engine]:
+    return list(engines().values()) if only is None else only
 
 
 def _help(option: Option, many: bool) -> str:
@@ -197,9 +201,15 @@ def _add_switch(
 
 
 def parser_of(
-    command: Command, parent: argparse._SubParsersAction[argparse.ArgumentParser] | None = None
+    command: Command,
+    parent: argparse._SubParsersAction[argparse.ArgumentParser] | None = None,
+    *,
+    only: Sequence[Engine] | None = None,
 ) -> argparse.ArgumentParser:
-    """Return the parser of a command; ``parent`` is a sub-parsers action to add it to."""
+    """Return the parser of a command, which knows the options of all engines or of a few.
+
+    ``parent`` is a sub-parsers action to add it to.
+    """
     settings: JsonObject = {
         "description": command.summary,
         "formatter_class": _Formatter,
@@ -231,7 +241,7 @@ def parser_of(
             _add(group("Options"), option)
     many = command.engines == "many"
     if command.engines != "none":
-        _add_engines(group, many)
+        _add_engines(group, many, only)
     for shown in router_options() if command.routers else ():
         _add(group(shown.panel), shown.option, many=True)
     for option in own:
@@ -241,28 +251,30 @@ def parser_of(
     return parser
 
 
-def _add_engines(group: Callable[[str], Any], many: bool) -> None:
-    """Add the choice of an engine, and every option and record of every engine."""
+def _add_engines(
+    group: Callable[[str], Any], many: bool, only: Sequence[Engine] | None = None
+) -> None:
+    """Add the choice of an engine, and every option and record of every engine, or of a few."""
     group("Engine").add_argument(
         "--engine",
         dest="engine",
         action=_Typed,
         metavar="NAME,..." if many else "NAME",
-        help=_engine_help(many),
+        help=_engine_help(many, only),
     )
-    for shown in engine_options():
+    for shown in engine_options(only):
         _add(group(shown.panel), shown.option, many=many)
     if many:
         return
-    for engine, record in records_known():
+    for engine, record in records_known(only):
         group(f"Engine {engine.name}").add_argument(
             record.flag, dest=f"record {record.name}", action=_Typed, metavar="FILE",
             help=record.help,
         )  # fmt: skip
 
 
-def _engine_help(many: bool) -> str:
-    words = "; ".join(f"'{e.name}': {e.title}" for e in engines().values())
+def _engine_help(many: bool, only: Sequence[Engine] | None) -> str:
+    words = "; ".join(f"'{e.name}': {e.title}" for e in _engines(only))
     default = "" if many else " Default: the first that has the options given."
     return f"{words}.{' Several with commas.' if many else default}".replace("%", "%%")
 

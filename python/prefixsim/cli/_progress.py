@@ -7,7 +7,6 @@ import sys
 import time
 
 from prefixsim._printable import printable
-from prefixsim._screen import width_of
 
 __all__ = ["Line", "bar", "duration"]
 
@@ -40,6 +39,8 @@ class Line:
         if not self.seen or (moment < self._next and not now):
             return
         self._next = moment + _SECONDS_BETWEEN
+        from prefixsim._screen import width_of
+
         room = shutil.get_terminal_size().columns - 1
         text = printable(text)
         while width_of(text) > room:

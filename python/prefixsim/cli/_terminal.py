@@ -9,9 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Concatenate, ParamSpec
 
-from prefixsim._extras import missing
 from prefixsim._printable import printable
-from prefixsim._screen import fitted, styled_output
 from prefixsim.cli._progress import Line, bar
 from prefixsim.errors import InputError
 from prefixsim.table import plain
@@ -123,6 +121,8 @@ def working(what: str) -> Iterator[Callable[[str], None]]:
 def print_tables(tables: Sequence[Table]) -> None:
     """Print tables: fitted to a terminal, aligned plain text elsewhere."""
     if sys.stdout.isatty():
+        from prefixsim._screen import fitted, styled_output
+
         width = shutil.get_terminal_size().columns
         sys.stdout.write(f"\n{fitted(tables, width, styled=styled_output())}")
     else:
@@ -133,6 +133,8 @@ def charts_wanted(skip: bool) -> bool:
     """Whether charts are to be drawn; says so where they are, and cannot be."""
     if skip:
         return False
+    from prefixsim._extras import missing
+
     for package in ("altair", "vl_convert"):
         advice = missing(package, extra="report")
         if advice is not None:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from prefixsim import _json
-from prefixsim._screen import paint, styled_output
 from prefixsim.cli import COMMANDS
 from prefixsim.cli._bundles import Output, Reading
 from prefixsim.cli._options import REQUIRED, Command, comma_list
@@ -267,6 +266,7 @@ def _blocks(size: Size, curve: Curve, per_token: float | None) -> int:
 
 def _draw(curves: Curves) -> None:
     """Draw each curve in characters, over a logarithmic capacity in blocks."""
+    from prefixsim._screen import paint, styled_output
     from prefixsim.reports.draw import curve as drawn
 
     width = max(20, min(96, shutil.get_terminal_size().columns - 10))

@@ -66,7 +66,6 @@ class Replay(Measuring, Reading, Output):
 
 def _check_outputs(options: Replay, files: Sequence[Path], choice: EngineChoice) -> None:
     """Refuse outputs that cannot be written before any work is done."""
-    from prefixsim._arrow_files import check_ending
     from prefixsim._files import check_writable
 
     if options.output_dir is not None:
@@ -76,6 +75,8 @@ def _check_outputs(options: Replay, files: Sequence[Path], choice: EngineChoice)
     for path in [*of_one_trace, *options.output]:
         check_writable(path)
     if options.requests_out is not None:
+        from prefixsim._arrow_files import check_ending
+
         check_ending(options.requests_out)
     if of_one_trace and len(files) > 1:
         msg = f"{of_one_trace[0]}: takes the records of one trace, replay them one by one"
@@ -93,12 +94,14 @@ def _engine_for(choice: EngineChoice) -> Engine:
     from prefixsim.engines import choose, engines
 
     engine: str | Engine | None = choice.name
+    if not choice.records:
+        return choose(engine, choice.given)
     owners = [
         e
         for e in engines().values()
         if any(r.name in choice.records for r in e.capabilities.records)
     ]
-    if choice.records and engine is None:
+    if engine is None:
         engine = owners[0]
     found = choose(engine, choice.given)
     kept = {record.name: record for record in found.capabilities.records}
@@ -188,7 +191,6 @@ def _replayed(path: Path, options: Replay, choice: EngineChoice, engine: Engine)
 
 def _print(results: list[Result], by: str | None) -> None:
     from prefixsim.cli._terminal import print_tables
-    from prefixsim.reports.serving import serving_table
     from prefixsim.study.result import labels
     from prefixsim.study.tables import comparison_tables, group_table, summary_tables
 
@@ -198,6 +200,8 @@ def _print(results: list[Result], by: str | None) -> None:
         tables = comparison_tables(results, labels(results))
     for result in results:
         if "ttft_s" in result.summary:
+            from prefixsim.reports.serving import serving_table
+
             without = [result.without_caching] if result.without_caching else []
             names = ["with caching", "without caching"] if without else [result.trace.name]
             tables.append(serving_table([result, *without], names))

@@ -27,6 +27,7 @@ __all__ = [
     "choose",
     "engine_names",
     "engines",
+    "first_engine",
     "load",
     "policies",
     "register",
@@ -153,6 +154,11 @@ def engine_names() -> list[str]:
     return _REGISTRY.names()
 
 
+def first_engine() -> Engine:
+    """Return the engine that is asked first."""
+    return load(next(iter(BUILT_IN)))
+
+
 def load(name: str | Engine) -> Engine:
     """Return an engine.
 
@@ -194,9 +200,12 @@ def choose(engine: str | Engine | None, given: Mapping[str, object]) -> Engine:
     """
     if engine is not None:
         return load(engine)
-    meant = {name for name, value in given.items() if not _is_default(name, value)}
     bounded = given.get("num_blocks") not in (None, "inf", "none")
     wanted = "bounded" if bounded else "unbounded"
+    first = first_engine()
+    if wanted in first.capabilities.default_for and given.keys() <= _names(first):
+        return first  # whatever the others have: they need not be loaded
+    meant = {name for name, value in given.items() if not _is_default(name, value)}
     known = list(engines().values())
     known.sort(key=lambda e: wanted not in e.capabilities.default_for)
     for candidate in known:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prefixsim.errors import InputError, SettingError
-from prefixsim.hardware.kv_bytes import kv_bytes_per_token
 from prefixsim.sizes import Size, parse_size
 
 if TYPE_CHECKING:
@@ -110,6 +109,8 @@ def token_bytes(
         return bytes_per_token
     if model_config is None:
         return None
+    from prefixsim.hardware.kv_bytes import kv_bytes_per_token
+
     found = kv_bytes_per_token(model_config, dtype=kv_cache_dtype, tensor_parallel=tensor_parallel)
     return float(found.per_token)
 

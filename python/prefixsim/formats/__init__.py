@@ -25,7 +25,6 @@ from prefixsim.formats._inputs import input_files
 from prefixsim.formats._registry import format_names, formats, load_format, register
 from prefixsim.formats._sniff import sniff_format
 from prefixsim.trace import Trace
-from prefixsim.trace.joining import merge
 
 __all__ = [
     "Confidence",
@@ -94,6 +93,8 @@ def read_trace(
             parts = [_read_file(file, format, options) for file in files]
     if len(parts) == 1:
         return parts[0]
+    from prefixsim.trace.joining import merge
+
     return merge(parts).replace(name=Path(path).name, format=parts[0].format)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Flag, IntEnum, auto
@@ -94,6 +93,8 @@ class Head:
     @property
     def columns(self) -> list[str]:
         """Column names, if the file is a CSV file."""
+        import csv
+
         text = self.line.split(b"\n", 1)[0].decode("utf-8", "replace")
         try:
             return next(csv.reader([text.strip().replace("\r", " ")]), [])

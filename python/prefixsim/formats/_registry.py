@@ -27,9 +27,9 @@ _HOMES = {
         "sglang-log": "logs.sglang:FORMAT",
     },
     Family.JSON: {
-        "kv-events": "kv_events:FORMAT",
         "bailian": "bailian:FORMAT",
         "mooncake": "mooncake:FORMAT",
+        "kv-events": "kv_events:FORMAT",
         "lmcache": "lmcache:FORMAT",
         "litellm": "logs.litellm:FORMAT",
         "otel": "logs.otel:FORMAT",

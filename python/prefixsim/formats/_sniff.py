@@ -47,8 +47,9 @@ def sniff_format(path: str | Path) -> Format:
         msg = f"{path}: is empty, expected a trace"
         raise InputError(msg)
     _refuse_other_kinds(path, head)
-    text = Head(head.start, head.line, text=_first_lines(path))
-    if (logged := _surest(Family.TEXT, text)) is not None:
+    if (text := _first_lines(path)) and (
+        logged := _surest(Family.TEXT, Head(head.start, head.line, text=text))
+    ) is not None:
         return logged
     if head.start.lstrip(_BOM)[:1].isalpha() and b"," in head.line:
         family = Family.CSV
