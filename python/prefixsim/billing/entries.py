@@ -178,7 +178,9 @@ def replay_units(places: Places, provider: Provider) -> Kept:
                     cache.use(place, now)
         kept.read[request] = min(read, length)
         for place in _new_units(places, seen, places.output_node[request], node):
-            if places.depth[place] > read and not cache.alive(place, now):
+            if cache.alive(place, now):
+                cache.entries[place].used = now  # written again
+            elif places.depth[place] > read:
                 cache.write(place, places.depth[place] - read, now)
                 kept.written[request] += places.depth[place] - read
                 read = places.depth[place]
