@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from prefixsim.cli import main
+from tests.commands import Cli
 
 MOONCAKE = "mooncake/conversation_trace.jsonl.gz"
 
@@ -62,3 +63,13 @@ def test_other_traces(
 def test_a_block_size_that_cannot_be(shared: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info", str(shared / "data" / MOONCAKE), "--block-size", "100"]) == 2
     assert "must be a multiple of 512" in capsys.readouterr().err
+
+
+def test_info_of_hash_ids_of_a_size_that_is_not_known(tmp_path: Path, cli: Cli) -> None:
+    path = tmp_path / "t.jsonl"
+    row = {"timestamp": 0, "input_length": 20, "output_length": 1, "hash_ids": [1, 2]}
+    path.write_text(json.dumps(row) + "\n")
+    code, _, told = cli("info", path)
+    assert (code, "each may stand for 10 to 19 tokens" in told) == (2, True)
+    code, out, told = cli("info", path, "--id-block-size", 16, "--json")
+    assert (code, told, json.loads(out)["id_block_size"]) == (0, "", 16)

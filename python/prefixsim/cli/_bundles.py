@@ -50,6 +50,7 @@ class Reading(Tokenizing):
     format : str or None
     time_unit : str or None
     sort, skip_bad_rows : bool
+    id_block_size : int or None
     """  # noqa: D400 - the title of a panel of the help
 
     format: str | None = setting(
@@ -63,6 +64,14 @@ class Reading(Tokenizing):
     )
     sort: bool = setting(False, help="Sort rows by timestamp instead of refusing them.")
     skip_bad_rows: bool = setting(False, help="Leave bad rows out and count them.")
+    id_block_size: int | None = setting(
+        None,
+        help="Tokens each hash id of a Mooncake file stands for.",
+        unit="tokens",
+        least=1,
+        most=2**32 - 2,
+        shown_default="512, or what the lengths say",
+    )
 
     def read(self, path: str | Path, **options: Any) -> Trace:
         """Read a trace file with a bar, and say what was left out."""
@@ -76,6 +85,7 @@ class Reading(Tokenizing):
                 sort=self.sort,
                 skip_bad_rows=self.skip_bad_rows,
                 progress=progress,
+                id_block_size=self.id_block_size,
                 **options,
             )
         report_skipped(Path(path), trace.meta)

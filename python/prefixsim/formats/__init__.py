@@ -52,6 +52,7 @@ def read_trace(
     skip_bad_rows: bool = False,
     rejects: str | Path | None = None,
     progress: Callable[[int], None] | None = None,
+    id_block_size: int | None = None,
 ) -> Trace:
     """Read a trace file, whatever its format and compression.
 
@@ -70,6 +71,9 @@ def read_trace(
         Where rows left out are written, as they were.
     progress : callable, optional
         Called with the number of bytes read since the last call.
+    id_block_size : int, optional
+        Tokens that each hash id stands for. Mooncake files do not say; without it the size is found
+        from the prompts' lengths and their numbers of ids.
 
     Raises
     ------
@@ -81,6 +85,7 @@ def read_trace(
         skip_bad_rows=skip_bad_rows,
         rejects=None if rejects is None else Path(rejects),
         progress=progress,
+        id_block_size=id_block_size,
     )
     with input_files(path) as files:
         together = _together(files, format)
@@ -91,6 +96,8 @@ def read_trace(
             parts = _read_keeping_rejects(files, format, options, options.rejects)
         else:
             parts = [_read_file(file, format, options) for file in files]
+    for part in parts:
+        _check_id_block_size(part, id_block_size)
     if len(parts) == 1:
         return parts[0]
     from prefixsim.trace.joining import merge
@@ -128,6 +135,17 @@ def _read_keeping_rejects(
 def _read_file(path: Path, name: str | None, options: ReadOptions) -> Trace:
     chosen = sniff_format(path) if name is None else load_format(name)
     return chosen.read(path, options).replace(name=trace_name(path), format=chosen.name)
+
+
+def _check_id_block_size(trace: Trace, wanted: int | None) -> None:
+    """Refuse a trace whose hash ids stand for other numbers of tokens than was said."""
+    if wanted is None or (trace.kind == "hashes" and trace.id_block_size == wanted):
+        return
+    has = f"its hash ids stand for {trace.id_block_size}"
+    if trace.kind != "hashes":
+        has = "it has no hash ids"
+    msg = f"{trace.name}: ids of {wanted} tokens are asked for, but {has}; leave the size out"
+    raise InputError(msg)
 
 
 def trace_name(path: str | Path) -> str:

@@ -56,12 +56,15 @@ class ReadOptions:
         With ``skip_bad_rows``: where the rows that were left out are written, as they were.
     progress : callable or None
         Called with the number of bytes read since the last call.
+    id_block_size : int or None
+        Tokens that each hash id stands for, where the format does not say.
     """
 
     sort: bool = False
     skip_bad_rows: bool = False
     rejects: Path | None = None
     progress: Callable[[int], None] | None = None
+    id_block_size: int | None = None
 
 
 @dataclass(frozen=True)
