@@ -206,7 +206,7 @@ def test_memory_holds_only_sessions_under_way(monkeypatch: pytest.MonkeyPatch) -
 
     def flush(sink: Any) -> None:
         nonlocal written
-        written = max([written, *(turn.conversation for turn, _ in sink._turns)])
+        written = max([written, *(turn.conversation for turn, *_ in sink._turns)])
         flushed(sink)
 
     monkeypatch.setattr(trace_writers.BatchWriter, "flush", flush)

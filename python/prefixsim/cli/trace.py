@@ -145,7 +145,7 @@ def report(built: BuiltTraces, files: list[Path]) -> None:
     data, config = built.summary["data"], built.summary["config"]
     used, read = data["conversations_used"], data["conversations_read"]
     unit = "tokens" if config["tokenization"] else "characters"
-    notes = [*remarks(data), f"tokenizer: {_tokenizer(built.summary)}"]
+    notes = [*remarks(data), f"tokenizer: {config['model'] or 'none, text is kept'}"]
     if unit == "tokens":
         size = config["block_size"]
         notes.insert(0, f"shared: token hit rate of an unbounded cache, block size {size}")
@@ -159,16 +159,6 @@ def report(built: BuiltTraces, files: list[Path]) -> None:
         sys.stdout.write(f"{printable(note)}\n")
     for file in files:
         sys.stdout.write(f"wrote {printable(str(file))}" + "\n")
-
-
-def _tokenizer(summary: JsonObject) -> str:
-    """Name the tokenizer, and the quicker encoder where it was used."""
-    from prefixsim.text.encoders import QUICK
-
-    model, encoder = summary["config"]["model"], summary["provenance"]["encoder"]
-    if model is None:
-        return "none, text is kept"
-    return f"{model} ({QUICK})" if str(encoder).startswith(QUICK) else str(model)
 
 
 def _figures(row: JsonObject, unit: str) -> list[str]:

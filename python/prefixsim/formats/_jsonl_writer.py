@@ -18,6 +18,8 @@ from prefixsim.trace import Ragged, Trace
 
 __all__ = ["JsonlWriter"]
 
+_scalars = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+
 
 class JsonlWriter:
     """Writes one JSON object per request.
@@ -74,15 +76,13 @@ class JsonlWriter:
             if ragged is not None:
                 key = f',"{field}":'.encode()
                 columns.append((key, json_lists(ragged.offsets, ragged.values)))
+        parts: list[bytes] = []
         for i in range(len(batch)):
-            scalars = json.dumps(
-                self._row(batch, i), ensure_ascii=False, separators=(",", ":"), allow_nan=False
-            )
-            parts = [scalars[:-1].encode()]
+            parts.append(_scalars(self._row(batch, i))[:-1].encode())
             for key, texts in columns:
                 parts += (key, texts[i])
             parts.append(b"}\n")
-            self._out.write(b"".join(parts))
+        self._out.write(b"".join(parts))
 
 
 @contextmanager

@@ -58,6 +58,7 @@ STOPS = " \n\r\t.,;:!?()\u3001\u3002\uff0c\uff1a\uff1b\uff01\uff1f"
 hardly ever follow a letter inside a special token."""
 
 _CUT = re.compile(f"[{LETTERS}](?=[{re.escape(STOPS)}])")
+_LAST_CUT = re.compile(f"(?s:.*)[{LETTERS}](?=[{re.escape(STOPS)}])")
 _IS_LETTER = re.compile(f"[{LETTERS}]")
 
 _CONTRACTIONS = ("'s", "'t", "'re", "'ve", "'m", "'ll", "'d")
@@ -118,11 +119,9 @@ def find_last(text: str, low: int, high: int) -> int:
     end = high
     while end - low >= 2:
         start = max(low, end - window)
-        last = -1
-        for match in _CUT.finditer(text, start, end):
-            last = match.end()
-        if last >= 0:
-            return last
+        match = _LAST_CUT.match(text, start, end)
+        if match:
+            return match.end()
         end = start + 1
         window *= 2
     return -1

@@ -33,6 +33,7 @@ __all__ = [
     "Tokens",
     "common_prefix",
     "join",
+    "split_levels",
     "split_session",
 ]
 
@@ -42,6 +43,7 @@ Spans = list[str]
 
 DEFAULT_MODEL = "facebook/opt-125m"
 _SHORTEST_BODY = 64
+_SOUGHT = 32
 _EMPTY: Tokens = np.empty(0, dtype=np.uint32)
 
 
@@ -160,7 +162,7 @@ def split(text: str, start: int = 0, end: int | None = None, contents: Sequence[
     spans = []
     at = start
     for part in contents:
-        place = text.find(part, at, end)
+        place = _find(text, part, at, end)
         if place < 0:
             continue
         stop = place + len(part)
@@ -176,7 +178,30 @@ def split(text: str, start: int = 0, end: int | None = None, contents: Sequence[
     return spans
 
 
+def _find(text: str, part: str, start: int, end: int) -> int:
+    """Do what ``text.find`` does, which for long parts first studies the part."""
+    head = part[:_SOUGHT]
+    place = text.find(head, start, end)
+    while place >= 0 and not text.startswith(part, place, end):
+        place = text.find(head, place + 1, end)
+    return place
+
+
 def split_session(prompts: Iterable[tuple[str, Sequence[str]]]) -> Iterator[Spans]:
+    """Split the prompts of one session so that what they share is in shared spans.
+
+    See :func:`split_levels`.
+
+    Yields
+    ------
+    list of str
+        Spans of each prompt.
+    """
+    for levels in split_levels(prompts):
+        yield [span for spans in levels for span in spans]
+
+
+def split_levels(prompts: Iterable[tuple[str, Sequence[str]]]) -> Iterator[list[Spans]]:
     """Split the prompts of one session so that what they share is in shared spans.
 
     Parameters
@@ -187,8 +212,9 @@ def split_session(prompts: Iterable[tuple[str, Sequence[str]]]) -> Iterator[Span
 
     Yields
     ------
-    list of str
-        Spans of each prompt.
+    list of list of str
+        Spans of each prompt: those of each part that later prompts may share, which are the same
+        list then, and those of the rest.
     """
     stack: list[tuple[int, Spans]] = []  # (end, spans) of the text shared with the prompt before
     source = iter(prompts)
@@ -203,7 +229,7 @@ def split_session(prompts: Iterable[tuple[str, Sequence[str]]]) -> Iterator[Span
             stack.append((cut, split(text, base, cut, contents)))
             base = cut
         tail = split(text, base, None, contents)
-        yield [span for _, spans in stack for span in spans] + tail
+        yield [*(spans for _, spans in stack), tail]
         while stack and stack[-1][0] >= shared:  # the history was rewritten (chat templates)
             stack.pop()
         current = following

@@ -87,10 +87,11 @@ class ArrivalClock:
         """Return the arrival time of each turn in seconds, given its answer's length in tokens."""
         model = self._arrivals
         draws = self._random.standard_exponential(len(output_lens))
-        gaps = np.zeros(len(output_lens))
-        answers = np.asarray(output_lens[:-1], dtype=np.float64) * model.time_per_token
-        gaps[1:] = answers + draws[1:] * model.think_time
-        times = np.round(self._next + np.cumsum(gaps), 6)
+        passed, starts = 0.0, [self._next]
+        for length, draw in zip(output_lens, draws[1:].tolist(), strict=False):
+            passed += length * model.time_per_token + draw * model.think_time
+            starts.append(self._next + passed)
+        times = np.round(starts, 6)
         pause = float(draws[0]) / model.rate
         if model.sequential:
             self._next = float(times[-1]) + output_lens[-1] * model.time_per_token + pause

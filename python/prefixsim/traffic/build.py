@@ -14,7 +14,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, get_args
 
 from prefixsim._core import __version__
 from prefixsim._files import atomic_folder, atomic_write
@@ -28,16 +27,22 @@ from prefixsim.text.templates import Template, user_turns
 from prefixsim.text.tokenize import DEFAULT_MODEL, ChatTokenizer, Tokenization, Tokens
 from prefixsim.trace import Trace
 from prefixsim.traffic.arrivals import ArrivalClock, Arrivals
-from prefixsim.traffic.ceiling import sharing_ceiling
+from prefixsim.traffic.asked import OutputFormat, SingleTurns, check_options, open_data
+from prefixsim.traffic.ceiling import MOST_TOKENS_COMPILED, sharing_ceiling
 from prefixsim.traffic.counts import ConversationCounts, KindCounts
-from prefixsim.traffic.demo import DEFAULT_CONVERSATIONS, sample_conversations
 from prefixsim.traffic.sessions import Session, SessionEncoder, TextSession
-from prefixsim.traffic.trace_writers import BatchWriter, Memory, Prompt, Turn, Writer
+from prefixsim.traffic.trace_writers import (
+    Background,
+    BatchWriter,
+    Kept,
+    Memory,
+    Prompt,
+    Turn,
+    Writer,
+)
 
 __all__ = ["BuiltTraces", "OutputFormat", "SingleTurns", "build_traces"]
 
-OutputFormat = Literal["jsonl", "parquet"]
-SingleTurns = Literal["every", "first"]
 KINDS = ("single_turn", "multi_turn")
 
 _BATCH_CONVERSATIONS = 512
@@ -171,9 +176,9 @@ def build_traces(
     True
     """
     arrivals = Arrivals(arrival_rate, think_time, time_per_token, sequential, seed)
-    _check_options(block_size, max_conversations, output_format, turns)
+    check_options(block_size, max_conversations, output_format, turns)
     limit = max_conversations or None
-    reader = _open_data(data, data_format, skip_bad_rows, limit, seed)
+    reader = open_data(data, data_format, skip_bad_rows, limit, seed)
     tokenizer = ChatTokenizer(model, cache_dir) if not text or template == "chat" else None
     encoder = SessionEncoder(
         tokenizer, template, tokenization, lambda bad, c: reader.bad_row(bad, c.where)
@@ -202,23 +207,27 @@ def _built(
 ) -> BuiltTraces:
     """Make the traces, in memory or as files of a folder."""
     files: dict[str, Path] = {}
+    kept: dict[str, Memory | Kept] = {}
     with ExitStack() as stack:
         writers: dict[str, Writer] = {}
         for kind in KINDS:
             if folder is None:
-                writers[kind] = Memory()
+                writers[kind] = kept[kind] = Memory()
             else:
                 files[kind] = folder / f"{kind}_trace.{output_format}"
-                writers[kind] = stack.enter_context(open_writer(files[kind]))
+                file = stack.enter_context(open_writer(files[kind]))
+                writers[kind] = kept[kind] = Kept(file, MOST_TOKENS_COMPILED)
+        background = stack.enter_context(Background())
         trace_writers = [
-            BatchWriter(writers[kind], kind, {"config": config, "seed": seed}) for kind in KINDS
+            BatchWriter(background.to(writers[kind]), kind, {"config": config, "seed": seed})
+            for kind in KINDS
         ]
         run.write(trace_writers)
     summary = run.summary(config, trace_writers)
     traces = {kind: w.trace() for kind, w in writers.items() if isinstance(w, Memory)}
     for kind in KINDS:
         row = summary["traces"][kind]
-        source = traces[kind] if kind in traces else files[kind]
+        source = traces[kind] if kind in traces else kept[kind].trace()
         block_size = config["block_size"]
         row["sharing_ceiling"] = sharing_ceiling(source, row.get("prompt_tokens"), block_size)
     if folder is not None:
@@ -230,37 +239,6 @@ def _built(
         kind: trace_writer.counts for kind, trace_writer in zip(KINDS, trace_writers, strict=True)
     }
     return BuiltTraces(summary, files, counts, run.counts, traces)
-
-
-def _check_options(
-    block_size: int, max_conversations: int | None, output_format: str, turns: str
-) -> None:
-    if block_size < 1:
-        msg = f"block size {block_size} is not usable, give a number of tokens above 0"
-        raise InputError(msg)
-    if max_conversations is not None and max_conversations < 0:
-        msg = f"cannot use {max_conversations} conversations, give a number above 0, or 0 for all"
-        raise InputError(msg)
-    if output_format not in get_args(OutputFormat):
-        msg = f"unknown output format '{output_format}', choose one of jsonl, parquet"
-        raise InputError(msg)
-    if turns not in get_args(SingleTurns):
-        msg = f"unknown turns '{turns}', choose one of every, first"
-        raise InputError(msg)
-
-
-def _open_data(
-    data: str | Path | Iterable[object] | None,
-    data_format: str | None,
-    skip_bad_rows: bool,
-    limit: int | None,
-    seed: int,
-) -> ChatReader:
-    if data is not None:
-        return ChatReader(data, format=data_format, skip_bad_rows=skip_bad_rows, limit=limit)
-    reader = ChatReader(sample_conversations(limit or DEFAULT_CONVERSATIONS, seed=seed))
-    reader.name = "embedded synthetic sample"
-    return reader
 
 
 class _Run:

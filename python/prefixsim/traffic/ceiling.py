@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
 from prefixsim._json import JsonObject
 from prefixsim.forest import compile as compile_forest
 from prefixsim.trace import Trace
 
-__all__ = ["sharing_ceiling"]
+__all__ = ["MOST_TOKENS_COMPILED", "sharing_ceiling"]
 
-_MOST_TOKENS_COMPILED = 200_000_000  # the one step that needs a whole trace in memory
+MOST_TOKENS_COMPILED = 200_000_000  # the one step that needs a whole trace in memory
 
 
 def sharing_ceiling(
-    source: Trace | Path, prompt_tokens: int | None, block_size: int
+    trace: Trace | None, prompt_tokens: int | None, block_size: int
 ) -> JsonObject | None:
-    """Return what an infinite cache would reuse; None for text, and for traces too long to load."""
-    if not prompt_tokens or prompt_tokens > _MOST_TOKENS_COMPILED:
+    """Return what an infinite cache would reuse; None for text, and for traces too long to keep."""
+    if trace is None or not prompt_tokens or prompt_tokens > MOST_TOKENS_COMPILED:
         return None
-    trace = source if isinstance(source, Trace) else Trace.read(source)
     profile = compile_forest(trace).profile(block_size)
     hits = int(profile.replay("lru")["hit_blocks"].sum(dtype=np.uint64))
     return {

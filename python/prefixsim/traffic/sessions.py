@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 import numpy as np
 
@@ -27,7 +28,7 @@ from prefixsim.text.tokenize import (
     body,
     join,
     split,
-    split_session,
+    split_levels,
 )
 
 __all__ = ["Session", "SessionEncoder", "TextSession"]
@@ -69,7 +70,7 @@ class TextSession:
 class _Plan:
     conversation: Conversation
     single: list[Spans] = field(default_factory=list)
-    multi: list[Spans] = field(default_factory=list)
+    multi: list[list[Spans]] = field(default_factory=list)
     outputs: list[Spans | None] = field(default_factory=list)
 
 
@@ -179,7 +180,7 @@ class SessionEncoder:
         cue = [ROLE_CUE] if labelled else []
         for at in user_turns(messages):
             plan.single.append([lines[at], *cue])
-            plan.multi.append([*lines[: at + 1], *cue])
+            plan.multi.append([[*lines[: at + 1], *cue]])
             text = answer(messages, at)
             plan.outputs.append(None if text is None else [text])
 
@@ -190,7 +191,7 @@ class SessionEncoder:
             return [b for m in new if (b := contents.get(m.text)) is not None]
 
         prompts = multi_turn_prompts(messages, self._render)
-        plan.multi = list(split_session((text, shared(new)) for text, new in prompts))
+        plan.multi = list(split_levels((text, shared(new)) for text, new in prompts))
         for at in user_turns(messages):
             alone = self._render([messages[at]])
             plan.single.append(split(alone, contents=shared([messages[at]])))
@@ -199,7 +200,7 @@ class SessionEncoder:
             plan.outputs.append(None if text is None else split(text, contents=shared(following)))
 
     def _plan_whole(self, plan: _Plan, messages: Sequence[Message]) -> None:
-        plan.multi = [[text] for text, _ in multi_turn_prompts(messages, self._render)]
+        plan.multi = [[[text]] for text, _ in multi_turn_prompts(messages, self._render)]
         for at in user_turns(messages):
             plan.single.append([self._render([messages[at]])])
             text = answer(messages, at)
@@ -207,11 +208,11 @@ class SessionEncoder:
 
     def _encode_plans(self, plans: Sequence[_Plan]) -> list[Session]:
         assert self._tokenizer is not None
-        prompts = [p for plan in plans for lists in (plan.single, plan.multi) for p in lists]
+        prompts = [p for plan in plans for p in (*plan.single, *chain(*plan.multi))]
         answers = [spans for plan in plans for spans in plan.outputs if spans is not None]
         prefix, suffix = self._tokenizer.prefix, self._tokenizer.suffix
         if self._by_message or self._refusal is None:
-            every = (span for spans in (*prompts, *answers) for span in spans)
+            every = chain.from_iterable((*prompts, *answers))
             encoded = answered = self._tokenizer.encode_spans(every)
             if not self._special:
                 prefix = suffix = prefix[:0]
@@ -226,7 +227,7 @@ class SessionEncoder:
             Session(
                 plan.conversation,
                 [join(spans, encoded, prefix, suffix) for spans in plan.single],
-                [join(spans, encoded, prefix, suffix) for spans in plan.multi],
+                _join_levels(plan.multi, encoded, prefix, suffix),
                 [None if p is None else _flat(join(p, answered, none, none)) for p in plan.outputs],
             )
             for plan in plans
@@ -247,6 +248,25 @@ class SessionEncoder:
                 if not np.array_equal(_flat(parts), tokens):
                     return f"cut text gives other tokens ({session.conversation.where})"
         return None
+
+
+def _join_levels(
+    prompts: list[list[Spans]], encoded: dict[str, Tokens], prefix: Tokens, suffix: Tokens
+) -> list[list[Tokens]]:
+    """Return the arrays of prompts whose shared parts are joined once."""
+    done: dict[int, Tokens] = {}
+    found = []
+    for levels in prompts:
+        parts = [prefix] if len(prefix) else []
+        for spans in levels[:-1]:
+            if id(spans) not in done:
+                done[id(spans)] = _flat([encoded[span] for span in spans])
+            parts.append(done[id(spans)])
+        parts += [encoded[span] for span in levels[-1]]
+        if len(suffix):
+            parts.append(suffix)
+        found.append(parts)
+    return found
 
 
 def _flat(parts: list[Tokens]) -> Tokens:
