@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from prefixsim.study.curves import curve
     from prefixsim.study.describe import info
     from prefixsim.study.fleets import fleet
+    from prefixsim.study.reorder import reorder
     from prefixsim.study.replay import replay
     from prefixsim.study.result import Result
     from prefixsim.study.surface import surface
@@ -57,6 +58,7 @@ __all__ = [
     "info",
     "lint",
     "published_hash",
+    "reorder",
     "replay",
     "report",
     "simulate",
@@ -94,6 +96,7 @@ _HOMES = {
     "info": "study.describe",
     "report": "reports.report",
     "published_hash": "engines.hashing",
+    "reorder": "study.reorder",
     "replay": "study.replay",
     "simulate": "engines.vllm.simulate",
     "surface": "study.surface",
