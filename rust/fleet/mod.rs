@@ -25,7 +25,9 @@ mod tree;
 
 pub use caches::Caches;
 pub use disaggregated::{Decider, Disaggregated, disaggregate};
-pub use engines::{BlockChange, BlockEvents, Replica, SglangReplica, VllmReplica, serve_fleet};
+pub use engines::{
+    BlockChange, BlockEvents, GroupedReplica, Replica, SglangReplica, VllmReplica, serve_fleet,
+};
 pub use outcome::{Cause, Outcome, Seen};
 pub use replicas::{Draw, MOST_REPLICAS, Members, Replicas};
 pub use router::{Arrival, Decision, Router, Setting, TextIndex, TextNode, View};

@@ -11,8 +11,8 @@ use super::vllm_offload::{OffloadRun, OffloadSettings};
 use super::vllm_results::{Origins, Run};
 use super::vllm_settings::simulation_config;
 use crate::engine::vllm::offload::simulate_offload;
-use crate::engine::vllm::{Room, Workload, simulate};
-use crate::fleet::VllmReplica;
+use crate::engine::vllm::{CacheConfig, Room, Workload, simulate};
+use crate::fleet::{GroupedReplica, VllmReplica};
 
 /// A trace compiled for the vLLM engine: every full block as a number, derived once.
 ///
@@ -120,10 +120,17 @@ impl VllmWorkload {
         settings: Bound<'py, PyDict>,
     ) -> PyResult<Bound<'py, PyDict>> {
         let config = simulation_config(Some(&settings), self.0.block_size())?;
-        served(py, &fleet, self.0.requests(), |count, delay| {
-            let made = (0..count).map(|_| VllmReplica::new(&self.0, &config, delay));
-            made.collect()
-        })
+        let requests = self.0.requests();
+        match config.cache {
+            CacheConfig::One(_) => served(py, &fleet, requests, |count, delay| {
+                let made = (0..count).map(|_| VllmReplica::new(&self.0, &config, delay));
+                made.collect()
+            }),
+            CacheConfig::Groups(_) => served(py, &fleet, requests, |count, delay| {
+                let made = (0..count).map(|_| GroupedReplica::new(&self.0, &config, delay));
+                made.collect()
+            }),
+        }
     }
 
     /// Run the engine with a connector to host memory; see `prefixsim.engines.vllm.offload`.

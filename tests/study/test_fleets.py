@@ -314,6 +314,31 @@ def test_engines_tell_of_their_caches() -> None:
         run("dynamo", engine="sglang", event_delay="5ms")
 
 
+@pytest.mark.parametrize(
+    "hybrid",
+    [
+        {"kv_groups": "full:1,sliding_window=32:2"},
+        {"kv_groups": "full:1,mamba:1", "spec_method": "eagle", "num_speculative_tokens": 2},
+    ],
+)
+def test_replicas_with_several_groups(hybrid: dict[str, Any]) -> None:
+    own: dict[str, Any] = {"engine": "vllm", **hybrid}
+    one = run("round-robin", replicas=1, num_blocks=400, **own).runs[0]
+    alone = {"block_size": 16, "num_blocks": 400, "async_scheduling": False}
+    wanted = prefixsim.replay(TRACE, **own, **alone)
+    assert np.array_equal(one.hit_tokens, wanted.outcome.hit_tokens)
+    assert np.array_equal(one.times["ttft_s"], wanted.outcome.columns["ttft_s"])
+    # With little traffic what the router sees is what the request finds, and it is less than
+    # one group would have.
+    slow = TRACE.replace(timestamp=np.arange(len(TRACE)) * 100.0)
+    found = run("dynamo", trace=slow, num_blocks=4000, cache_outputs=False, **own).runs[0]
+    assert np.array_equal(found.raw["hit_tokens"], found.hit_tokens)
+    plain = run("dynamo", trace=slow, engine="vllm", num_blocks=4000, cache_outputs=False).runs[0]
+    assert 0 < found.hit_tokens.sum() < plain.hit_tokens.sum()
+    with pytest.raises(InputError, match="leave the event delay out"):
+        run("dynamo", num_blocks=400, event_delay="5ms", **own)
+
+
 def test_one_memory_split() -> None:
     found = run("pooled", replicas=[1, 2, 4], num_blocks=None, total_blocks=400)
     assert [r.num_blocks for r in found.runs] == [400, 200, 100]

@@ -1,8 +1,10 @@
 //! Replicas that are full engines with time, on one clock.
 
+mod grouped;
 mod sglang;
 mod vllm;
 
+pub use grouped::GroupedReplica;
 pub use sglang::SglangReplica;
 pub use vllm::{BlockChange, BlockEvents, VllmReplica};
 

@@ -11,7 +11,6 @@ from prefixsim._json import JsonObject
 from prefixsim.engines.served import request_times
 from prefixsim.engines.vllm.settings import VllmSettings
 from prefixsim.engines.vllm.simulate import core_settings, workload_of
-from prefixsim.errors import SettingError
 from prefixsim.forest import Forest
 
 __all__ = ["serve"]
@@ -35,9 +34,6 @@ def serve(
     raw, times : dict, dict
         Columns of the core, and seconds per request.
     """
-    if settings.grouping is not None or settings.spec_method is not None:
-        msg = "kv_groups and spec_method: servers of a fleet have one group and no drafts"
-        raise SettingError(msg)
     # Routers are known from recordings of servers that schedule synchronously.
     settings = replace(settings, async_scheduling=bool(settings.async_scheduling))
     workload = workload_of(forest, settings)

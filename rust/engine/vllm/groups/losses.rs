@@ -1,6 +1,6 @@
 //! Why a hit is not as long as what full attention alone has.
 
-use super::coordinator::{Rules, Search};
+use super::coordinator::{Answer, Rules, Search};
 use super::{Class, GroupKind, GroupedCache};
 use crate::serving::HitLimits;
 
@@ -13,23 +13,41 @@ fn is_state(class: &Class) -> bool {
 }
 
 impl GroupedCache {
+    /// Leading tokens of a request of `num_tokens` tokens that a look-up would find now; changes nothing.
+    #[must_use]
+    pub fn peek(&self, keys: &[u32], num_tokens: u32) -> u32 {
+        if !self.config.enable_caching {
+            return 0;
+        }
+        self.longest(keys, num_tokens, Rules::All, &|_| true)
+    }
+
+    /// The longest prefix that the groups that are asked agree on under some rules.
+    fn longest(
+        &self,
+        keys: &[u32],
+        num_tokens: u32,
+        rules: Rules,
+        asked: &dyn Fn(&Class) -> bool,
+    ) -> u32 {
+        let mut search = Search {
+            pool: &self.pool,
+            layout: &self.layout,
+            keys: self.known_keys(keys, num_tokens),
+            found: &mut vec![Vec::new(); self.config.groups.len()],
+            answers: &mut vec![Answer::default(); self.layout.classes.len()],
+            rules,
+        };
+        search.agree(num_tokens, asked).hit
+    }
+
     /// The lengths that fewer and fewer constraints would leave of a hit of `hit` tokens.
     pub(super) fn limits_of(&self, keys: &[u32], num_tokens: u32, hit: u32) -> HitLimits {
         if !self.config.enable_caching {
             return HitLimits::default();
         }
-        let mut found = vec![Vec::new(); self.config.groups.len()];
-        let mut answers = vec![super::coordinator::Answer::default(); self.layout.classes.len()];
-        let mut length = |rules: Rules, asked: &dyn Fn(&Class) -> bool| {
-            let mut search = Search {
-                pool: &self.pool,
-                layout: &self.layout,
-                keys: self.known_keys(keys, num_tokens),
-                found: &mut found,
-                answers: &mut answers,
-                rules,
-            };
-            search.agree(num_tokens, asked).hit
+        let length = |rules: Rules, asked: &dyn Fn(&Class) -> bool| {
+            self.longest(keys, num_tokens, rules, asked)
         };
         let aligned = length(Rules::NoDrop, &|_| true).max(hit);
         let state = length(Rules::Unaligned, &|_| true).max(aligned);
