@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from prefixsim.study.reorder import reorder
     from prefixsim.study.replay import replay
     from prefixsim.study.result import Result
+    from prefixsim.study.reuse_bounds import bounds
     from prefixsim.study.surface import surface
     from prefixsim.study.sweeps import sweep
     from prefixsim.study.ttl_curve import ttl_curve
@@ -47,6 +48,7 @@ __all__ = [
     "Workload",
     "__version__",
     "bill",
+    "bounds",
     "build_traces",
     "compare",
     "compile",
@@ -84,6 +86,7 @@ _HOMES = {
     "Trace": "trace",
     "Workload": "traffic.synthetic",
     "bill": "billing.bill",
+    "bounds": "study.reuse_bounds",
     "build_traces": "traffic.build",
     "compile": "forest",
     "compare": "study.compare",

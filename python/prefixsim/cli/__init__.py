@@ -39,6 +39,7 @@ COMMANDS = {
     "bill": "Tell what API providers would charge for a trace, with prompt caching and without.",
     "compare": "Compare servers and settings: every combination of the values given.",
     "reorder": "Put an offline batch in the order that shares most, and measure the gain.",
+    "bounds": "Bound what reuse at any place could find, beside what prefixes give.",
     "info": "Say what is in a trace: requests, sessions, lengths, rate, and its ceiling hit rate.",
     "record": "Record a server's calls, KV events and counters, as a proxy in front of it.",
     "validate": "Compare a recorded server's cached tokens with a replay of what it was asked.",
