@@ -167,6 +167,33 @@ def test_token_ids_alone(tmp_path: Path) -> None:
         Keeping(tokenize=True)
 
 
+def test_the_path_is_passed_on_as_it_was_written(tmp_path: Path) -> None:
+    """Not even what quotes to the same is rewritten."""
+    seen: list[str] = []
+
+    async def go() -> None:
+        server = FakeServer()
+
+        async def handle(request: Any) -> Any:
+            seen.append(request.raw_path)
+            return aiohttp.web.Response(text="{}")
+
+        server.handle = handle  # type: ignore[method-assign]
+        recorder = Recorder(await server.start(), tmp_path / "r", listen="127.0.0.1:0", every_s=0)
+        await recorder.start()
+        seen.clear()
+        _, writer = await asyncio.open_connection("127.0.0.1", recorder.proxy.port)
+        writer.write(b"GET /v1/a%7Eb%2fc?q=%41+%2B HTTP/1.1\r\nHost: x\r\n\r\n")
+        while not seen:
+            await asyncio.sleep(0.01)
+        writer.close()
+        await recorder.stop()
+        await server.stop()
+
+    asyncio.run(asyncio.wait_for(go(), 20))
+    assert seen == ["/v1/a%7Eb%2fc?q=%41+%2B"]
+
+
 def test_a_server_that_is_away_is_told_to_the_client(tmp_path: Path) -> None:
     async def ask() -> tuple[int, str]:
         recorder = Recorder("http://127.0.0.1:9", tmp_path / "r", listen="127.0.0.1:0", every_s=0)

@@ -100,6 +100,7 @@ class Proxy:
         self._note = note
         self._aiohttp: ModuleType = require("aiohttp", extra="live")
         self._web: ModuleType = require("aiohttp.web", extra="live")
+        self._yarl: ModuleType = require("yarl", extra="live")
         self._session: ClientSession | None = None
         self._runner: object = None
         self.port = 0
@@ -147,11 +148,13 @@ class Proxy:
         self, request: BaseRequest, body: bytes, exchange: Exchange, began: float
     ) -> StreamResponse:
         assert self._session is not None
+        # As it was written; a client that takes this for its forward proxy writes a whole address.
+        target = request.raw_path if request.raw_path.startswith("/") else request.path_qs
         headers = [(k, v) for k, v in request.headers.items() if k.lower() not in _HOP_BY_HOP]
         try:
             answer = await self._session.request(
                 request.method,
-                self.upstream + request.path_qs,
+                self._yarl.URL(self.upstream + target, encoded=True),
                 data=body if body or request.method == "POST" else None,
                 headers=headers,
                 allow_redirects=False,
