@@ -2,11 +2,15 @@
 
 #![allow(clippy::cast_possible_truncation, clippy::cast_precision_loss)] // Numbers are small.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use prefixsim::index::{Ix, RequestIx};
-use prefixsim::policy::{Dropped, Facts, Policy, PrefixPolicy, Room, Setting, WithPolicy};
+use prefixsim::policy::block_wise::{BlockWise, Hooks};
+use prefixsim::policy::keyed::{Asked, Keyed, Keys, Segment};
+use prefixsim::policy::{
+    Dropped, Facts, Policy, PolicySource, PrefixPolicy, Room, Setting, WithPolicy,
+};
 use prefixsim::replay::Cache;
 use prefixsim::trace::{Csr, Trace};
 use prefixsim::{Forest, Profile, Stop};
@@ -287,4 +291,107 @@ fn bad_arguments_are_errors() {
         .replay(ttl, Cache::of(2), Facts::default(), &stop)
         .unwrap_err();
     assert_eq!(error.to_string(), "timestamp: 0 rows, but 2 requests");
+}
+
+/// Keys that are a column of the segments.
+struct Column(fn(&Segment) -> u32);
+
+impl Keys for Column {
+    fn keys(
+        &mut self,
+        _request: RequestIx,
+        segments: &[Segment],
+        keys: &mut Vec<f64>,
+    ) -> prefixsim::Result<()> {
+        keys.extend(segments.iter().map(|segment| f64::from(self.0(segment))));
+        Ok(())
+    }
+}
+
+/// A least recently used cache by hooks: the leaf whose last use is oldest.
+#[derive(Default)]
+struct OldestLeaf {
+    leaves: HashSet<u32>,
+    last_use: HashMap<u32, u32>,
+}
+
+impl OldestLeaf {
+    fn used(&mut self, request: RequestIx, blocks: &[u32]) {
+        let uses = blocks.iter().map(|&block| (block, request.get()));
+        self.last_use.extend(uses);
+    }
+}
+
+impl Hooks for OldestLeaf {
+    fn hit(&mut self, request: RequestIx, blocks: &[u32]) -> prefixsim::Result<()> {
+        self.used(request, blocks);
+        Ok(())
+    }
+
+    fn inserted(&mut self, request: RequestIx, blocks: &[u32]) -> prefixsim::Result<()> {
+        self.used(request, blocks);
+        Ok(())
+    }
+
+    fn leaf(&mut self, block: u32, may_go: bool) -> prefixsim::Result<()> {
+        assert!(if may_go {
+            self.leaves.insert(block)
+        } else {
+            self.leaves.remove(&block)
+        });
+        Ok(())
+    }
+
+    fn victim(&mut self, _request: RequestIx) -> prefixsim::Result<u32> {
+        let oldest = self.leaves.iter().min_by_key(|block| self.last_use[block]);
+        Ok(*oldest.expect("there is one"))
+    }
+
+    fn dropped(&mut self, _request: RequestIx, block: u32) -> prefixsim::Result<()> {
+        self.last_use.remove(&block);
+        Ok(())
+    }
+}
+
+/// A policy of one's own, in each of the ways there are.
+enum Own {
+    Keyed(Asked, fn(&Segment) -> u32),
+    OldestLeaf,
+}
+
+impl PolicySource for Own {
+    fn with<W: WithPolicy>(&self, setting: Setting<'_>, what: W) -> prefixsim::Result<W::Output> {
+        match *self {
+            Self::Keyed(asked, column) => Ok(what.run(Keyed::new(&setting, asked, Column(column)))),
+            Self::OldestLeaf => Ok(what.run(BlockWise::new(&setting, OldestLeaf::default())?)),
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        "own"
+    }
+}
+
+proptest! {
+    #[test]
+    fn own_policies_equal_those_of_the_crate(prompts in prompts(), capacity in 1..30u64) {
+        let profile = profile(&prompts);
+        let last_use: fn(&Segment) -> u32 = |segment| segment.last_use.get();
+        let first_use: fn(&Segment) -> u32 = |segment| segment.first_use.get();
+        let uses: fn(&Segment) -> u32 = |segment| segment.uses;
+        let mut pairs = vec![(Own::OldestLeaf, "lru")];
+        for (column, name) in [(last_use, "lru"), (first_use, "fifo"), (uses, "lfu")] {
+            pairs.push((Own::Keyed(Asked::AfterUse, column), name));
+            pairs.push((Own::Keyed(Asked::Always, column), name));
+        }
+        for (own, name) in pairs {
+            let policy: Policy = name.parse().unwrap();
+            let cache = Cache::of(capacity);
+            let got = profile.replay(&own, cache, Facts::default(), &Stop::default());
+            let expected = profile.replay(policy, cache, Facts::default(), &Stop::default());
+            prop_assert_eq!(got, expected, "as {}", name);
+            let contract = Contract { prompts: &prompts, capacity, reports: true };
+            own.with(Setting::new(&profile, Some(capacity)), contract).unwrap();
+        }
+    }
 }

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from prefixsim.explanations.lint import lint
     from prefixsim.explanations.waterfall import explain
     from prefixsim.forest import Forest, compile  # noqa: A004
+    from prefixsim.own_policies import Policy
     from prefixsim.reports.report import report
     from prefixsim.study.compare import compare
     from prefixsim.study.curves import curve
@@ -39,6 +40,7 @@ __all__ = [
     "InputError",
     "MissingExtraError",
     "OffloadManager",
+    "Policy",
     "PrefixsimError",
     "RadixCache",
     "RadixMatch",
@@ -78,6 +80,7 @@ _HOMES = {
     "InputError": "errors",
     "MissingExtraError": "errors",
     "OffloadManager": "_core",
+    "Policy": "own_policies",
     "PrefixsimError": "errors",
     "RadixCache": "_core",
     "RadixMatch": "_core",

@@ -6,6 +6,8 @@ from typing import Any, Literal, NotRequired, TypeAlias, TypedDict, Unpack, fina
 import numpy as np
 import numpy.typing as npt
 
+from prefixsim.own_policies import Policy
+
 _Tokens: TypeAlias = Sequence[int] | npt.NDArray[np.integer]
 _RequestId: TypeAlias = str | int
 _MultiModal: TypeAlias = Sequence[tuple[str, int, int]]
@@ -386,7 +388,7 @@ class Profile:
     def reusable_blocks(self) -> npt.NDArray[np.uint32]: ...
     def replay(
         self,
-        policy: str = "lru",
+        policy: str | Policy = ...,
         capacity: int | None = None,
         *,
         last_token_rule: bool = True,
@@ -433,7 +435,7 @@ def policy_name(policy: str) -> str: ...
 def policy_has_ages(policy: str) -> bool: ...
 def sweep(
     profiles: Sequence[Profile],
-    jobs: Sequence[tuple[int, str, int | None]],
+    jobs: Sequence[tuple[int, str | Policy, int | None]],
     prompt_len: npt.NDArray[np.uint32],
     *,
     last_token_rule: bool = True,

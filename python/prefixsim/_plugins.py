@@ -73,6 +73,11 @@ class Registry(Generic[T]):
         InputError
             If one cannot be loaded or used.
         """
+        for _, item in self.named_offers():
+            yield item
+
+    def named_offers(self) -> Iterator[tuple[str, T]]:
+        """As :meth:`offers`, each with the name of its entry point."""
         if not self._discovered:
             self._discovered = True
             yield from _offered(self.group, self.kind, self.public_name)
@@ -112,8 +117,8 @@ class Registry(Generic[T]):
         return item
 
 
-def _offered(group: str, kind: type[T], public_name: str) -> Iterator[T]:
-    """Load what packages offer under a group; each must be of a kind.
+def _offered(group: str, kind: type[T], public_name: str) -> Iterator[tuple[str, T]]:
+    """Load what packages offer under a group, with its name; each must be of a kind.
 
     Parameters
     ----------
@@ -140,4 +145,4 @@ def _offered(group: str, kind: type[T], public_name: str) -> Iterator[T]:
         if not isinstance(item, kind):
             msg = f"{word} {point.name!r}: {point.value} is no {public_name}"
             raise InputError(msg)
-        yield item
+        yield point.name, item

@@ -78,9 +78,12 @@ def policy_parameters(policy: str) -> list[PolicyParameter]:
     return [PolicyParameter(*row) for row in _core.policy_parameters(policy)]
 
 
-def has_ages(policy: str) -> bool:
-    """Whether a policy tells which blocks it drops, so that their age can be measured."""
-    return _core.policy_has_ages(policy)
+def has_ages(policy: object) -> bool:
+    """Whether a policy tells which blocks it drops, so that their age can be measured.
+
+    Those of your own (:class:`prefixsim.Policy`) always do.
+    """
+    return not isinstance(policy, str) or _core.policy_has_ages(policy)
 
 
 def parameter_table() -> str:

@@ -162,8 +162,8 @@ class Option:
 
     def checked(self, value: object) -> object:
         """Return the value if it is within the bounds and one of the choices."""
-        choice = str(value).partition(":")[0] if self.parameters else value
-        if self.choices is not None and choice not in self.choices:
+        choice = value.partition(":")[0] if self.parameters and isinstance(value, str) else value
+        if self.choices and isinstance(choice, self.kind) and choice not in self.choices:
             raise ValueError(f"choose one of {', '.join(self.choices)}{_hint(value, self.choices)}")
         if isinstance(value, int | float) and not isinstance(value, bool):
             if not value == value:  # noqa: PLR0124 - not a number

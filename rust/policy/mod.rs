@@ -4,18 +4,22 @@
 //! prefixes holds is a tree of blocks closed under ancestors, and a policy is a rule that takes
 //! away leaves. [`PrefixPolicy`] is the contract between such a rule and the loop that drives it,
 //! [`crate::replay::drive`]; [`Policy`] is the registry of the rules that come with the crate.
-//! A rule of your own implements the trait in your crate and is driven in the same way.
+//! A rule of your own implements the trait in your crate and is driven in the same way; with a
+//! [`PolicySource`] that makes it, everything that takes a policy by name takes yours. Where a key for
+//! each block says it all, [`ranked::Ranking`] or [`keyed::Keys`] is less to write.
 //!
 //! Adding a policy here: one file with the type and its trait implementation, and one line in
 //! `registry.rs`.
 
 mod arc;
+pub mod block_wise;
 mod clairvoyant;
 mod clock;
 mod fifo;
 mod flop_aware;
 mod gdsf;
 pub mod ghost;
+pub mod keyed;
 mod leaves;
 mod lfu;
 mod lirs;
@@ -147,6 +151,15 @@ pub trait PrefixPolicy {
     /// those that came behind them.
     fn put(&mut self, request: RequestIx, keep: u32);
 
+    /// Whether it can go on: asked after each request. Rules that run other people's code say here
+    /// that it failed; until they are asked they drop whatever may go.
+    ///
+    /// # Errors
+    /// What ends the replay.
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Checks every invariant, between two requests; `cached` is the driver's count of cached
     /// blocks.
     ///
@@ -214,11 +227,60 @@ pub fn share(capacity: Option<u64>, share: f64) -> u64 {
     capacity.map_or(u64::MAX, |blocks| ((blocks as f64 * share) as u64).max(1))
 }
 
-/// Something to do with a policy whose type is chosen by name: see [`Policy::with`].
+/// Makes policies: a [`Policy`] those that come with the crate, a type of your own yours. Whatever
+/// replays takes either.
+///
+/// # What the caller guarantees
+///
+/// * Each replay makes a policy of its own; replays may run at once.
+///
+/// # What an implementor must do
+///
+/// * Make equal policies of equal settings.
+pub trait PolicySource: Sync {
+    /// Makes the policy, and does something with it.
+    ///
+    /// # Errors
+    /// Why it cannot be made of this setting.
+    fn with<W: WithPolicy>(&self, setting: Setting<'_>, what: W) -> Result<W::Output>;
+
+    /// Its name, for messages.
+    fn name(&self) -> &str;
+
+    /// Whether it tells which blocks it drops, so that their age can be measured.
+    fn reports_evictions(&self) -> bool {
+        true
+    }
+
+    /// Whether the owner of dropped blocks is always the request that used them last.
+    fn owners_used_last(&self) -> bool {
+        false
+    }
+}
+
+/// Something to do with a policy whose type is chosen by name: see [`PolicySource::with`].
 pub trait WithPolicy {
     /// What comes of it.
     type Output;
 
     /// Does it.
     fn run<P: PrefixPolicy>(self, policy: P) -> Self::Output;
+}
+
+impl<S: PolicySource> PolicySource for &S {
+    fn with<W: WithPolicy>(&self, setting: Setting<'_>, what: W) -> Result<W::Output> {
+        S::with(self, setting, what)
+    }
+
+    fn name(&self) -> &str {
+        S::name(self)
+    }
+
+    fn reports_evictions(&self) -> bool {
+        S::reports_evictions(self)
+    }
+
+    fn owners_used_last(&self) -> bool {
+        S::owners_used_last(self)
+    }
 }

@@ -261,6 +261,21 @@ impl<'p, S: Copy + PartialEq + Debug> Queues<'p, S> {
         }
     }
 
+    /// Forgets which stretches are leaves: those whose mark is changed next are listed anew.
+    pub fn unlist_all(&mut self) {
+        for leaves in &mut self.leaves {
+            *leaves = Leaves::default();
+        }
+        for stretch in self.tree.iter_mut() {
+            stretch.mark.listed = false;
+        }
+    }
+
+    /// Adds a stretch to the leaves of its queue, with the place that it has, if it is one.
+    pub fn relist(&mut self, ix: StretchIx) {
+        self.list(ix);
+    }
+
     /// The leaf of a queue that goes first.
     pub fn oldest(&mut self, queue: usize) -> Option<StretchIx> {
         let tree = &mut self.tree;

@@ -6,10 +6,10 @@ use std::str::FromStr;
 use super::parameters::{self, Parameter, Parameters};
 use super::{
     Arc, Clairvoyant, Clock, ClockParameters, Fifo, FlopAware, FlopAwareParameters, Gdsf,
-    GdsfParameters, Lfu, Lirs, LirsParameters, Lru, LruK, LruKParameters, Mq, MqParameters, Random,
-    RandomParameters, ReuseModel, ReuseModelParameters, S3Fifo, S3FifoParameters, Setting, Sieve,
-    Slru, SlruParameters, TailLru, TailLruParameters, Ttl, TtlParameters, TwoQ, TwoQParameters,
-    WTinyLfu, WTinyLfuParameters, WithPolicy,
+    GdsfParameters, Lfu, Lirs, LirsParameters, Lru, LruK, LruKParameters, Mq, MqParameters,
+    PolicySource, Random, RandomParameters, ReuseModel, ReuseModelParameters, S3Fifo,
+    S3FifoParameters, Setting, Sieve, Slru, SlruParameters, TailLru, TailLruParameters, Ttl,
+    TtlParameters, TwoQ, TwoQParameters, WTinyLfu, WTinyLfuParameters, WithPolicy,
 };
 use crate::error::{Error, Result};
 
@@ -128,6 +128,24 @@ impl Policy {
     pub const CLAIRVOYANT: Self = Self::Clairvoyant(parameters::None::DEFAULT);
 }
 
+impl PolicySource for Policy {
+    fn with<W: WithPolicy>(&self, setting: Setting<'_>, what: W) -> Result<W::Output> {
+        Self::with(*self, setting, what)
+    }
+
+    fn name(&self) -> &str {
+        Self::name(*self)
+    }
+
+    fn reports_evictions(&self) -> bool {
+        Self::reports_evictions(*self)
+    }
+
+    fn owners_used_last(&self) -> bool {
+        matches!(self, Self::Lru(_))
+    }
+}
+
 impl fmt::Display for Policy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())?;
@@ -146,7 +164,7 @@ impl FromStr for Policy {
         let name = parts.next().unwrap_or_default();
         let known = Self::ALL.iter().find(|policy| policy.name() == name);
         let mut policy = *known.ok_or_else(|| {
-            let names: Vec<&str> = Self::ALL.iter().map(|policy| policy.name()).collect();
+            let names: Vec<&str> = Self::ALL.iter().map(PolicySource::name).collect();
             Error::range(format!("policy {name:?}: choose from {}", names.join(", ")))
         })?;
         for part in parts {

@@ -235,6 +235,11 @@ impl<'p, M: Clone> CachedTree<'p, M> {
         self.stretches.iter().enumerate().filter_map(with_index)
     }
 
+    /// The stretches, in no particular order, to change their marks.
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Stretch<M>> {
+        self.stretches.iter_mut().filter_map(Option::as_mut)
+    }
+
     /// The heavy path a stretch lies on.
     pub(crate) fn path(&self, ix: StretchIx) -> PathIx {
         self.get(ix).path

@@ -12,6 +12,7 @@ use crate::error::Error;
 
 mod allocation;
 mod any_block_manager;
+mod any_policy;
 mod arguments;
 mod arrivals;
 mod block_manager;

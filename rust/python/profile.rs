@@ -5,6 +5,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use super::any_policy::{AnyPolicy, PolicyArgument};
 use super::arguments::{Indices, cache, set_residency};
 use super::curve::{Curve, TtlCurve};
 use super::interrupt::{detached, interruptible};
@@ -111,28 +112,30 @@ impl Profile {
         self.core.reusable_blocks().into_pyarray(py)
     }
 
-    /// Replay under a policy of :func:`policies`.
-    #[pyo3(signature = (policy="lru", capacity=None, *, last_token_rule=true, residency=false))]
+    /// Replay under a policy of :func:`policies`, or an object of :class:`prefixsim.Policy`.
+    #[pyo3(signature = (policy=PolicyArgument::lru(), capacity=None, *, last_token_rule=true, residency=false))]
     fn replay<'py>(
         &self,
         py: Python<'py>,
-        policy: &str,
+        policy: PolicyArgument,
         capacity: Option<u64>,
         last_token_rule: bool,
         residency: bool,
     ) -> PyResult<Bound<'py, PyDict>> {
-        let policy: Policy = policy.parse()?;
+        let policy = policy.source(py)?;
         let cache = cache(capacity, last_token_rule);
         let known = self.known(py);
         let facts = known.facts()?;
         let result = interruptible(py, |stop| {
-            if residency {
-                self.core.replay_timed(policy, cache, facts, stop)
-            } else {
-                self.core.replay(policy, cache, facts, stop)
-            }
-        })?;
-        outcome(py, result)
+            policy.while_asked(|| {
+                if residency {
+                    self.core.replay_timed(&policy, cache, facts, stop)
+                } else {
+                    self.core.replay(&policy, cache, facts, stop)
+                }
+            })
+        });
+        outcome(py, policy.settled(result)?)
     }
 
     /// LRU at every capacity.
@@ -218,7 +221,7 @@ impl Profile {
 pub fn sweep(
     py: Python<'_>,
     profiles: Vec<Py<Profile>>,
-    jobs: Vec<(usize, String, Option<u64>)>,
+    jobs: Vec<(usize, PolicyArgument, Option<u64>)>,
     prompt_len: Indices<'_>,
     last_token_rule: bool,
 ) -> PyResult<Vec<(u64, u64, u64, u64)>> {
@@ -231,7 +234,7 @@ pub fn sweep(
             })?;
             Ok(Job {
                 profile: &profile.get().core,
-                policy: policy.parse()?,
+                policy: policy.source(py)?,
                 cache: cache(capacity, last_token_rule),
             })
         })
@@ -239,12 +242,30 @@ pub fn sweep(
     let known = profiles.first().map(|profile| profile.get().known(py));
     let facts = known.as_ref().map(Known::facts).transpose()?;
     let facts = facts.unwrap_or_default();
-    let totals = interruptible(py, |stop| {
-        crate::replay::sweep(&jobs, facts, prompt_len, stop)
-    })?;
-    Ok(totals
-        .into_iter()
-        .map(|t| (t.hit_blocks, t.hit_tokens, t.requests_with_hit, t.evictions))
+    // Those in Python run one after the other: they would only wait for each other's GIL.
+    let (own, ours): (Vec<_>, Vec<_>) = jobs.iter().partition(|job| job.policy.is_own());
+    let at_once: Vec<_> = ours.iter().map(|job| job.by_reference()).collect();
+    let found = interruptible(py, |stop| {
+        let ours = crate::replay::sweep(&at_once, facts, prompt_len, stop)?;
+        let run = |job: &&Job<'_, AnyPolicy>| {
+            let work = || job.run(facts, prompt_len, stop);
+            job.policy.while_asked(work)
+        };
+        let own = own.iter().map(run).collect::<Result<Vec<_>, _>>()?;
+        Ok((own.into_iter(), ours.into_iter()))
+    });
+    let settle = |found, job: &Job<'_, AnyPolicy>| job.policy.settled(found);
+    let (mut own, mut ours) = jobs.iter().fold(found, settle)?;
+    Ok(jobs
+        .iter()
+        .filter_map(|job| {
+            let of_its_kind = if job.policy.is_own() {
+                own.next()
+            } else {
+                ours.next()
+            };
+            of_its_kind.map(|t| (t.hit_blocks, t.hit_tokens, t.requests_with_hit, t.evictions))
+        })
         .collect())
 }
 

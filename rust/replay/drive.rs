@@ -14,7 +14,8 @@ use crate::stop::Stop;
 /// before others make room. A request with more blocks than the cache keeps its first ones.
 ///
 /// # Errors
-/// [`Error::Range`] if the capacity is 0; [`Error::Interrupted`] if asked to stop.
+/// [`Error::Range`] if the capacity is 0; [`Error::Interrupted`] if asked to stop; what
+/// [`PrefixPolicy::check`] says.
 pub fn drive<P: PrefixPolicy, O: Observer>(
     profile: &Profile,
     policy: &mut P,
@@ -48,6 +49,7 @@ pub fn drive<P: PrefixPolicy, O: Observer>(
         cached = needed - room.total();
         evictions += expired + room.dropped;
         policy.put(at, keep);
+        policy.check()?;
         observer.served(at, found.min(most_hits[t]));
         observer.cached(at, found, keep);
     }

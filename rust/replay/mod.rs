@@ -12,7 +12,7 @@ pub use sweep::{Job, Totals, sweep};
 
 use crate::error::{Error, Result};
 use crate::index::RequestIx;
-use crate::policy::{Facts, Policy, PrefixPolicy, Setting, WithPolicy};
+use crate::policy::{Facts, PolicySource, PrefixPolicy, Setting, WithPolicy};
 use crate::profile::Profile;
 use crate::stats::Residency;
 use crate::stop::Stop;
@@ -91,7 +91,7 @@ pub trait Observer {
     /// `request` got its first `hit` blocks from the cache.
     fn served(&mut self, request: RequestIx, hit: u32);
 
-    /// Blocks left the cache; only from policies that [`Policy::reports_evictions`].
+    /// Blocks left the cache; only from policies that [`PolicySource::reports_evictions`].
     fn evicted(&mut self, _evicted: &Evicted) {}
 
     /// The first `kept` blocks of the path of `request` are cached, of which those behind the first
@@ -134,7 +134,7 @@ impl Profile {
     /// As [`drive`].
     pub fn observe(
         &self,
-        policy: Policy,
+        policy: impl PolicySource,
         cache: Cache,
         facts: Facts<'_>,
         observer: &mut impl Observer,
@@ -172,7 +172,7 @@ impl Profile {
     /// As [`drive`].
     pub fn replay(
         &self,
-        policy: Policy,
+        policy: impl PolicySource,
         cache: Cache,
         facts: Facts<'_>,
         stop: &Stop,
@@ -194,7 +194,7 @@ impl Profile {
     /// the policy does not tell which blocks it drops.
     pub fn replay_timed(
         &self,
-        policy: Policy,
+        policy: impl PolicySource,
         cache: Cache,
         facts: Facts<'_>,
         stop: &Stop,
@@ -205,7 +205,8 @@ impl Profile {
                 policy.name()
             )));
         }
-        let mut recorder = residency::Recorder::new(self, facts.timestamp, policy == Policy::LRU)?;
+        let mut recorder =
+            residency::Recorder::new(self, facts.timestamp, policy.owners_used_last())?;
         let evictions = self.observe(policy, cache, facts, &mut recorder, stop)?;
         debug_assert_eq!(recorder.validate(), Ok(()));
         let (hit_blocks, residency) = recorder.finish();

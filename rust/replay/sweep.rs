@@ -5,19 +5,47 @@ use rayon::prelude::*;
 use super::{Cache, Observer};
 use crate::error::{Error, Result};
 use crate::index::{Ix, RequestIx};
-use crate::policy::{Facts, Policy};
+use crate::policy::{Facts, Policy, PolicySource};
 use crate::profile::Profile;
 use crate::stop::Stop;
 
 /// One configuration to replay.
 #[derive(Debug, Clone, Copy)]
-pub struct Job<'a> {
+pub struct Job<'a, S = Policy> {
     /// The trace at a block size.
     pub profile: &'a Profile,
-    /// The policy.
-    pub policy: Policy,
+    /// What makes the policy.
+    pub policy: S,
     /// The cache.
     pub cache: Cache,
+}
+
+impl<S: PolicySource> Job<'_, S> {
+    /// The same, with its policy borrowed.
+    #[must_use]
+    pub fn by_reference(&self) -> Job<'_, &S> {
+        Job {
+            profile: self.profile,
+            policy: &self.policy,
+            cache: self.cache,
+        }
+    }
+
+    /// Replays it, on this thread.
+    ///
+    /// # Errors
+    /// As [`sweep`].
+    pub fn run(&self, facts: Facts<'_>, prompt_len: &[u32], stop: &Stop) -> Result<Totals> {
+        let profile = self.profile;
+        Error::check_rows("prompt_len", prompt_len.len(), profile.requests())?;
+        let mut sum = Sum {
+            block_size: profile.block_size(),
+            prompt_len,
+            totals: Totals::default(),
+        };
+        sum.totals.evictions = profile.observe(&self.policy, self.cache, facts, &mut sum, stop)?;
+        Ok(sum.totals)
+    }
 }
 
 /// What a replay did in total.
@@ -57,31 +85,14 @@ impl Observer for Sum<'_> {
 /// # Errors
 /// [`Error::Shape`] if `prompt_len` is not one row per request of every profile; else as
 /// [`super::drive`].
-pub fn sweep(
-    jobs: &[Job<'_>],
+pub fn sweep<S: PolicySource>(
+    jobs: &[Job<'_, S>],
     facts: Facts<'_>,
     prompt_len: &[u32],
     stop: &Stop,
 ) -> Result<Vec<Totals>> {
-    for job in jobs {
-        Error::check_rows("prompt_len", prompt_len.len(), job.profile.requests())?;
-    }
     jobs.par_iter()
         .with_max_len(1)
-        .map(
-            |&Job {
-                 profile,
-                 policy,
-                 cache,
-             }| {
-                let mut sum = Sum {
-                    block_size: profile.block_size(),
-                    prompt_len,
-                    totals: Totals::default(),
-                };
-                sum.totals.evictions = profile.observe(policy, cache, facts, &mut sum, stop)?;
-                Ok(sum.totals)
-            },
-        )
+        .map(|job| job.run(facts, prompt_len, stop))
         .collect()
 }

@@ -13,6 +13,7 @@ from prefixsim import _json
 from prefixsim._screen import paint, styled_output
 from prefixsim.cli._options import comma_list
 from prefixsim.errors import InputError
+from prefixsim.own_policies import Policy, read_policy
 from prefixsim.sizes import parse_seconds
 
 if TYPE_CHECKING:
@@ -46,14 +47,12 @@ class OverTime:
     renew: bool
 
 
-def read_policies(text: object) -> tuple[str, ...] | tuple[OverTime, ...]:
+def read_policies(text: object) -> tuple[str | Policy, ...] | tuple[OverTime, ...]:
     """Return policies from a list with commas."""
-    from prefixsim.eviction import parse_policy
-
     names = comma_list(text)
     over_time = tuple(OverTime(_RENEW[name]) for name in names if name in _RENEW)
     if not over_time:
-        return tuple(parse_policy(name) for name in names)
+        return tuple(read_policy(name) for name in names)
     if len(over_time) == len(names):
         return over_time
     raise ValueError(

@@ -23,6 +23,7 @@ from prefixsim.cli._ttl import (
 )
 from prefixsim.engines.contract import CacheBytes
 from prefixsim.errors import InputError
+from prefixsim.own_policies import Policy
 from prefixsim.settings import argument, setting
 from prefixsim.sizes import Size, parse_size
 
@@ -73,10 +74,11 @@ class CurveOptions(TierSizes, CacheBytes, Reading, Output):
         read=_read_numbers,
         shown_default="16; for hash ids, the tokens each stands for",
     )
-    policy: tuple[str, ...] | tuple[OverTime, ...] = setting(
+    policy: tuple[str | Policy, ...] | tuple[OverTime, ...] = setting(
         ("lru",),
-        help="Orders of eviction; 'lru' and 'clairvoyant' are exact at every capacity. 'ttl' and "
-        "'ttl:renew=false': the curve over the time to live of an unlimited cache.",
+        help="Orders of eviction, or module:Class of your own; 'lru' and 'clairvoyant' are exact "
+        "at every capacity. 'ttl' and 'ttl:renew=false': the curve over the time to live of an "
+        "unlimited cache.",
         metavar="NAME,...",
         read=read_policies,
         shown_default="lru",

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
 from prefixsim._json import JsonObject
 from prefixsim.engines.cache_size import DEFAULT_BLOCK_SIZE, read_cache_size, token_bytes
+from prefixsim.own_policies import Policy
 from prefixsim.settings import options_of, setting
 from prefixsim.sizes import Size
 
@@ -227,7 +228,7 @@ class EngineSettings(CacheBytes, CacheBlocks):
         shown = {name: own.pop(name, value) for name, value in _EVERYWHERE.items()}
         for name in _MEMORY:
             own.pop(name)
-        plain = {k: str(v) if isinstance(v, Path) else v for k, v in own.items()}
+        plain = {k: str(v) if isinstance(v, Path | Policy) else v for k, v in own.items()}
         return {"engine": engine, **shown, **plain}
 
 

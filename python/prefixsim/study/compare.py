@@ -10,6 +10,7 @@ from prefixsim._json import JsonObject
 from prefixsim.engines import Engine, load, timed
 from prefixsim.errors import InputError, SettingError
 from prefixsim.forest import Forest
+from prefixsim.own_policies import check_labels
 from prefixsim.study.grid import Cell, combinations, listed, run_cells
 from prefixsim.study.replay import prepared
 from prefixsim.table import Table
@@ -91,6 +92,7 @@ def compare(
     source = prepared(trace, model)
     columns = source.trace if isinstance(source, Forest) else source
     asked = {name: listed(value) for name, value in axes.items()}
+    check_labels(asked.get("policy", ()))
     chosen = timed() if engine is None else engine
     wanted = combinations(chosen, asked)
     if len(wanted) > MOST_RUNS:

@@ -7,15 +7,15 @@ replayed at the capacities asked for, in parallel.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, TypeVar, overload
 
 from prefixsim import _json
 from prefixsim._json import JsonObject
 from prefixsim.engines.cache_size import block_size_for
 from prefixsim.errors import InputError
-from prefixsim.eviction import parse_policy
 from prefixsim.forest import Forest
 from prefixsim.forest import compile as compile_trace
+from prefixsim.own_policies import Policy, check_labels, read_policy
 from prefixsim.study.hit_curve import (
     AXES,
     Axis,
@@ -43,6 +43,8 @@ __all__ = [
     "curve",
     "round_capacities",
 ]
+
+P = TypeVar("P", bound=str | Policy)
 
 
 class Curves(Sequence[Curve]):
@@ -138,7 +140,7 @@ def curve(
     trace: Trace | Forest,
     *,
     block_size: int | None = None,
-    policy: str = "lru",
+    policy: str | Policy = "lru",
     capacity: int | Sequence[int] | None = None,
     last_token_rule: bool = True,
 ) -> Curve: ...
@@ -147,7 +149,7 @@ def curve(
     trace: Trace | Forest,
     *,
     block_size: Sequence[int],
-    policy: str | Sequence[str] = "lru",
+    policy: str | Policy | Sequence[str | Policy] = "lru",
     capacity: int | Sequence[int] | None = None,
     last_token_rule: bool = True,
 ) -> Curves: ...
@@ -156,7 +158,7 @@ def curve(
     trace: Trace | Forest,
     *,
     block_size: int | Sequence[int] | None = None,
-    policy: list[str] | tuple[str, ...],
+    policy: list[P] | tuple[P, ...],
     capacity: int | Sequence[int] | None = None,
     last_token_rule: bool = True,
 ) -> Curves: ...
@@ -164,7 +166,7 @@ def curve(
     trace: Trace | Forest,
     *,
     block_size: int | Sequence[int] | None = None,
-    policy: str | Sequence[str] = "lru",
+    policy: str | Policy | Sequence[str | Policy] = "lru",
     capacity: int | Sequence[int] | None = None,
     last_token_rule: bool = True,
 ) -> Curve | Curves:
@@ -175,7 +177,8 @@ def curve(
     trace : Trace or Forest
     block_size : int or sequence of int, optional
         Tokens. Default: 16 for token ids; for hash ids, the tokens each stands for.
-    policy : {"lru", "clairvoyant"} or sequence of them, optional
+    policy : str, Policy or sequence of them, optional
+        :data:`prefixsim.eviction.POLICIES`, with parameters as ``name:key=value``, or your own.
     capacity : int or sequence of int, optional
         Where :attr:`Curve.points` are, in blocks. Default: 1, 2, 5, 10... up to the unique blocks.
         Every other capacity can be asked for all the same.
@@ -200,7 +203,9 @@ def curve(
         msg = f"{forest.trace.name}: a curve counts full blocks, compile without partial_blocks"
         raise InputError(msg)
     sizes = [block_size] if block_size is None or isinstance(block_size, int) else list(block_size)
-    policies = [_checked_policy(p) for p in ([policy] if isinstance(policy, str) else policy)]
+    alone = isinstance(policy, str | Policy)
+    policies = [read_policy(p) for p in ([policy] if isinstance(policy, str | Policy) else policy)]
+    check_labels(policies)
     capacities = [capacity] if isinstance(capacity, int) else capacity
     for blocks in capacities or []:
         if blocks < 1:
@@ -209,20 +214,14 @@ def curve(
     curves = Curves(
         Curve(
             forest,
-            name,
+            str(rule),
             size,
             last_token_rule,
             round_capacities(forest.unique_blocks(size)) if capacities is None else capacities,
+            rule if isinstance(rule, Policy) else None,
         )
         for size in dict.fromkeys(block_size_for(forest.trace, size) for size in sizes)
-        for name in dict.fromkeys(policies)
+        for rule in dict.fromkeys(policies)
     )
-    scalar = not isinstance(block_size, Sequence) and isinstance(policy, str)
+    scalar = not isinstance(block_size, Sequence) and alone
     return curves[0] if scalar else curves
-
-
-def _checked_policy(name: str) -> str:
-    try:
-        return parse_policy(name)
-    except ValueError as error:
-        raise InputError(str(error)) from None

@@ -14,6 +14,7 @@ from prefixsim._json import JsonObject
 from prefixsim.errors import InputError
 from prefixsim.eviction import STACK_POLICIES
 from prefixsim.forest import Forest
+from prefixsim.own_policies import Policy
 from prefixsim.table import Table, html, written
 
 if TYPE_CHECKING:
@@ -76,8 +77,8 @@ class Curve:
     Attributes
     ----------
     forest : Forest
-    policy : str
-        One of :data:`prefixsim.eviction.POLICIES`, with its parameters.
+    policy, own : str, Policy or None
+        One of :data:`prefixsim.eviction.POLICIES`, with its parameters; or the label of ``own``.
     block_size : int
         Tokens.
     last_token_rule : bool
@@ -91,6 +92,7 @@ class Curve:
     block_size: int
     last_token_rule: bool = True
     capacities: Sequence[int] = ()
+    own: Policy | None = None
     _known: dict[int, int] = field(default_factory=dict)
 
     @property
@@ -164,7 +166,7 @@ class Curve:
             hits = self._exact.hit_blocks(at, last_token_rule=self.last_token_rule)
             return int(hits[0])
         self._replay([capacity])
-        return self._known[self._useful(capacity)]
+        return self._known[min(capacity, max(1, self.unique_blocks))]
 
     def hit_rate(self, capacity: int) -> float:
         """Return the token hit rate at a capacity in blocks."""
@@ -224,19 +226,17 @@ class Curve:
     def _exact(self) -> _core.Curve:
         return self.forest.curve(self.block_size)
 
-    def _useful(self, capacity: int) -> int:
-        """Cap a capacity where more is no better."""
-        return min(capacity, max(1, self.unique_blocks))
-
     def _replay(self, capacities: Iterable[int]) -> None:
         """Replay the cache at capacities not known yet, on all cores."""
         if self.policy == "lru":
             return
-        wanted = {self._useful(c) for c in capacities if c > 0} - self._known.keys()
+        wanted = {
+            min(c, max(1, self.unique_blocks)) for c in capacities if c > 0
+        } - self._known.keys()
         missing = sorted(wanted)
         totals = _core.sweep(
             [self.forest.profile(self.block_size)],
-            [(0, self.policy, capacity) for capacity in missing],
+            [(0, self.own or self.policy, capacity) for capacity in missing],
             self.forest.trace.prompt_len,
             last_token_rule=self.last_token_rule,
         )

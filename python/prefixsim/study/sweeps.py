@@ -14,6 +14,7 @@ from prefixsim.engines.contract import Totals
 from prefixsim.engines.outcome import Outcome
 from prefixsim.errors import InputError, SettingError
 from prefixsim.forest import Forest
+from prefixsim.own_policies import Policy, check_labels, read_policy
 from prefixsim.settings import option_named
 from prefixsim.study.grid import (
     Cell,
@@ -147,7 +148,7 @@ def sweep(
     trace: Trace | Forest | str | Path,
     *,
     engine: str | Engine | Sequence[str | Engine] | None = None,
-    policy: str | Sequence[str] | None = None,
+    policy: str | Policy | Sequence[str | Policy] | None = None,
     capacity: object = None,
     model: str | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -160,7 +161,7 @@ def sweep(
     trace : Trace, Forest or path
     engine : str, Engine or sequence of them, optional
         As for :func:`prefixsim.replay`. Default: ``ideal``. An engine gets the options that it has.
-    policy : str or sequence of str, optional
+    policy : str, Policy or sequence of them, optional
         Orders of eviction of the ideal cache; engines without a choice are listed under ``lru``.
     capacity : int, str, None or sequence of them, optional
         Usable blocks (``20k``, ``40GB`` with the bytes of a token known); ``None`` is an infinite
@@ -228,16 +229,13 @@ def sweep(
 
 
 def _with_policies(
-    cells: list[tuple[Engine, JsonObject]], policy: str | Sequence[str] | None
+    cells: list[tuple[Engine, JsonObject]], policy: str | Policy | Sequence[str | Policy] | None
 ) -> list[tuple[Engine, JsonObject]]:
     """Multiply the cells of engines that have policies."""
     if policy is None:
         return cells
-    names = listed(policy)
-    for name in names:
-        if name.partition(":")[0] not in policies():
-            msg = f"policy {name!r}: choose from {', '.join(policies())}"
-            raise InputError(msg)
+    names = [_known(name) for name in listed(policy)]
+    check_labels(names)
     found: list[tuple[Engine, JsonObject]] = []
     for engine, given in cells:
         if engine.capabilities.policies:
@@ -249,6 +247,19 @@ def _with_policies(
         msg = f"no combination to replay: policies other than {_POLICY!r} need the engine {owners}"
         raise InputError(msg)
     return list({(e.name, repr(g)): (e, g) for e, g in found}.values())
+
+
+def _known(policy: str | Policy) -> str | Policy:
+    """Return a policy that some engine takes."""
+    if isinstance(policy, str) and policy.partition(":")[0] in policies():
+        return policy
+    try:
+        return read_policy(policy)
+    except InputError as error:
+        if "choose from" not in str(error):
+            raise
+        msg = f"policy {policy!r}: choose from {', '.join(policies())}"
+        raise InputError(msg) from None
 
 
 def _totals_ahead(
@@ -289,7 +300,7 @@ def _row(trace: Trace, forests: Forests, cell: Cell, totals: Totals | None) -> J
     options.pop("block_size", None)
     head = {
         "engine": cell.engine.name,
-        "policy": cell.given.get("policy", _policy_of(cell.engine)),
+        "policy": str(cell.given.get("policy", _policy_of(cell.engine))),
         "block_size": cell.given.get("block_size"),
         "capacity_blocks": cell.given.get("capacity"),
         **{

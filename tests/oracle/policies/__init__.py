@@ -90,7 +90,7 @@ POLICIES: dict[str, type[Cache]] = {
 
 
 def replay(
-    name: str,
+    name: str | type[Cache],
     requests: list[Request],
     capacity: int | None,
     *,
@@ -98,12 +98,13 @@ def replay(
     categories: Sequence[int] = (),
     block_size: int = 1,
 ) -> Run:
-    """Replay requests under a policy.
+    """Replay requests under a policy, one of :data:`POLICIES` or another.
 
     ``times`` default to one request a second, ``categories`` to none.
     """
     times = times or [float(i) for i in range(len(requests))]
-    cache = POLICIES[name](capacity, requests, times, categories, block_size)
+    policy = POLICIES[name] if isinstance(name, str) else name
+    cache = policy(capacity, requests, times, categories, block_size)
     cached, run = cache.cached, Run()
     now = 0.0
 

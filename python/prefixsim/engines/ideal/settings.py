@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from prefixsim.engines.contract import EngineSettings
-from prefixsim.eviction import POLICIES, parse_policy
+from prefixsim.eviction import POLICIES
+from prefixsim.own_policies import Policy, read_policy
 from prefixsim.settings import setting
 
 __all__ = ["IdealSettings"]
@@ -17,21 +18,21 @@ class IdealSettings(EngineSettings):
 
     Attributes
     ----------
-    policy : str
-        Order of eviction, one of :data:`prefixsim.eviction.POLICIES`, with parameters as
-        ``name:key=value``.
+    policy : str or Policy
+        Order of eviction: one of :data:`prefixsim.eviction.POLICIES`, with parameters as
+        ``name:key=value``, or one of your own, as an object or as ``module:Class``.
     last_token_rule : bool
         The last token of a prompt is always computed.
     partial_blocks : bool
         A trailing partial block counts as a block of its own.
     """
 
-    policy: str = setting(
+    policy: str | Policy = setting(
         "lru",
-        help="Order of eviction, with parameters as name:key=value.",
+        help="Order of eviction, or module:Class of your own, with parameters as name:key=value.",
         choices=POLICIES,
         parameters=True,
-        read=parse_policy,
+        read=read_policy,
     )
     last_token_rule: bool = setting(
         True,
