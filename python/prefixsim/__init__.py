@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from prefixsim.study.curves import curve
     from prefixsim.study.describe import info
     from prefixsim.study.fleets import fleet
+    from prefixsim.study.plans import plan
     from prefixsim.study.reorder import reorder
     from prefixsim.study.replay import replay
     from prefixsim.study.result import Result
@@ -61,6 +62,7 @@ __all__ = [
     "hash_blocks",
     "info",
     "lint",
+    "plan",
     "published_hash",
     "reorder",
     "replay",
@@ -102,6 +104,7 @@ _HOMES = {
     "info": "study.describe",
     "report": "reports.report",
     "published_hash": "engines.hashing",
+    "plan": "study.plans",
     "reorder": "study.reorder",
     "replay": "study.replay",
     "simulate": "engines.vllm.simulate",

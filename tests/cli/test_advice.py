@@ -17,8 +17,8 @@ READING = [name for name in COMMANDS if issubclass(command(name).options, Readin
 
 def test_these_read_traces() -> None:
     assert READING == [
-        "replay", "compile", "curve", "sweep", "explain", "lint", "report", "fleet", "bill",
-        "compare", "info", "convert",
+        "replay", "compile", "curve", "sweep", "explain", "lint", "report", "fleet", "plan",
+        "bill", "compare", "info", "convert",
     ]  # fmt: skip
 
 
@@ -33,6 +33,7 @@ def test_the_printed_advice_works(
     extra = {
         "convert": [str(tmp_path / "out.jsonl")],
         "report": ["-o", str(tmp_path / "r.html")],
+        "plan": ["--model-config", "llama-3.1-8b"],
         "compile": ["--cache-dir", str(tmp_path / "kept")],
     }.get(name, [])
     assert main([name, str(path), *extra]) == 2

@@ -36,6 +36,7 @@ COMMANDS = {
     "lint": "Find what in the prompts keeps prefixes from being shared.",
     "report": "Write an HTML page to pass around: figures, losses and what would recover them.",
     "fleet": "Route a trace over replicas: hits, balance and what routing costs, router by router.",
+    "plan": "Plan servers for a trace and a model: GPUs, replicas, memory, routers and costs.",
     "bill": "Tell what API providers would charge for a trace, with prompt caching and without.",
     "compare": "Compare servers and settings: every combination of the values given.",
     "reorder": "Put an offline batch in the order that shares most, and measure the gain.",
