@@ -138,3 +138,32 @@ fn more_tokens_than_max_model_len_are_refused_before_anything_changes() {
     assert_eq!(cache.append(&"a", &[3]), Ok(Some(1)));
     assert_eq!(cache.validate(), Ok(()));
 }
+
+/// Prompts longer than a lookup hashes in one go: where the first block differs from the cached ones
+/// decides, at every place around the seams.
+#[test]
+fn lookups_of_long_prompts_find_what_is_admitted() {
+    const BLOCKS: u32 = 600;
+    let config = ManagerConfig::new(2);
+    let plain = Context::default();
+    let whole: Vec<u32> = (0..2 * BLOCKS + 1).collect();
+    let mut cache = BlockManager::new(None, config, Xxh3Chain).unwrap();
+    assert_eq!(cache.lookup(&whole, &plain), Ok(0));
+    let admission = || Admission {
+        chunk: None,
+        must_fit: false,
+    };
+    cache
+        .allocate(0_usize, &whole, &plain, admission())
+        .unwrap();
+    for block in [0, 1, 254, 255, 256, 257, 511, 512, 513, BLOCKS - 1, BLOCKS] {
+        let mut other = whole.clone();
+        other[2 * block as usize] = 7_000_000;
+        assert_eq!(cache.lookup(&other, &plain), Ok(2 * block), "{block}");
+    }
+    assert_eq!(
+        cache.lookup(&whole[..2 * BLOCKS as usize], &plain),
+        Ok(2 * BLOCKS - 2)
+    );
+    assert!(cache.lookup(&[], &plain).is_err());
+}
