@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 
 use super::replicas::Replicas;
-use super::tree::{BlockTree, ROOT};
+use super::rows::Rows;
+use super::tree::{AHEAD, BlockTree, Node, ROOT, look_ahead};
 use crate::error::{Error, Result};
 use crate::index::to_u32;
 
@@ -15,6 +16,9 @@ struct Held {
     /// The admission that used it last.
     used: u32,
 }
+
+/// Oldest admissions of each replica that are looked at ahead.
+const OLDEST: usize = 2;
 
 /// One LRU cache per replica, all on one [`BlockTree`].
 ///
@@ -34,9 +38,10 @@ struct Held {
 pub struct Caches {
     replicas: usize,
     capacity: Option<u64>,
-    holders: Vec<Replicas>,
-    /// By segment, then replica; empty if the caches have no limit.
-    held: Vec<Held>,
+    /// The segments, and who holds the first block of each.
+    nodes: Vec<Node<Replicas>>,
+    /// By segment; empty if the caches have no limit.
+    held: Rows<Held, 8>,
     /// Per replica: leaf and number of the admissions that may still hold something, oldest first.
     queues: Vec<VecDeque<(u32, u32)>>,
     admissions: u32,
@@ -55,12 +60,12 @@ impl Caches {
                 "replicas of 0 blocks, give 1 or more (or None for no limit)",
             ));
         }
-        let entries = capacity.map_or(0, |_| tree.len() * replicas);
+        let segments = capacity.map_or(0, |_| tree.len());
         Ok(Self {
             replicas,
             capacity,
-            holders: vec![Replicas::NONE; tree.len()],
-            held: vec![Held::default(); entries],
+            nodes: tree.nodes(Replicas::NONE),
+            held: Rows::new(segments, replicas),
             queues: vec![VecDeque::new(); replicas],
             admissions: 0,
             cached: vec![0; replicas],
@@ -68,14 +73,39 @@ impl Caches {
         })
     }
 
+    /// Looks at what the next requests, and the evictions that come with them, will touch.
+    pub(super) fn ahead(&self, leaves: &mut [u32]) {
+        if self.capacity.is_none() {
+            look_ahead(&self.nodes, leaves, |_, _| 0);
+            return;
+        }
+        look_ahead(&self.nodes, leaves, |_, at| self.held.get(at, 0).used);
+        for first in (0..self.replicas).step_by(AHEAD / OLDEST) {
+            let mut oldest = [ROOT; AHEAD];
+            let queues = self.queues[first..].iter().zip(oldest.chunks_mut(OLDEST));
+            for (queue, oldest) in queues {
+                for (at, &(leaf, _)) in oldest.iter_mut().zip(queue) {
+                    *at = leaf;
+                }
+            }
+            let replica = |lane: usize| (first + lane / OLDEST).min(self.replicas - 1);
+            look_ahead(&self.nodes, &mut oldest, |lane, at| {
+                self.held.get(at, replica(lane)).used
+            });
+        }
+    }
+
     /// Writes how many leading blocks of the path to `leaf` each replica of `of` holds.
     #[inline]
-    pub fn lookup(&self, tree: &BlockTree, leaf: u32, of: Replicas, blocks: &mut [u32]) {
+    pub fn lookup(&self, leaf: u32, of: Replicas, blocks: &mut [u32]) {
         blocks.fill(0);
         let (mut at, mut open) = (leaf, of);
         while at != ROOT && !open.is_empty() {
-            let segment = tree.segment(at);
-            let found = self.holders[at as usize].and(open);
+            let Node {
+                segment,
+                kept: holders,
+            } = self.nodes[at as usize];
+            let found = holders.and(open);
             open = open.without(found);
             if self.capacity.is_none() {
                 for replica in found {
@@ -83,7 +113,7 @@ impl Caches {
                 }
             } else {
                 for replica in found {
-                    blocks[replica] = segment.start + self.held[self.place(at, replica)].blocks;
+                    blocks[replica] = segment.start + self.held.get(at, replica).blocks;
                 }
             }
             at = segment.parent;
@@ -92,9 +122,9 @@ impl Caches {
 
     /// Puts the path to `leaf` into the cache of a replica, as the most recently used.
     #[inline]
-    pub fn admit(&mut self, tree: &BlockTree, leaf: u32, replica: usize) {
+    pub fn admit(&mut self, leaf: u32, replica: usize) {
         let Some(capacity) = self.capacity else {
-            self.admit_unlimited(tree, leaf, replica);
+            self.admit_unlimited(leaf, replica);
             return;
         };
         let keep = u32::try_from(capacity).unwrap_or(u32::MAX);
@@ -102,14 +132,13 @@ impl Caches {
         let used = self.admissions;
         let (mut at, mut added, mut lost) = (leaf, 0_u64, 0_u64);
         while at != ROOT {
-            let segment = tree.segment(at);
+            let node = &mut self.nodes[at as usize];
+            let segment = node.segment;
             if segment.start < keep {
+                node.kept.add(replica);
                 let blocks = segment.end.min(keep) - segment.start;
-                let place = self.place(at, replica);
-                let before = std::mem::replace(&mut self.held[place], Held { blocks, used });
-                if before.blocks == 0 {
-                    self.holders[at as usize].add(replica);
-                }
+                let before =
+                    std::mem::replace(self.held.get_mut(at, replica), Held { blocks, used });
                 added += u64::from(blocks.saturating_sub(before.blocks));
                 lost += u64::from(before.blocks.saturating_sub(blocks));
             }
@@ -119,37 +148,36 @@ impl Caches {
         self.evictions += lost;
         self.cached[replica] = self.cached[replica] + added - lost;
         if self.cached[replica] > capacity {
-            self.evict(tree, replica, capacity);
+            self.evict(replica, capacity);
         }
     }
 
-    fn admit_unlimited(&mut self, tree: &BlockTree, leaf: u32, replica: usize) {
+    fn admit_unlimited(&mut self, leaf: u32, replica: usize) {
         let mut at = leaf;
-        while at != ROOT && !self.holders[at as usize].has(replica) {
-            let segment = tree.segment(at);
-            self.holders[at as usize].add(replica);
-            self.cached[replica] += u64::from(segment.blocks());
-            at = segment.parent;
+        while at != ROOT && !self.nodes[at as usize].kept.has(replica) {
+            let node = &mut self.nodes[at as usize];
+            node.kept.add(replica);
+            self.cached[replica] += u64::from(node.segment.blocks());
+            at = node.segment.parent;
         }
     }
 
     /// Drops the least recently used blocks of a replica until `capacity` are left.
-    fn evict(&mut self, tree: &BlockTree, replica: usize, capacity: u64) {
+    fn evict(&mut self, replica: usize, capacity: u64) {
         while let Some(&(leaf, used)) = self.queues[replica].front() {
             let mut at = leaf;
             while at != ROOT {
-                let place = self.place(at, replica);
-                let held = self.held[place];
+                let held = self.held.get(at, replica);
                 if held.used == used && held.blocks > 0 {
                     let excess = self.cached[replica] - capacity;
                     let dropped = held.blocks.min(u32::try_from(excess).unwrap_or(u32::MAX));
                     self.cached[replica] -= u64::from(dropped);
                     self.evictions += u64::from(dropped);
-                    self.held[place].blocks -= dropped;
+                    self.held.get_mut(at, replica).blocks -= dropped;
                     if dropped < held.blocks {
                         return;
                     }
-                    let holders = &mut self.holders[at as usize];
+                    let holders = &mut self.nodes[at as usize].kept;
                     *holders = holders.without(Replicas::one(replica));
                     if self.cached[replica] == capacity {
                         return;
@@ -157,7 +185,7 @@ impl Caches {
                 } else if held.used > used {
                     break; // So were all above it.
                 }
-                at = tree.segment(at).parent;
+                at = self.nodes[at as usize].segment.parent;
             }
             self.queues[replica].pop_front();
         }
@@ -165,19 +193,12 @@ impl Caches {
 
     /// Empties the cache of a replica that is taken away; what it held does not count as evicted.
     pub fn clear(&mut self, replica: usize) {
-        for holders in &mut self.holders {
-            *holders = holders.without(Replicas::one(replica));
+        for node in &mut self.nodes {
+            node.kept = node.kept.without(Replicas::one(replica));
         }
-        for held in self.held.iter_mut().skip(replica).step_by(self.replicas) {
-            *held = Held::default();
-        }
+        self.held.clear(replica);
         self.queues[replica].clear();
         self.cached[replica] = 0;
-    }
-
-    #[inline]
-    fn place(&self, at: u32, replica: usize) -> usize {
-        at as usize * self.replicas + replica
     }
 
     /// Blocks that each replica holds.
@@ -194,21 +215,15 @@ impl Caches {
 
     /// Distinct blocks held anywhere.
     #[must_use]
-    pub fn distinct(&self, tree: &BlockTree) -> u64 {
-        let most = |at: usize| {
-            let segment = tree.segment(to_u32(at));
-            if self.capacity.is_none() {
-                return segment.blocks();
-            }
-            let held = self.holders[at].into_iter();
-            held.map(|replica| self.held[at * self.replicas + replica].blocks)
-                .max()
-                .unwrap_or(0)
+    pub fn distinct(&self) -> u64 {
+        let most = |(at, node): (u32, &Node<Replicas>)| {
+            let held = |replica| match self.capacity {
+                None => node.segment.blocks(),
+                Some(_) => self.held.get(at, replica).blocks,
+            };
+            u64::from(node.kept.into_iter().map(held).max().unwrap_or(0))
         };
-        (0..self.holders.len())
-            .filter(|&at| !self.holders[at].is_empty())
-            .map(|at| u64::from(most(at)))
-            .sum()
+        (0..).zip(&self.nodes).map(most).sum()
     }
 
     /// Checks every invariant: masks, sums, order of use, closed under what is above.
@@ -220,17 +235,17 @@ impl Caches {
             let mut sum = 0;
             for at in 1..to_u32(tree.len()) {
                 let segment = tree.segment(at);
-                let holds = self.holders[at as usize].has(replica);
+                let holds = self.nodes[at as usize].kept.has(replica);
                 let blocks = match self.capacity {
                     None if holds => segment.blocks(),
                     None => 0,
-                    Some(_) => self.held[self.place(at, replica)].blocks,
+                    Some(_) => self.held.get(at, replica).blocks,
                 };
                 if (blocks > 0) != holds || blocks > segment.blocks() {
                     return Err(Error::bug(format!("segment {at} of replica {replica}")));
                 }
                 let up = segment.parent;
-                if blocks > 0 && up != ROOT && !self.holders[up as usize].has(replica) {
+                if blocks > 0 && up != ROOT && !self.nodes[up as usize].kept.has(replica) {
                     return Err(Error::bug(format!("segment {at} is cached without {up}")));
                 }
                 sum += u64::from(blocks);
@@ -242,7 +257,7 @@ impl Caches {
             let oldest = queue.front().map_or(u32::MAX, |&(_, used)| used);
             let listed = (1..to_u32(tree.len()))
                 .filter(|_| self.capacity.is_some())
-                .map(|at| self.held[self.place(at, replica)])
+                .map(|at| self.held.get(at, replica))
                 .filter(|held| held.blocks > 0 && held.used >= oldest)
                 .map(|held| u64::from(held.blocks))
                 .sum::<u64>();

@@ -95,9 +95,9 @@ impl Pool {
         })
     }
 
-    fn look(&mut self, tree: &BlockTree, leaf: u32, most: u32, block: u32) {
+    fn look(&mut self, leaf: u32, most: u32, block: u32) {
         let all = Replicas::first(self.loads.len());
-        self.caches.lookup(tree, leaf, all, &mut self.held);
+        self.caches.lookup(leaf, all, &mut self.held);
         for (hit, &held) in self.hits.iter_mut().zip(&self.held) {
             *hit = held.saturating_mul(block).min(most);
         }
@@ -178,7 +178,7 @@ pub fn disaggregate<P: Router, D: Router>(
         };
         let leaf = tree.leaf(request);
         let most = arrival.prompt_tokens.saturating_sub(1) / block * block;
-        decode.look(&tree, leaf, most, block);
+        decode.look(leaf, most, block);
         let decision = decode_router.route(&arrival, &decode.view());
         let available = Replicas::first(decode.loads.len());
         let mut draw = decode.draw.clone();
@@ -198,7 +198,7 @@ pub fn disaggregate<P: Router, D: Router>(
         let mut hit = decode.hits[at];
         at_prefill.push(None);
         if remote {
-            prefill.look(&tree, leaf, most, block);
+            prefill.look(leaf, most, block);
             let decision = prefill_router.route(&arrival, &prefill.view());
             let available = Replicas::first(prefill.loads.len());
             let mut draw = prefill.draw.clone();
@@ -216,7 +216,7 @@ pub fn disaggregate<P: Router, D: Router>(
             count(&mut done.prefill, prefill_router, &routed);
             prefill_router.booked(&arrival, &prefill.view(), to);
             hit = prefill.hits[to];
-            prefill.caches.admit(&tree, leaf, to);
+            prefill.caches.admit(leaf, to);
             prefill.loads[to] += 1;
             let peak = &mut done.prefill.peak_in_flight[to];
             *peak = (*peak).max(prefill.loads[to]);
@@ -224,11 +224,11 @@ pub fn disaggregate<P: Router, D: Router>(
         } else {
             done.decode_computed_tokens[at] += u64::from(arrival.prompt_tokens - hit);
         }
-        decode.caches.admit(&tree, leaf, at);
+        decode.caches.admit(leaf, at);
         done.hit_tokens.push(hit);
     }
     done.prefill.evictions = prefill.caches.evictions();
     done.prefill.cached_blocks = prefill.caches.cached().iter().sum();
-    done.prefill.distinct_blocks = prefill.caches.distinct(&tree);
+    done.prefill.distinct_blocks = prefill.caches.distinct();
     Ok(done)
 }

@@ -18,6 +18,7 @@ mod outcome;
 mod replicas;
 mod router;
 pub mod routers;
+mod rows;
 mod run;
 mod settings;
 mod traffic;

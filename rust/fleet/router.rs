@@ -90,6 +90,12 @@ pub trait Router {
     /// Picks.
     fn route(&mut self, arrival: &Arrival, view: &View<'_>) -> Decision;
 
+    /// The requests that come next, by their places in the trace: a router may read what it will need
+    /// of its memory. Nothing that it decides may depend on this call.
+    fn ahead(&mut self, requests: std::ops::Range<usize>) {
+        let _ = requests;
+    }
+
     /// Tokens of the prompt just routed that the router believes to be cached at a replica; [`None`] if
     /// its rule does not look at caches.
     fn believed(&self, replica: usize) -> Option<u32> {

@@ -11,7 +11,7 @@ use super::router::{Arrival, Router, TextIndex, View};
 use super::routers::{RouterConfig, WithRouter};
 use super::settings::{Available, Fleet, Ties};
 use super::traffic::{Blocks, Traffic, Unit};
-use super::tree::BlockTree;
+use super::tree::{AHEAD, BlockTree};
 use crate::error::{Error, Result};
 use crate::index::{Ix, RequestIx, to_u32};
 use crate::stop::Stop;
@@ -50,9 +50,15 @@ pub fn route_with<R: Router>(
 ) -> Result<(Outcome, Vec<TextIndex>)> {
     let mut run = Run::new(traffic, fleet)?;
     let mut indices = Vec::new();
-    for request in 0..traffic.requests() {
+    let requests = traffic.requests();
+    for request in 0..requests {
         if request.is_multiple_of(Stop::INTERVAL) {
             stop.check()?;
+        }
+        if request.is_multiple_of(AHEAD) {
+            let next = request..(request + AHEAD).min(requests);
+            run.ahead(&next);
+            router.ahead(next);
         }
         run.step(router, RequestIx::from_usize(request))?;
         let recording = &fleet.recording;
@@ -166,6 +172,12 @@ impl<'a> Run<'a> {
         router.resized(self.available.replicas);
     }
 
+    /// Looks at what the next requests will touch.
+    fn ahead(&self, next: &std::ops::Range<usize>) {
+        let mut buffer = [0; AHEAD];
+        self.caches.ahead(self.tree.leaves(next, &mut buffer));
+    }
+
     fn end_earlier<R: Router>(&mut self, router: &mut R, request: RequestIx) {
         let replica = &self.outcome.replica;
         for &ended in self.traffic.prefill_ends(request) {
@@ -180,17 +192,17 @@ impl<'a> Run<'a> {
 
     /// Finds what every replica holds of a prompt; returns the most tokens that can hit.
     fn look(&mut self, leaf: u32, prompt_tokens: u32) -> u32 {
-        let (tree, available) = (&self.tree, self.available.replicas);
-        self.caches.lookup(tree, leaf, available, &mut self.held);
+        let available = self.available.replicas;
+        self.caches.lookup(leaf, available, &mut self.held);
         match &mut self.late {
             None => self.cached.copy_from_slice(&self.held),
             Some(late) => {
                 while late.pending.len() > late.delay {
                     if let Some((leaf, replica)) = late.pending.pop_front() {
-                        late.caches.admit(tree, leaf, replica);
+                        late.caches.admit(leaf, replica);
                     }
                 }
-                late.caches.lookup(tree, leaf, available, &mut self.cached);
+                late.caches.lookup(leaf, available, &mut self.cached);
             }
         }
         let block = self.fleet.block_size;
@@ -240,7 +252,7 @@ impl<'a> Run<'a> {
             },
         );
         router.booked(&arrival, &view, replica);
-        self.caches.admit(&self.tree, leaf, replica);
+        self.caches.admit(leaf, replica);
         if let Some(late) = &mut self.late {
             late.pending.push_back((leaf, replica));
         }
@@ -253,7 +265,7 @@ impl<'a> Run<'a> {
     pub fn finish(mut self) -> Outcome {
         self.outcome.evictions = self.caches.evictions();
         self.outcome.cached_blocks = self.caches.cached().iter().sum();
-        self.outcome.distinct_blocks = self.caches.distinct(&self.tree);
+        self.outcome.distinct_blocks = self.caches.distinct();
         self.outcome
     }
 }

@@ -28,6 +28,45 @@ impl Segment {
     }
 }
 
+/// A segment with what somebody keeps of it: half a cache line, so that a step of a walk waits for memory
+/// once.
+#[derive(Debug, Clone, Copy)]
+#[repr(align(32))]
+pub(super) struct Node<T> {
+    pub segment: Segment,
+    pub kept: T,
+}
+
+/// Requests whose paths are looked at together.
+pub(super) const AHEAD: usize = 16;
+
+/// Most segments that are looked at of a path.
+const AHEAD_SEGMENTS: usize = 8;
+
+/// Walks up from some segments step by step, all at once, so that the loads of one step wait for memory
+/// together instead of one after the other. Nothing comes of it but that the caches of the processor
+/// hold what the walks that follow will need. `also` reads what else is kept of a segment.
+#[inline]
+pub(super) fn look_ahead<T>(
+    nodes: &[Node<T>],
+    places: &mut [u32],
+    mut also: impl FnMut(usize, u32) -> u32,
+) {
+    let mut sum = 0_u32;
+    for _ in 0..AHEAD_SEGMENTS {
+        let mut open = 0;
+        for (lane, at) in places.iter_mut().enumerate() {
+            sum ^= also(lane, *at);
+            *at = nodes[*at as usize].segment.parent;
+            open |= *at;
+        }
+        if open == ROOT {
+            break;
+        }
+    }
+    std::hint::black_box(sum);
+}
+
 /// What a forest is measured in: how long its nodes and prompts are in some unit.
 #[derive(Debug, Clone, Copy)]
 pub struct Measure<'a> {
@@ -192,6 +231,30 @@ impl BlockTree {
     #[must_use]
     pub fn segment(&self, at: u32) -> Segment {
         self.segments[at as usize]
+    }
+
+    /// Blocks of the longest prompt.
+    pub(super) fn longest(&self) -> u32 {
+        let ends = self.segments.iter().map(|segment| segment.end);
+        ends.max().unwrap_or(0)
+    }
+
+    /// All segments, with something kept of each.
+    pub(super) fn nodes<T: Copy>(&self, kept: T) -> Vec<Node<T>> {
+        let node = |&segment: &Segment| Node { segment, kept };
+        self.segments.iter().map(node).collect()
+    }
+
+    /// The segments in which the prompts of some requests in a row end, in a buffer.
+    pub(super) fn leaves<'b>(
+        &self,
+        requests: &std::ops::Range<usize>,
+        buffer: &'b mut [u32; AHEAD],
+    ) -> &'b mut [u32] {
+        let leaves = &self.leaf[requests.clone()];
+        let buffer = &mut buffer[..leaves.len()];
+        buffer.copy_from_slice(leaves);
+        buffer
     }
 
     /// The segment in which the prompt of a request ends; the root if it has no block.

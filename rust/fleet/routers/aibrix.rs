@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use super::recency::HeadsFirst;
+use super::recency::{Entry, HeadsFirst, Segments};
 use super::sglang::tokens_of;
 use super::simple::least_loaded;
 use crate::error::Error;
 use crate::fleet::replicas::Replicas;
 use crate::fleet::router::{Arrival, Decision, Router, Setting, View};
 use crate::fleet::traffic::{Blocks, Unit};
-use crate::fleet::tree::BlockTree;
+use crate::fleet::tree::{AHEAD, BlockTree, Node, ROOT, look_ahead};
 
 /// Limits of the router and its table.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -49,6 +49,31 @@ pub enum Matched {
     None,
 }
 
+/// What the table keeps of a segment.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    /// Replicas that have all of it.
+    had: Replicas,
+    entry: Entry,
+}
+
+impl Segments for Vec<Node<Known>> {
+    #[inline]
+    fn above(&self, at: u32) -> u32 {
+        self[at as usize].segment.parent
+    }
+
+    #[inline]
+    fn entry(&mut self, at: u32) -> &mut Entry {
+        &mut self[at as usize].kept.entry
+    }
+
+    #[inline]
+    fn lost(&mut self, at: u32, _: bool) {
+        self[at as usize].kept.had = Replicas::NONE;
+    }
+}
+
 /// The `prefix-cache` router of `AIBrix` (0.7-rc3): the longest match, unless its replica is loaded by more
 /// than a standard deviation above the mean.
 ///
@@ -58,9 +83,9 @@ pub enum Matched {
 pub struct Aibrix {
     config: AibrixConfig,
     tree: Arc<BlockTree>,
-    /// Replicas that have all of a segment.
-    had: Vec<Replicas>,
+    nodes: Vec<Node<Known>>,
     table: HeadsFirst,
+    /// The segments of the prompt, the last one first.
     path: Vec<u32>,
     depth: Vec<u32>,
     percent: Vec<u32>,
@@ -79,8 +104,11 @@ impl Aibrix {
             .traffic
             .tree(Blocks::full(Unit::Bytes, config.block_bytes))?;
         Ok(Self {
-            had: vec![Replicas::NONE; tree.len()],
-            table: HeadsFirst::new(tree.len()),
+            nodes: tree.nodes(Known {
+                had: Replicas::NONE,
+                entry: Entry::default(),
+            }),
+            table: HeadsFirst::new(),
             tree,
             config,
             path: Vec::new(),
@@ -94,20 +122,25 @@ impl Aibrix {
 
     /// Finds how deep each replica of `ready` matches.
     fn find(&mut self, arrival: &Arrival, mut ready: Replicas) {
-        let tree = &self.tree;
-        let leaf = tree.leaf(arrival.request);
+        let leaf = self.tree.leaf(arrival.request);
         self.depth.fill(0);
-        tree.path(leaf, &mut self.path);
-        for &at in &self.path {
-            ready = ready.and(self.had[at as usize]);
+        self.path.clear();
+        let mut at = leaf;
+        while at != ROOT {
+            self.path.push(at);
+            at = self.nodes[at as usize].segment.parent;
+        }
+        for &at in self.path.iter().rev() {
+            let node = &self.nodes[at as usize];
+            ready = ready.and(node.kept.had);
             if ready.is_empty() {
                 break;
             }
             for replica in ready {
-                self.depth[replica] = tree.segment(at).end;
+                self.depth[replica] = node.segment.end;
             }
         }
-        let blocks = u64::from(tree.segment(leaf).end.max(1));
+        let blocks = u64::from(self.nodes[leaf as usize].segment.end.max(1));
         for (percent, &depth) in self.percent.iter_mut().zip(&self.depth) {
             *percent = u32::try_from(u64::from(depth) * 100 / blocks).unwrap_or(100);
         }
@@ -149,11 +182,8 @@ pub(super) fn select(
 
 impl Router for Aibrix {
     fn route(&mut self, arrival: &Arrival, view: &View<'_>) -> Decision {
-        let (tree, had) = (&self.tree, &mut self.had);
-        let size = |at| tree.segment(at).blocks();
         let forget = arrival.time - self.config.ttl_secs;
-        self.table
-            .expire(forget, size, |at| had[at as usize] = Replicas::NONE);
+        self.table.expire(forget, &mut self.nodes);
         self.bytes = self.tree.blocks(arrival.request) * self.tree.block();
         self.prompt_tokens = arrival.prompt_tokens;
         let least = least_loaded(view.available, view);
@@ -209,25 +239,39 @@ impl Router for Aibrix {
     }
 
     fn booked(&mut self, arrival: &Arrival, _: &View<'_>, replica: usize) {
-        let (tree, had) = (&self.tree, &mut self.had);
-        for &at in &self.path {
-            if self.table.gone(at) != Some(0) {
-                had[at as usize] = Replicas::NONE; // Its head came back without them.
-            }
-            let size = |at| tree.segment(at).blocks();
-            self.table.touch(at, size(at), arrival.time);
-            had[at as usize].add(replica);
+        let Some(&leaf) = self.path.first() else {
+            return;
+        };
+        self.table.begin(leaf, arrival.time);
+        for &at in self.path.iter().rev() {
+            let node = &mut self.nodes[at as usize];
+            node.kept.had.add(replica);
+            self.table
+                .touch(&mut node.kept.entry, node.segment.blocks());
             // At once: room for the beginning of a prompt is made by its own end, if that is oldest.
-            self.table.shrink(self.config.table_blocks, size, |at, _| {
-                had[at as usize] = Replicas::NONE;
-            });
+            self.table.shrink(self.config.table_blocks, &mut self.nodes);
         }
     }
 
+    fn ahead(&mut self, requests: std::ops::Range<usize>) {
+        let mut buffer = [ROOT; AHEAD];
+        look_ahead(
+            &self.nodes,
+            self.tree.leaves(&requests, &mut buffer),
+            |_, _| 0,
+        );
+        for (at, leaf) in buffer.iter_mut().zip(self.table.oldest()) {
+            *at = leaf;
+        }
+        look_ahead(&self.nodes, &mut buffer, |_, _| 0);
+    }
+
     fn validate(&self) -> crate::Result<()> {
-        self.table.validate(|at| self.tree.segment(at).blocks())?;
-        for (at, had) in (0..).zip(&self.had) {
-            if !had.is_empty() && self.table.gone(at) != Some(0) {
+        self.table
+            .validate(self.nodes.iter().map(|node| node.kept.entry))?;
+        for (at, node) in self.nodes.iter().enumerate() {
+            let (size, kept) = (node.segment.blocks(), node.kept.entry.kept);
+            if kept > size || !node.kept.had.is_empty() && kept != size {
                 return Err(Error::bug(format!("segment {at} is had without its head")));
             }
         }

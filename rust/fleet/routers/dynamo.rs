@@ -5,8 +5,9 @@ use std::sync::Arc;
 use crate::error::Error;
 use crate::fleet::replicas::{Draw, Replicas};
 use crate::fleet::router::{Arrival, Decision, Router, Setting, View};
+use crate::fleet::rows::Rows;
 use crate::fleet::traffic::{Blocks, Unit};
-use crate::fleet::tree::{BlockTree, ROOT};
+use crate::fleet::tree::{AHEAD, BlockTree, Node, ROOT, look_ahead};
 use crate::index::{Ix, RequestIx};
 
 /// Weights of the cost, under Dynamo's names.
@@ -46,63 +47,73 @@ impl Default for DynamoConfig {
 /// segment.
 #[derive(Debug)]
 struct Active {
-    replicas: usize,
-    masks: Vec<Replicas>,
-    /// By segment, then replica: requests that end there, and segments below that are active.
-    below: Vec<u32>,
+    nodes: Vec<Node<Marks>>,
+    /// Requests that end in a segment, and segments below it that are active.
+    below: Rows<u32, 16>,
     blocks: Vec<u32>,
+}
+
+/// What is kept of a segment.
+#[derive(Debug, Clone, Copy)]
+struct Marks {
+    /// Replicas at which it is active.
+    active: Replicas,
+    /// Replicas to which it was ever sent.
+    sent: Replicas,
 }
 
 impl Active {
     fn new(tree: &BlockTree, replicas: usize) -> Self {
         Self {
-            replicas,
-            masks: vec![Replicas::NONE; tree.len()],
-            below: vec![0; tree.len() * replicas],
+            nodes: tree.nodes(Marks {
+                active: Replicas::NONE,
+                sent: Replicas::NONE,
+            }),
+            below: Rows::new(tree.len(), replicas),
             blocks: vec![0; replicas],
         }
     }
 
-    fn add(&mut self, tree: &BlockTree, leaf: u32, replica: usize) {
+    fn add(&mut self, leaf: u32, replica: usize) {
         let mut at = leaf;
         while at != ROOT {
-            let below = &mut self.below[at as usize * self.replicas + replica];
+            let below = self.below.get_mut(at, replica);
             *below += 1;
             if *below > 1 {
                 return;
             }
-            let segment = tree.segment(at);
-            self.masks[at as usize].add(replica);
-            self.blocks[replica] += segment.blocks();
-            at = segment.parent;
+            let node = &mut self.nodes[at as usize];
+            node.kept.active.add(replica);
+            self.blocks[replica] += node.segment.blocks();
+            at = node.segment.parent;
         }
     }
 
-    fn remove(&mut self, tree: &BlockTree, leaf: u32, replica: usize) {
+    fn remove(&mut self, leaf: u32, replica: usize) {
         let mut at = leaf;
         while at != ROOT {
-            let below = &mut self.below[at as usize * self.replicas + replica];
+            let below = self.below.get_mut(at, replica);
             *below -= 1;
             if *below > 0 {
                 return;
             }
-            let segment = tree.segment(at);
-            let mask = &mut self.masks[at as usize];
-            *mask = mask.without(Replicas::one(replica));
-            self.blocks[replica] -= segment.blocks();
-            at = segment.parent;
+            let node = &mut self.nodes[at as usize];
+            let active = &mut node.kept.active;
+            *active = active.without(Replicas::one(replica));
+            self.blocks[replica] -= node.segment.blocks();
+            at = node.segment.parent;
         }
     }
 
-    fn validate(&self, tree: &BlockTree) -> crate::Result<()> {
-        let mut blocks = vec![0; self.replicas];
-        for (at, mask) in (0..).zip(&self.masks) {
+    fn validate(&self) -> crate::Result<()> {
+        let mut blocks = vec![0; self.blocks.len()];
+        for (at, node) in (0..).zip(&self.nodes) {
             for (replica, sum) in blocks.iter_mut().enumerate() {
-                let below = self.below[at as usize * self.replicas + replica];
-                if (below > 0) != mask.has(replica) {
+                let below = self.below.get(at, replica);
+                if (below > 0) != node.kept.active.has(replica) {
                     return Err(Error::bug(format!("segment {at} of replica {replica}")));
                 }
-                *sum += u32::from(below > 0) * tree.segment(at).blocks();
+                *sum += u32::from(below > 0) * node.segment.blocks();
             }
         }
         if blocks != self.blocks {
@@ -112,17 +123,17 @@ impl Active {
     }
 
     /// Leading blocks of a path that are active at each replica.
-    fn depths(&self, tree: &BlockTree, leaf: u32, of: Replicas, depth: &mut [u32]) {
+    fn depths(&self, leaf: u32, of: Replicas, depth: &mut [u32]) {
         depth.fill(0);
         let (mut at, mut open) = (leaf, of);
         while at != ROOT && !open.is_empty() {
-            let segment = tree.segment(at);
-            let found = self.masks[at as usize].and(open);
+            let node = &self.nodes[at as usize];
+            let found = node.kept.active.and(open);
             for replica in found {
-                depth[replica] = segment.end;
+                depth[replica] = node.segment.end;
             }
             open = open.without(found);
-            at = segment.parent;
+            at = node.segment.parent;
         }
     }
 }
@@ -130,29 +141,37 @@ impl Active {
 /// The latest decision for each segment at each replica.
 #[derive(Debug)]
 struct Decisions {
-    replicas: usize,
-    /// By segment, then replica: the request plus one.
-    latest: Vec<u32>,
+    /// The request plus one.
+    latest: Rows<u32, 16>,
     /// The first request that is not yet forgotten.
     alive: u32,
 }
 
 impl Decisions {
     /// Leading blocks of a path that were sent to each replica.
-    fn depths(&self, tree: &BlockTree, leaf: u32, of: Replicas, depth: &mut [u32]) {
+    fn depths(&self, nodes: &[Node<Marks>], leaf: u32, of: Replicas, depth: &mut [u32]) {
         depth.fill(0);
         let (mut at, mut open) = (leaf, of);
         while at != ROOT && !open.is_empty() {
-            let segment = tree.segment(at);
-            let place = at as usize * self.replicas;
-            let latest = &self.latest[place..place + self.replicas];
-            for replica in open {
-                if latest[replica] > self.alive {
-                    depth[replica] = segment.end;
+            let node = &nodes[at as usize];
+            for replica in node.kept.sent.and(open) {
+                if self.latest.get(at, replica) > self.alive {
+                    depth[replica] = node.segment.end;
                     open = open.without(Replicas::one(replica));
                 }
             }
-            at = segment.parent;
+            at = node.segment.parent;
+        }
+    }
+
+    /// Notes that the path to `leaf` was sent to a replica.
+    fn note(&mut self, nodes: &mut [Node<Marks>], leaf: u32, request: RequestIx, replica: usize) {
+        let mut at = leaf;
+        while at != ROOT {
+            *self.latest.get_mut(at, replica) = request.get() + 1;
+            let node = &mut nodes[at as usize];
+            node.kept.sent.add(replica);
+            at = node.segment.parent;
         }
     }
 }
@@ -197,8 +216,7 @@ impl Dynamo {
             time: setting.traffic.columns().timestamp.clone(),
             active: Active::new(&tree, replicas),
             decisions: (!config.use_kv_events).then(|| Decisions {
-                replicas,
-                latest: vec![0; tree.len() * replicas],
+                latest: Rows::new(tree.len(), replicas),
                 alive: 0,
             }),
             prefill: vec![0; replicas],
@@ -277,12 +295,11 @@ impl Router for Dynamo {
                 {
                     decisions.alive += 1;
                 }
-                decisions.depths(&self.tree, leaf, view.available, &mut self.overlap);
+                decisions.depths(&self.active.nodes, leaf, view.available, &mut self.overlap);
             }
         }
-        let full = self.tree.segment(leaf).end;
-        self.active
-            .depths(&self.tree, leaf, view.available, &mut self.in_use);
+        let full = self.active.nodes[leaf as usize].segment.end;
+        self.active.depths(leaf, view.available, &mut self.in_use);
         for new in &mut self.in_use {
             *new = full - *new;
         }
@@ -315,14 +332,22 @@ impl Router for Dynamo {
         self.booked[arrival.request.usize()] = uncached;
         self.prefill[replica] += u64::from(uncached);
         self.requests[replica] += 1;
-        self.active.add(&self.tree, leaf, replica);
+        self.active.add(leaf, replica);
         if let Some(decisions) = &mut self.decisions {
-            let mut at = leaf;
-            while at != ROOT {
-                let place = at as usize * decisions.replicas + replica;
-                decisions.latest[place] = arrival.request.get() + 1;
-                at = self.tree.segment(at).parent;
-            }
+            let nodes = &mut self.active.nodes;
+            decisions.note(nodes, leaf, arrival.request, replica);
+        }
+    }
+
+    fn ahead(&mut self, requests: std::ops::Range<usize>) {
+        let mut buffer = [ROOT; AHEAD];
+        let leaves = self.tree.leaves(&requests, &mut buffer);
+        let (nodes, below) = (&self.active.nodes, &self.active.below);
+        match &self.decisions {
+            None => look_ahead(nodes, leaves, |_, at| below.get(at, 0)),
+            Some(decisions) => look_ahead(nodes, leaves, |_, at| {
+                below.get(at, 0) ^ decisions.latest.get(at, 0)
+            }),
         }
     }
 
@@ -332,11 +357,10 @@ impl Router for Dynamo {
 
     fn finished(&mut self, request: RequestIx, replica: usize) {
         self.requests[replica] -= 1;
-        self.active
-            .remove(&self.tree, self.tree.leaf(request), replica);
+        self.active.remove(self.tree.leaf(request), replica);
     }
 
     fn validate(&self) -> crate::Result<()> {
-        self.active.validate(&self.tree)
+        self.active.validate()
     }
 }

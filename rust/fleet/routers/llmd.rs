@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use super::recency::HeadsFirst;
+use super::recency::{Entry, HeadsFirst, Segments};
 use crate::error::Error;
 use crate::fleet::replicas::Replicas;
 use crate::fleet::router::{Arrival, Decision, Router, Setting, View};
+use crate::fleet::rows::Rows;
 use crate::fleet::traffic::{Blocks, Unit};
-use crate::fleet::tree::BlockTree;
+use crate::fleet::tree::{AHEAD, BlockTree, Node, ROOT, look_ahead};
 use crate::index::{Ix, RequestIx};
 
 /// Fewest tokens of a block of the approximate index.
@@ -74,48 +75,113 @@ impl Default for LlmdConfig {
 #[derive(Debug)]
 struct Approximate {
     lists: Vec<HeadsFirst>,
-    /// By segment, then replica: leading blocks that are listed without being in the LRU.
-    stale: Vec<u32>,
-    /// Replicas that have something of a segment.
-    had: Vec<Replicas>,
+    index: Index,
     capacity: u64,
+    /// The segments of the prompt, the last one first.
     path: Vec<u32>,
 }
 
+/// Who has what of each segment.
+#[derive(Debug)]
+struct Index {
+    nodes: Vec<Node<Holders>>,
+    entries: Rows<Entry, 8>,
+    /// Leading blocks that are listed without being in the LRU; nothing is asked of those who have none.
+    stale: Rows<u32, 16>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Holders {
+    /// Replicas that have something.
+    had: Replicas,
+    /// Those of them with leading blocks that are listed without being in the LRU.
+    stale: Replicas,
+}
+
+/// The entries of one replica.
+struct Own<'i>(&'i mut Index, usize);
+
+impl Segments for Own<'_> {
+    #[inline]
+    fn above(&self, at: u32) -> u32 {
+        self.0.nodes[at as usize].segment.parent
+    }
+
+    #[inline]
+    fn entry(&mut self, at: u32) -> &mut Entry {
+        self.0.entries.get_mut(at, self.1)
+    }
+
+    #[inline]
+    fn lost(&mut self, at: u32, all: bool) {
+        let holders = &mut self.0.nodes[at as usize].kept;
+        if all && !holders.stale.has(self.1) {
+            holders.had = holders.had.without(Replicas::one(self.1));
+        }
+    }
+}
+
+impl Index {
+    /// Leading blocks of a segment that are listed without being in the LRU, and blocks up to where
+    /// those of the LRU begin.
+    #[inline]
+    fn parts(&self, at: u32, size: u32, replica: usize) -> (u32, u32) {
+        let stale = if self.nodes[at as usize].kept.stale.has(replica) {
+            self.stale.get(at, replica)
+        } else {
+            0
+        };
+        (stale, size - self.entries.get(at, replica).kept)
+    }
+}
+
 impl Approximate {
-    fn new(segments: usize, replicas: usize, capacity: u64) -> Self {
+    fn new(tree: &BlockTree, replicas: usize, capacity: u64) -> Self {
+        let nobody = Holders {
+            had: Replicas::NONE,
+            stale: Replicas::NONE,
+        };
+        let longest = tree.longest();
+        let any_stale = u64::from(longest) > capacity;
         Self {
-            lists: (0..replicas).map(|_| HeadsFirst::new(segments)).collect(),
-            stale: vec![0; segments * replicas],
-            had: vec![Replicas::NONE; segments],
+            lists: (0..replicas).map(|_| HeadsFirst::new()).collect(),
+            index: Index {
+                nodes: tree.nodes(nobody),
+                entries: Rows::new(tree.len(), replicas),
+                stale: Rows::new(if any_stale { tree.len() } else { 0 }, replicas),
+            },
             capacity,
             path: Vec::new(),
         }
     }
 
-    /// Leading blocks of a segment that are listed without being in the LRU, and blocks up to where
-    /// those of the LRU begin.
-    fn parts(&self, at: u32, size: u32, replica: usize) -> (u32, u32) {
-        let stale = self.stale[at as usize * self.lists.len() + replica];
-        (stale, self.lists[replica].gone(at).unwrap_or(size))
+    fn ahead(&self, leaves: &mut [u32]) {
+        let index = &self.index;
+        look_ahead(&index.nodes, leaves, |_, at| index.entries.get(at, 0).used);
     }
 
     /// Blocks of a path that each replica is credited with: all of its own before the first block that
     /// nobody has.
-    fn find(&mut self, tree: &BlockTree, leaf: u32, of: Replicas, matched: &mut [u32]) {
+    fn find(&mut self, leaf: u32, of: Replicas, matched: &mut [u32]) {
         matched.fill(0);
-        tree.path(leaf, &mut self.path);
-        for &at in &self.path {
-            let size = tree.segment(at).blocks();
-            let those = self.had[at as usize].and(of);
+        self.path.clear();
+        let mut at = leaf;
+        while at != ROOT {
+            self.path.push(at);
+            at = self.index.nodes[at as usize].segment.parent;
+        }
+        for &at in self.path.iter().rev() {
+            let node = &self.index.nodes[at as usize];
+            let size = node.segment.blocks();
+            let those = node.kept.had.and(of);
             let (mut head, mut tail) = (0, size);
             for replica in those {
-                let (stale, gone) = self.parts(at, size, replica);
+                let (stale, gone) = self.index.parts(at, size, replica);
                 (head, tail) = (head.max(stale), tail.min(gone));
             }
             let stop = if head < tail { head } else { size };
             for replica in those {
-                let (stale, gone) = self.parts(at, size, replica);
+                let (stale, gone) = self.index.parts(at, size, replica);
                 matched[replica] += stale.min(stop) + stop.saturating_sub(gone.max(stale));
             }
             if stop < size {
@@ -124,49 +190,50 @@ impl Approximate {
         }
     }
 
-    fn validate(&self, tree: &BlockTree) -> crate::Result<()> {
-        let size = |at| tree.segment(at).blocks();
+    /// Enters the prompt just looked for.
+    fn book(&mut self, replica: usize) {
+        let Some(&leaf) = self.path.first() else {
+            return;
+        };
+        let (list, index) = (&mut self.lists[replica], &mut self.index);
+        let one = Replicas::one(replica);
+        list.begin(leaf, 0.0);
+        for &at in self.path.iter().rev() {
+            let node = &mut index.nodes[at as usize];
+            list.touch(index.entries.get_mut(at, replica), node.segment.blocks());
+            node.kept.had.add(replica);
+            node.kept.stale = node.kept.stale.without(one);
+        }
+        let blocks = u64::from(index.nodes[leaf as usize].segment.end);
+        list.shrink(self.capacity, &mut Own(index, replica));
+        let Ok(outside) = u32::try_from(blocks.saturating_sub(self.capacity)) else {
+            return;
+        };
+        for &at in self.path.iter().rev() {
+            let node = &mut index.nodes[at as usize];
+            let segment = node.segment;
+            if segment.start >= outside {
+                break;
+            }
+            node.kept.had.add(replica);
+            node.kept.stale.add(replica);
+            *index.stale.get_mut(at, replica) = outside.min(segment.end) - segment.start;
+        }
+    }
+
+    fn validate(&self) -> crate::Result<()> {
         for (replica, list) in self.lists.iter().enumerate() {
-            list.validate(size)?;
-            for (at, had) in (0..).zip(&self.had) {
-                let (stale, gone) = self.parts(at, size(at), replica);
-                if had.has(replica) != (stale > 0 || gone < size(at)) {
+            let entry = |(at, _)| self.index.entries.get(at, replica);
+            list.validate((0..).zip(&self.index.nodes).map(entry))?;
+            for (at, node) in (0..).zip(&self.index.nodes) {
+                let size = node.segment.blocks();
+                let (stale, gone) = self.index.parts(at, size, replica);
+                if node.kept.had.has(replica) != (stale > 0 || gone < size) {
                     return Err(Error::bug(format!("segment {at} of replica {replica}")));
                 }
             }
         }
         Ok(())
-    }
-
-    fn book(&mut self, tree: &BlockTree, leaf: u32, replica: usize) {
-        tree.path(leaf, &mut self.path);
-        let replicas = self.lists.len();
-        let list = &mut self.lists[replica];
-        for &at in &self.path {
-            list.touch(at, tree.segment(at).blocks(), 0.0);
-            self.stale[at as usize * replicas + replica] = 0;
-            self.had[at as usize].add(replica);
-        }
-        let blocks = u64::from(tree.segment(leaf).end);
-        let size = |at| tree.segment(at).blocks();
-        list.shrink(self.capacity, size, |at, all| {
-            if all && self.stale[at as usize * replicas + replica] == 0 {
-                let had = &mut self.had[at as usize];
-                *had = had.without(Replicas::one(replica));
-            }
-        });
-        let Ok(outside) = u32::try_from(blocks.saturating_sub(self.capacity)) else {
-            return;
-        };
-        for &at in &self.path {
-            let segment = tree.segment(at);
-            if segment.start >= outside {
-                break;
-            }
-            let stale = outside.min(segment.end) - segment.start;
-            self.stale[at as usize * replicas + replica] = stale;
-            self.had[at as usize].add(replica);
-        }
     }
 }
 
@@ -202,11 +269,11 @@ impl Llmd {
             Blocks::full(Unit::Tokens, size).with_partial().within(most)
         };
         let tree = setting.traffic.tree(blocks)?;
-        let (segments, replicas) = (tree.len(), setting.replicas);
+        let replicas = setting.replicas;
         let requests = setting.traffic.requests();
         Ok(Self {
             index: (!config.precise)
-                .then(|| Approximate::new(segments, replicas, config.index_capacity)),
+                .then(|| Approximate::new(&tree, replicas, config.index_capacity)),
             tree,
             config,
             matched: vec![0; replicas],
@@ -337,7 +404,7 @@ impl Router for Llmd {
         self.blocks = self.tree.segment(leaf).end;
         match &mut self.index {
             None => self.matched.copy_from_slice(view.cached),
-            Some(index) => index.find(&self.tree, leaf, view.available, &mut self.matched),
+            Some(index) => index.find(leaf, view.available, &mut self.matched),
         }
         self.score(arrival, view);
         Decision::among(view.available.least_by(|w| -self.scores[w]))
@@ -360,7 +427,14 @@ impl Router for Llmd {
         self.tokens[replica] += u64::from(uncached);
         self.bound[arrival.session as usize].get_or_insert(replica);
         if let Some(index) = &mut self.index {
-            index.book(&self.tree, self.tree.leaf(arrival.request), replica);
+            index.book(replica);
+        }
+    }
+
+    fn ahead(&mut self, requests: std::ops::Range<usize>) {
+        if let Some(index) = &self.index {
+            let mut buffer = [ROOT; AHEAD];
+            index.ahead(self.tree.leaves(&requests, &mut buffer));
         }
     }
 
@@ -376,7 +450,7 @@ impl Router for Llmd {
 
     fn validate(&self) -> crate::Result<()> {
         match &self.index {
-            Some(index) => index.validate(&self.tree),
+            Some(index) => index.validate(),
             None => Ok(()),
         }
     }

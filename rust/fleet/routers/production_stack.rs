@@ -7,7 +7,7 @@ use super::simple::least_loaded;
 use crate::fleet::replicas::Replicas;
 use crate::fleet::router::{Arrival, Decision, Router, Setting, View};
 use crate::fleet::traffic::{Blocks, Unit};
-use crate::fleet::tree::{BlockTree, ROOT};
+use crate::fleet::tree::{AHEAD, BlockTree, Node, ROOT, look_ahead};
 
 /// Characters of a chunk.
 const CHUNK: u32 = 128;
@@ -20,7 +20,8 @@ pub struct PrefixAware {
     tree: Arc<BlockTree>,
     /// Characters that have to match.
     least_match: u32,
-    had: Vec<Replicas>,
+    /// The chunks, and who had them.
+    nodes: Vec<Node<Replicas>>,
     known: u32,
     holders: Replicas,
     characters: u32,
@@ -38,7 +39,7 @@ impl PrefixAware {
             .tree(Blocks::full(Unit::Characters, CHUNK).with_partial())?;
         Ok(Self {
             least_match: prefix_min_match_length,
-            had: vec![Replicas::NONE; tree.len()],
+            nodes: tree.nodes(Replicas::NONE),
             tree,
             known: 0,
             holders: Replicas::NONE,
@@ -51,13 +52,15 @@ impl PrefixAware {
 impl Router for PrefixAware {
     fn route(&mut self, arrival: &Arrival, view: &View<'_>) -> Decision {
         let mut at = self.tree.leaf(arrival.request);
-        while at != ROOT && self.had[at as usize].and(view.available).is_empty() {
-            at = self.tree.segment(at).parent;
+        let mut node = &self.nodes[at as usize];
+        while at != ROOT && node.kept.and(view.available).is_empty() {
+            at = node.segment.parent;
+            node = &self.nodes[at as usize];
         }
-        self.known = self.tree.segment(at).end.saturating_mul(CHUNK);
+        self.known = node.segment.end.saturating_mul(CHUNK);
+        self.holders = node.kept.and(view.available);
         self.characters = self.tree.length(arrival.request);
         self.prompt_tokens = arrival.prompt_tokens;
-        self.holders = self.had[at as usize].and(view.available);
         if self.known < self.least_match {
             return Decision::one(least_loaded(view.available, view).lowest());
         }
@@ -78,10 +81,17 @@ impl Router for PrefixAware {
 
     fn booked(&mut self, arrival: &Arrival, _: &View<'_>, replica: usize) {
         let mut at = self.tree.leaf(arrival.request);
-        while at != ROOT && !self.had[at as usize].has(replica) {
-            self.had[at as usize].add(replica);
-            at = self.tree.segment(at).parent;
+        while at != ROOT && !self.nodes[at as usize].kept.has(replica) {
+            let node = &mut self.nodes[at as usize];
+            node.kept.add(replica);
+            at = node.segment.parent;
         }
+    }
+
+    fn ahead(&mut self, requests: std::ops::Range<usize>) {
+        let mut buffer = [ROOT; AHEAD];
+        let leaves = self.tree.leaves(&requests, &mut buffer);
+        look_ahead(&self.nodes, leaves, |_, _| 0);
     }
 
     /// Characters that matched, the last chunk counted whole.
@@ -90,8 +100,8 @@ impl Router for PrefixAware {
     }
 
     fn resized(&mut self, available: Replicas) {
-        for had in &mut self.had {
-            *had = had.and(available);
+        for node in &mut self.nodes {
+            node.kept = node.kept.and(available);
         }
     }
 }

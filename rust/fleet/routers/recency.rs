@@ -1,150 +1,184 @@
-//! Segments in order of use, of which the first blocks go first.
+//! Prompts in order of use, of which the first blocks go first.
+
+use std::collections::VecDeque;
 
 use crate::error::{Error, Result};
+use crate::fleet::tree::ROOT;
 
-const NIL: u32 = u32::MAX;
-
-/// A segment that is kept.
-#[derive(Debug, Clone, Copy)]
-struct Kept {
-    /// Leading blocks that are gone.
-    gone: u32,
-    older: u32,
-    newer: u32,
-    /// When it was used.
-    used: f64,
+/// What a list keeps of a segment: a trailing part.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Entry {
+    /// The prompt that used it last.
+    pub used: u32,
+    /// Trailing blocks that are kept.
+    pub kept: u32,
 }
 
-const ABSENT: Kept = Kept {
-    gone: NIL,
-    older: NIL,
-    newer: NIL,
-    used: 0.0,
-};
+/// The segments that a [`HeadsFirst`] is kept on.
+pub(super) trait Segments {
+    /// The segment above.
+    fn above(&self, at: u32) -> u32;
+
+    /// What is kept of a segment.
+    fn entry(&mut self, at: u32) -> &mut Entry;
+
+    /// A segment lost leading blocks: all that were left, or some.
+    fn lost(&mut self, at: u32, all: bool);
+}
+
+/// A prompt that was used.
+#[derive(Debug, Clone, Copy)]
+struct Prompt {
+    leaf: u32,
+    number: u32,
+    time: f64,
+}
 
 /// An LRU list of blocks whose prompts are entered first block first, so that heads go before tails,
 /// unlike in any engine.
 ///
-/// What is kept of a segment is a trailing part of it.
+/// The list is a queue of prompts. A prompt is entered as a whole, so that of two segments on one path the
+/// upper one was used as late as the lower one, or later: what the oldest prompt used and no later one did
+/// is the lower end of its path, and goes from its upper end downwards.
+///
+/// ```text
+///   queue  7  9  12         path of 7:  root ─ a ─ b ─ c       used:  a 12, b 7, c 7
+///          └ oldest                                            goes:  b, then c
+/// ```
 #[derive(Debug)]
 pub(super) struct HeadsFirst {
-    kept: Vec<Kept>,
-    oldest: u32,
+    queue: VecDeque<Prompt>,
+    /// The number of the newest prompt; they begin at 1.
     newest: u32,
+    /// Segments that the prompt of this number used last, the next to go at the end.
+    victims: Vec<u32>,
+    victims_of: u32,
     blocks: u64,
 }
 
 impl HeadsFirst {
-    pub fn new(segments: usize) -> Self {
+    pub fn new() -> Self {
         Self {
-            kept: vec![ABSENT; segments],
-            oldest: NIL,
-            newest: NIL,
+            queue: VecDeque::new(),
+            newest: 0,
+            victims: Vec::new(),
+            victims_of: 0,
             blocks: 0,
         }
     }
 
-    /// Leading blocks of a segment that are gone, if any is kept.
+    /// Lets a prompt that ends at `leaf` be the newest. Times ascend.
+    pub fn begin(&mut self, leaf: u32, time: f64) {
+        self.newest += 1;
+        let number = self.newest;
+        self.queue.push_back(Prompt { leaf, number, time });
+    }
+
+    /// Enters a segment of `blocks` blocks of the newest prompt; those above it come first.
     #[inline]
-    pub fn gone(&self, at: u32) -> Option<u32> {
-        let gone = self.kept[at as usize].gone;
-        (gone != NIL).then_some(gone)
-    }
-
-    /// Makes a segment of `blocks` blocks, all of them kept, the newest.
-    pub fn touch(&mut self, at: u32, blocks: u32, now: f64) {
-        if let Some(gone) = self.gone(at) {
-            self.unlink(at);
-            self.blocks += u64::from(gone);
-        } else {
-            self.blocks += u64::from(blocks);
-        }
-        let older = self.newest;
-        self.kept[at as usize] = Kept {
-            gone: 0,
-            older,
-            newer: NIL,
-            used: now,
+    pub fn touch(&mut self, entry: &mut Entry, blocks: u32) {
+        self.blocks += u64::from(blocks - entry.kept);
+        *entry = Entry {
+            used: self.newest,
+            kept: blocks,
         };
-        if older == NIL {
-            self.oldest = at;
-        } else {
-            self.kept[older as usize].newer = at;
-        }
-        self.newest = at;
     }
 
-    fn unlink(&mut self, at: u32) {
-        let Kept { older, newer, .. } = self.kept[at as usize];
-        if older == NIL {
-            self.oldest = newer;
-        } else {
-            self.kept[older as usize].newer = newer;
-        }
-        if newer == NIL {
-            self.newest = older;
-        } else {
-            self.kept[newer as usize].older = older;
-        }
-    }
-
-    /// Drops the oldest blocks until at most `most` are kept; tells which segments lost some, and
-    /// whether that was all.
-    pub fn shrink(
-        &mut self,
-        most: u64,
-        size: impl Fn(u32) -> u32,
-        mut lost: impl FnMut(u32, bool),
-    ) {
+    /// Drops the oldest blocks until at most `most` are kept.
+    #[inline]
+    pub fn shrink(&mut self, most: u64, on: &mut impl Segments) {
         while self.blocks > most {
-            let at = self.oldest;
-            let have = size(at) - self.kept[at as usize].gone;
-            let excess = u32::try_from(self.blocks - most).unwrap_or(u32::MAX);
-            if excess < have {
-                self.kept[at as usize].gone += excess;
-                self.blocks -= u64::from(excess);
-                lost(at, false);
-            } else {
-                self.remove(at, have);
-                lost(at, true);
+            let Some(&at) = self.victims.last() else {
+                self.next_victims(on);
+                continue;
+            };
+            let entry = on.entry(at);
+            if entry.used == self.victims_of {
+                let excess = u32::try_from(self.blocks - most).unwrap_or(u32::MAX);
+                if excess < entry.kept {
+                    entry.kept -= excess;
+                    self.blocks -= u64::from(excess);
+                    on.lost(at, false);
+                    return;
+                }
+                self.drop(at, on);
+            }
+            self.victims.pop();
+        }
+    }
+
+    /// Drops what was used last at or before a time.
+    pub fn expire(&mut self, time: f64, on: &mut impl Segments) {
+        while let Some(&oldest) = self.queue.front()
+            && oldest.time <= time
+        {
+            self.find_victims(oldest, on);
+            self.queue.pop_front();
+            while let Some(at) = self.victims.pop() {
+                self.drop(at, on);
             }
         }
     }
 
-    /// Drops segments last used at or before a time.
-    pub fn expire(&mut self, time: f64, size: impl Fn(u32) -> u32, mut lost: impl FnMut(u32)) {
-        while self.oldest != NIL && self.kept[self.oldest as usize].used <= time {
-            let at = self.oldest;
-            self.remove(at, size(at) - self.kept[at as usize].gone);
-            lost(at);
+    fn drop(&mut self, at: u32, on: &mut impl Segments) {
+        let entry = on.entry(at);
+        if entry.kept > 0 {
+            self.blocks -= u64::from(entry.kept);
+            entry.kept = 0;
+            on.lost(at, true);
         }
     }
 
-    fn remove(&mut self, at: u32, have: u32) {
-        self.unlink(at);
-        self.kept[at as usize] = ABSENT;
-        self.blocks -= u64::from(have);
+    /// Finds the oldest prompt that still has something.
+    fn next_victims(&mut self, on: &mut impl Segments) {
+        while let Some(&oldest) = self.queue.front() {
+            self.find_victims(oldest, on);
+            if !self.victims.is_empty() {
+                return;
+            }
+            self.queue.pop_front();
+        }
+        unreachable!("blocks that are kept belong to a prompt");
     }
 
-    /// Checks every invariant: what is listed is kept, and adds up.
+    /// Finds what a prompt used last; the newest one may not have used all of its segments yet.
+    fn find_victims(&mut self, prompt: Prompt, on: &mut impl Segments) {
+        self.victims.clear();
+        self.victims_of = prompt.number;
+        let mut at = prompt.leaf;
+        while at != ROOT {
+            let entry = *on.entry(at);
+            if entry.used > prompt.number {
+                return; // So were all above it.
+            }
+            if entry.used == prompt.number && entry.kept > 0 {
+                self.victims.push(at);
+            }
+            at = on.above(at);
+        }
+    }
+
+    /// The segments in which the oldest prompts end.
+    pub fn oldest(&self) -> impl Iterator<Item = u32> + '_ {
+        self.queue.iter().map(|prompt| prompt.leaf)
+    }
+
+    /// Checks that what is kept is listed, and adds up.
     ///
     /// # Errors
-    /// [`Error::Bug`] naming the first one that does not hold.
-    pub fn validate(&self, size: impl Fn(u32) -> u32) -> Result<()> {
-        let (mut at, mut older, mut listed, mut blocks) = (self.oldest, NIL, 0, 0);
-        while at != NIL {
-            let kept = self.kept[at as usize];
-            if kept.older != older || kept.gone >= size(at) {
-                return Err(Error::bug(format!("segment {at} is listed wrongly")));
+    /// [`Error::Bug`] if not.
+    pub fn validate(&self, entries: impl IntoIterator<Item = Entry>) -> Result<()> {
+        let oldest = self.queue.front().map_or(u32::MAX, |oldest| oldest.number);
+        let mut blocks = 0;
+        for entry in entries {
+            if entry.kept > 0 && !(oldest..=self.newest).contains(&entry.used) {
+                return Err(Error::bug(format!("{entry:?} is not listed")));
             }
-            blocks += u64::from(size(at) - kept.gone);
-            listed += 1;
-            (older, at) = (at, kept.newer);
+            blocks += u64::from(entry.kept);
         }
-        let kept = self.kept.iter().filter(|kept| kept.gone != NIL).count();
-        if older != self.newest || blocks != self.blocks || listed != kept {
+        if blocks != self.blocks {
             return Err(Error::bug(format!(
-                "{listed} of {kept} segments are listed, with {blocks} of {} blocks",
+                "{blocks} of {} blocks are kept",
                 self.blocks
             )));
         }
