@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::replicas::Replicas;
 use super::rows::Rows;
-use super::tree::{AHEAD, BlockTree, Node, ROOT, look_ahead};
+use super::tree::{BlockTree, Node, OLDEST, ROOT, above, look_ahead};
 use crate::error::{Error, Result};
 use crate::index::to_u32;
 
@@ -16,9 +16,6 @@ struct Held {
     /// The admission that used it last.
     used: u32,
 }
-
-/// Oldest admissions of each replica that are looked at ahead.
-const OLDEST: usize = 2;
 
 /// One LRU cache per replica, all on one [`BlockTree`].
 ///
@@ -44,6 +41,8 @@ pub struct Caches {
     held: Rows<Held, 8>,
     /// Per replica: leaf and number of the admissions that may still hold something, oldest first.
     queues: Vec<VecDeque<(u32, u32)>>,
+    /// Per replica: oldest admissions that were looked at.
+    looked: Vec<usize>,
     admissions: u32,
     cached: Vec<u64>,
     evictions: u64,
@@ -67,32 +66,38 @@ impl Caches {
             nodes: tree.nodes(Replicas::NONE),
             held: Rows::new(segments, replicas),
             queues: vec![VecDeque::new(); replicas],
+            looked: vec![0; replicas],
             admissions: 0,
             cached: vec![0; replicas],
             evictions: 0,
         })
     }
 
-    /// Looks at what the next requests, and the evictions that come with them, will touch.
+    /// Looks at what the next requests will touch, which end at these segments.
     pub(super) fn ahead(&self, leaves: &mut [u32]) {
-        if self.capacity.is_none() {
-            look_ahead(&self.nodes, leaves, |_, _| 0);
-            return;
+        let nodes = &self.nodes;
+        match self.capacity {
+            None => look_ahead(leaves, |_, at| (above(nodes, at), 0)),
+            Some(_) => look_ahead(leaves, |_, at| {
+                (above(nodes, at), self.held.get(at, 0).used)
+            }),
         }
-        look_ahead(&self.nodes, leaves, |_, at| self.held.get(at, 0).used);
-        for first in (0..self.replicas).step_by(AHEAD / OLDEST) {
-            let mut oldest = [ROOT; AHEAD];
-            let queues = self.queues[first..].iter().zip(oldest.chunks_mut(OLDEST));
-            for (queue, oldest) in queues {
-                for (at, &(leaf, _)) in oldest.iter_mut().zip(queue) {
-                    *at = leaf;
-                }
-            }
-            let replica = |lane: usize| (first + lane / OLDEST).min(self.replicas - 1);
-            look_ahead(&self.nodes, &mut oldest, |lane, at| {
-                self.held.get(at, replica(lane)).used
-            });
+    }
+
+    /// Looks at what the oldest admissions of a replica used.
+    fn oldest_ahead(&mut self, replica: usize) {
+        let queue = &self.queues[replica];
+        let count = queue.len().min(OLDEST);
+        let (mut leaves, mut numbers) = ([ROOT; OLDEST], [0; OLDEST]);
+        for (place, &(leaf, used)) in queue.iter().take(OLDEST).enumerate() {
+            (leaves[place], numbers[place]) = (leaf, used);
         }
+        look_ahead(&mut leaves[..count], |lane, at| {
+            let used = self.held.get(at, replica).used;
+            let ends = used > numbers[lane];
+            (if ends { ROOT } else { above(&self.nodes, at) }, used)
+        });
+        self.looked[replica] = count;
     }
 
     /// Writes how many leading blocks of the path to `leaf` each replica of `of` holds.
@@ -165,6 +170,9 @@ impl Caches {
     /// Drops the least recently used blocks of a replica until `capacity` are left.
     fn evict(&mut self, replica: usize, capacity: u64) {
         while let Some(&(leaf, used)) = self.queues[replica].front() {
+            if self.looked[replica] == 0 {
+                self.oldest_ahead(replica);
+            }
             let mut at = leaf;
             while at != ROOT {
                 let held = self.held.get(at, replica);
@@ -188,6 +196,7 @@ impl Caches {
                 at = self.nodes[at as usize].segment.parent;
             }
             self.queues[replica].pop_front();
+            self.looked[replica] -= 1;
         }
     }
 
@@ -198,6 +207,7 @@ impl Caches {
         }
         self.held.clear(replica);
         self.queues[replica].clear();
+        self.looked[replica] = 0;
         self.cached[replica] = 0;
     }
 

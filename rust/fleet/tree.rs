@@ -37,6 +37,15 @@ pub(super) struct Node<T> {
     pub kept: T,
 }
 
+/// The parent of a segment.
+#[inline]
+pub(super) fn above<T>(nodes: &[Node<T>], at: u32) -> u32 {
+    nodes[at as usize].segment.parent
+}
+
+/// Entries at the front of a queue that are looked at together.
+pub(super) const OLDEST: usize = 8;
+
 /// Requests whose paths are looked at together.
 pub(super) const AHEAD: usize = 16;
 
@@ -45,20 +54,20 @@ const AHEAD_SEGMENTS: usize = 8;
 
 /// Walks up from some segments step by step, all at once, so that the loads of one step wait for memory
 /// together instead of one after the other. Nothing comes of it but that the caches of the processor
-/// hold what the walks that follow will need. `also` reads what else is kept of a segment.
+/// hold what the walks that follow will need.
+///
+/// `step` reads what they will read of a segment, given with its place among `places`, and returns the
+/// segment to read next and any number made of what it read; the root ends a walk.
 #[inline]
-pub(super) fn look_ahead<T>(
-    nodes: &[Node<T>],
-    places: &mut [u32],
-    mut also: impl FnMut(usize, u32) -> u32,
-) {
+pub(super) fn look_ahead(places: &mut [u32], mut step: impl FnMut(usize, u32) -> (u32, u32)) {
     let mut sum = 0_u32;
     for _ in 0..AHEAD_SEGMENTS {
         let mut open = 0;
         for (lane, at) in places.iter_mut().enumerate() {
-            sum ^= also(lane, *at);
-            *at = nodes[*at as usize].segment.parent;
-            open |= *at;
+            let (next, read) = step(lane, *at);
+            sum ^= read;
+            open |= next;
+            *at = next;
         }
         if open == ROOT {
             break;

@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::fleet::replicas::Replicas;
 use crate::fleet::router::{Arrival, Decision, Router, Setting, View};
 use crate::fleet::traffic::{Blocks, Unit};
-use crate::fleet::tree::{AHEAD, BlockTree, Node, ROOT, look_ahead};
+use crate::fleet::tree::{AHEAD, BlockTree, Node, ROOT, above, look_ahead};
 
 /// Limits of the router and its table.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -255,15 +255,8 @@ impl Router for Aibrix {
 
     fn ahead(&mut self, requests: std::ops::Range<usize>) {
         let mut buffer = [ROOT; AHEAD];
-        look_ahead(
-            &self.nodes,
-            self.tree.leaves(&requests, &mut buffer),
-            |_, _| 0,
-        );
-        for (at, leaf) in buffer.iter_mut().zip(self.table.oldest()) {
-            *at = leaf;
-        }
-        look_ahead(&self.nodes, &mut buffer, |_, _| 0);
+        let leaves = self.tree.leaves(&requests, &mut buffer);
+        look_ahead(leaves, |_, at| (above(&self.nodes, at), 0));
     }
 
     fn validate(&self) -> crate::Result<()> {

@@ -7,7 +7,7 @@ use crate::fleet::replicas::{Draw, Replicas};
 use crate::fleet::router::{Arrival, Decision, Router, Setting, View};
 use crate::fleet::rows::Rows;
 use crate::fleet::traffic::{Blocks, Unit};
-use crate::fleet::tree::{AHEAD, BlockTree, Node, ROOT, look_ahead};
+use crate::fleet::tree::{AHEAD, BlockTree, Node, ROOT, above, look_ahead};
 use crate::index::{Ix, RequestIx};
 
 /// Weights of the cost, under Dynamo's names.
@@ -344,9 +344,10 @@ impl Router for Dynamo {
         let leaves = self.tree.leaves(&requests, &mut buffer);
         let (nodes, below) = (&self.active.nodes, &self.active.below);
         match &self.decisions {
-            None => look_ahead(nodes, leaves, |_, at| below.get(at, 0)),
-            Some(decisions) => look_ahead(nodes, leaves, |_, at| {
-                below.get(at, 0) ^ decisions.latest.get(at, 0)
+            None => look_ahead(leaves, |_, at| (above(nodes, at), below.get(at, 0))),
+            Some(decisions) => look_ahead(leaves, |_, at| {
+                let read = below.get(at, 0) ^ decisions.latest.get(at, 0);
+                (above(nodes, at), read)
             }),
         }
     }

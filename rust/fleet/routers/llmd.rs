@@ -8,7 +8,7 @@ use crate::fleet::replicas::Replicas;
 use crate::fleet::router::{Arrival, Decision, Router, Setting, View};
 use crate::fleet::rows::Rows;
 use crate::fleet::traffic::{Blocks, Unit};
-use crate::fleet::tree::{AHEAD, BlockTree, Node, ROOT, look_ahead};
+use crate::fleet::tree::{AHEAD, BlockTree, Node, ROOT, above, look_ahead};
 use crate::index::{Ix, RequestIx};
 
 /// Fewest tokens of a block of the approximate index.
@@ -157,7 +157,9 @@ impl Approximate {
 
     fn ahead(&self, leaves: &mut [u32]) {
         let index = &self.index;
-        look_ahead(&index.nodes, leaves, |_, at| index.entries.get(at, 0).used);
+        look_ahead(leaves, |_, at| {
+            (above(&index.nodes, at), index.entries.get(at, 0).used)
+        });
     }
 
     /// Blocks of a path that each replica is credited with: all of its own before the first block that

@@ -7,7 +7,7 @@ use super::simple::least_loaded;
 use crate::fleet::replicas::Replicas;
 use crate::fleet::router::{Arrival, Decision, Router, Setting, View};
 use crate::fleet::traffic::{Blocks, Unit};
-use crate::fleet::tree::{AHEAD, BlockTree, Node, ROOT, look_ahead};
+use crate::fleet::tree::{AHEAD, BlockTree, Node, ROOT, above, look_ahead};
 
 /// Characters of a chunk.
 const CHUNK: u32 = 128;
@@ -91,7 +91,7 @@ impl Router for PrefixAware {
     fn ahead(&mut self, requests: std::ops::Range<usize>) {
         let mut buffer = [ROOT; AHEAD];
         let leaves = self.tree.leaves(&requests, &mut buffer);
-        look_ahead(&self.nodes, leaves, |_, _| 0);
+        look_ahead(leaves, |_, at| (above(&self.nodes, at), 0));
     }
 
     /// Characters that matched, the last chunk counted whole.

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::error::{Error, Result};
-use crate::fleet::tree::ROOT;
+use crate::fleet::tree::{OLDEST, ROOT, look_ahead};
 
 /// What a list keeps of a segment: a trailing part.
 #[derive(Debug, Clone, Copy, Default)]
@@ -48,6 +48,8 @@ struct Prompt {
 #[derive(Debug)]
 pub(super) struct HeadsFirst {
     queue: VecDeque<Prompt>,
+    /// Oldest prompts that were looked at.
+    looked: usize,
     /// The number of the newest prompt; they begin at 1.
     newest: u32,
     /// Segments that the prompt of this number used last, the next to go at the end.
@@ -60,6 +62,7 @@ impl HeadsFirst {
     pub fn new() -> Self {
         Self {
             queue: VecDeque::new(),
+            looked: 0,
             newest: 0,
             victims: Vec::new(),
             victims_of: 0,
@@ -113,7 +116,7 @@ impl HeadsFirst {
             && oldest.time <= time
         {
             self.find_victims(oldest, on);
-            self.queue.pop_front();
+            self.pop();
             while let Some(at) = self.victims.pop() {
                 self.drop(at, on);
             }
@@ -136,13 +139,36 @@ impl HeadsFirst {
             if !self.victims.is_empty() {
                 return;
             }
-            self.queue.pop_front();
+            self.pop();
         }
         unreachable!("blocks that are kept belong to a prompt");
     }
 
+    fn pop(&mut self) {
+        self.queue.pop_front();
+        self.looked -= 1;
+    }
+
+    /// Looks at what the oldest prompts used.
+    fn oldest_ahead(&mut self, on: &mut impl Segments) {
+        let count = self.queue.len().min(OLDEST);
+        let (mut leaves, mut numbers) = ([ROOT; OLDEST], [0; OLDEST]);
+        for (place, prompt) in self.queue.iter().take(OLDEST).enumerate() {
+            (leaves[place], numbers[place]) = (prompt.leaf, prompt.number);
+        }
+        look_ahead(&mut leaves[..count], |lane, at| {
+            let used = on.entry(at).used;
+            let ends = used > numbers[lane];
+            (if ends { ROOT } else { on.above(at) }, used)
+        });
+        self.looked = count;
+    }
+
     /// Finds what a prompt used last; the newest one may not have used all of its segments yet.
     fn find_victims(&mut self, prompt: Prompt, on: &mut impl Segments) {
+        if self.looked == 0 {
+            self.oldest_ahead(on);
+        }
         self.victims.clear();
         self.victims_of = prompt.number;
         let mut at = prompt.leaf;
@@ -156,11 +182,6 @@ impl HeadsFirst {
             }
             at = on.above(at);
         }
-    }
-
-    /// The segments in which the oldest prompts end.
-    pub fn oldest(&self) -> impl Iterator<Item = u32> + '_ {
-        self.queue.iter().map(|prompt| prompt.leaf)
     }
 
     /// Checks that what is kept is listed, and adds up.

@@ -89,7 +89,7 @@ impl CacheAware {
 
     fn evict(&mut self, now: f64) {
         while let Some(due) = self.next_eviction.filter(|&due| due <= now) {
-            self.tenants.evict(&self.tree, self.config.max_tree_size);
+            self.tenants.evict(self.config.max_tree_size);
             let interval = self.config.eviction_interval_secs;
             // Nothing is added between two passes that are due at once.
             self.next_eviction =
@@ -114,7 +114,7 @@ impl Router for CacheAware {
             return Decision::by_load(Replicas::one(first));
         }
         let leaf = self.tree.leaf(arrival.request);
-        self.matched = self.tenants.find(&self.tree, leaf);
+        self.matched = self.tenants.find(leaf);
         let (matched, owner) = self.matched;
         let share = if self.characters == 0 {
             0.0
@@ -137,12 +137,16 @@ impl Router for CacheAware {
 
     fn booked(&mut self, arrival: &Arrival, _: &View<'_>, replica: usize) {
         let leaf = self.tree.leaf(arrival.request);
-        self.tenants.insert(&self.tree, leaf, replica);
+        self.tenants.insert(leaf, replica);
+    }
+
+    fn ahead(&mut self, requests: std::ops::Range<usize>) {
+        self.tenants.ahead(&self.tree, &requests);
     }
 
     fn resized(&mut self, available: Replicas) {
         if available != Replicas::first(self.replicas) {
-            self.tenants.keep(&self.tree, available);
+            self.tenants.keep(available);
         }
     }
 

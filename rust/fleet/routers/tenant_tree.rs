@@ -6,7 +6,7 @@ use std::collections::BinaryHeap;
 use crate::error::{Error, Result};
 use crate::fleet::replicas::Replicas;
 use crate::fleet::router::{TextIndex, TextNode};
-use crate::fleet::tree::{BlockTree, ROOT};
+use crate::fleet::tree::{AHEAD, BlockTree, Node as Place, ROOT, above, look_ahead};
 use crate::index::{RequestIx, to_u32};
 
 const NONE: u32 = u32::MAX;
@@ -36,8 +36,8 @@ pub struct TenantTree {
     free: Vec<u32>,
     /// By node, then replica: when it was last used.
     epochs: Vec<u64>,
-    /// The node that holds each segment.
-    node_of: Vec<u32>,
+    /// The segments, and the node that holds each.
+    places: Vec<Place<u32>>,
     /// Characters counted for each replica.
     sizes: Vec<u64>,
     epoch: u64,
@@ -55,14 +55,14 @@ impl TenantTree {
             tenants: Replicas::first(replicas),
             owner: 0,
         };
-        let mut node_of = vec![NONE; tree.len()];
-        node_of[ROOT as usize] = 0;
+        let mut places = tree.nodes(NONE);
+        places[ROOT as usize].kept = 0;
         Self {
             replicas,
             nodes: vec![root],
             free: Vec::new(),
             epochs: vec![0; replicas],
-            node_of,
+            places,
             sizes: vec![0; replicas],
             epoch: 0,
         }
@@ -77,21 +77,41 @@ impl TenantTree {
         &mut self.epochs[node as usize * self.replicas + replica]
     }
 
+    /// Looks at what the next requests will touch.
+    pub(super) fn ahead(&self, tree: &BlockTree, requests: &std::ops::Range<usize>) {
+        let mut buffer = [ROOT; AHEAD];
+        let leaves = tree.leaves(requests, &mut buffer);
+        look_ahead(leaves, |_, at| {
+            let place = &self.places[at as usize];
+            match self.nodes.get(place.kept as usize) {
+                None => (place.segment.parent, 0),
+                Some(node) => {
+                    let epoch = self.epochs[place.kept as usize * self.replicas];
+                    (ROOT, node.parent ^ u32::from(epoch == 0))
+                }
+            }
+        });
+    }
+
+    fn end(&self, at: u32) -> u32 {
+        self.places[at as usize].segment.end
+    }
+
     /// The deepest segment on the path to `leaf` that is in the tree.
     #[inline]
-    fn reach(&self, tree: &BlockTree, leaf: u32) -> u32 {
+    fn reach(&self, leaf: u32) -> u32 {
         let mut at = leaf;
-        while self.node_of[at as usize] == NONE {
-            at = tree.segment(at).parent;
+        while self.places[at as usize].kept == NONE {
+            at = above(&self.places, at);
         }
         at
     }
 
     /// Characters of the text that are known, and whose they are.
     #[inline]
-    pub fn find(&mut self, tree: &BlockTree, leaf: u32) -> (u32, usize) {
-        let reached = self.reach(tree, leaf);
-        let node = self.node_of[reached as usize];
+    pub fn find(&mut self, leaf: u32) -> (u32, usize) {
+        let reached = self.reach(leaf);
+        let node = self.places[reached as usize].kept;
         let found = &mut self.nodes[node as usize];
         if !found.tenants.has(found.owner) {
             found.owner = found.tenants.lowest();
@@ -101,14 +121,14 @@ impl TenantTree {
         if epoch.is_multiple_of(8) {
             *self.epoch_mut(node, owner) = epoch;
         }
-        (tree.segment(reached).end, owner)
+        (self.end(reached), owner)
     }
 
     /// Adds the text that ends at `leaf` for a replica.
     #[inline]
-    pub fn insert(&mut self, tree: &BlockTree, leaf: u32, replica: usize) {
-        let reached = self.reach(tree, leaf);
-        let node = self.split(tree, reached);
+    pub fn insert(&mut self, leaf: u32, replica: usize) {
+        let reached = self.reach(leaf);
+        let node = self.split(reached);
         let mut at = node;
         while !self.nodes[at as usize].tenants.has(replica) {
             self.nodes[at as usize].tenants.add(replica);
@@ -121,7 +141,7 @@ impl TenantTree {
             *self.epoch_mut(node, replica) = epoch;
             return;
         }
-        let length = tree.segment(leaf).end - tree.segment(reached).end;
+        let length = self.end(leaf) - self.end(reached);
         let new = self.add(Node {
             bottom: leaf,
             parent: node,
@@ -135,8 +155,8 @@ impl TenantTree {
         self.sizes[replica] += u64::from(length);
         let mut at = leaf;
         while at != reached {
-            self.node_of[at as usize] = new;
-            at = tree.segment(at).parent;
+            self.places[at as usize].kept = new;
+            at = above(&self.places, at);
         }
     }
 
@@ -151,14 +171,14 @@ impl TenantTree {
     }
 
     /// Makes a node end at a segment that it holds; returns the node that ends there.
-    fn split(&mut self, tree: &BlockTree, at: u32) -> u32 {
-        let lower = self.node_of[at as usize];
+    fn split(&mut self, at: u32) -> u32 {
+        let lower = self.places[at as usize].kept;
         let node = self.nodes[lower as usize];
         if node.bottom == at {
             return lower;
         }
-        let above = self.nodes[node.parent as usize].bottom;
-        let length = tree.segment(at).end - tree.segment(above).end;
+        let top = self.nodes[node.parent as usize].bottom;
+        let length = self.end(at) - self.end(top);
         let upper = self.add(Node {
             bottom: at,
             length,
@@ -171,16 +191,16 @@ impl TenantTree {
         self.nodes[lower as usize].parent = upper;
         self.nodes[lower as usize].length -= length;
         let mut segment = at;
-        while segment != above {
-            self.node_of[segment as usize] = upper;
-            segment = tree.segment(segment).parent;
+        while segment != top {
+            self.places[segment as usize].kept = upper;
+            segment = above(&self.places, segment);
         }
         upper
     }
 
     /// Takes away what each replica used longest ago, leaves first, until it has at most `most`
     /// characters.
-    pub fn evict(&mut self, tree: &BlockTree, most: u64) {
+    pub fn evict(&mut self, most: u64) {
         if self.sizes.iter().all(|&size| size <= most) {
             return;
         }
@@ -209,7 +229,7 @@ impl TenantTree {
             self.sizes[replica] -= u64::from(node.length);
             let node = *node;
             if node.tenants.is_empty() && node.children == 0 {
-                self.drop_node(tree, place);
+                self.drop_node(place);
             }
             if node.parent == 0 {
                 continue;
@@ -222,19 +242,19 @@ impl TenantTree {
         }
     }
 
-    fn drop_node(&mut self, tree: &BlockTree, place: u32) {
+    fn drop_node(&mut self, place: u32) {
         let node = self.nodes[place as usize];
         self.nodes[node.parent as usize].children -= 1;
         let mut at = node.bottom;
-        while self.node_of[at as usize] == place {
-            self.node_of[at as usize] = NONE;
-            at = tree.segment(at).parent;
+        while self.places[at as usize].kept == place {
+            self.places[at as usize].kept = NONE;
+            at = above(&self.places, at);
         }
         self.free.push(place);
     }
 
     /// Forgets replicas that are gone.
-    pub fn keep(&mut self, tree: &BlockTree, available: Replicas) {
+    pub fn keep(&mut self, available: Replicas) {
         for replica in 0..self.replicas {
             if !available.has(replica) {
                 self.sizes[replica] = 0;
@@ -249,14 +269,14 @@ impl TenantTree {
                     let node = self.nodes[place as usize];
                     node.tenants.is_empty()
                         && node.children == 0
-                        && self.node_of[node.bottom as usize] == place
+                        && self.places[node.bottom as usize].kept == place
                 })
                 .collect();
             if empty.is_empty() {
                 return;
             }
             for place in empty {
-                self.drop_node(tree, place);
+                self.drop_node(place);
             }
         }
     }
@@ -265,7 +285,7 @@ impl TenantTree {
     #[must_use]
     pub fn index(&self, tree: &BlockTree) -> TextIndex {
         let live = |&(place, node): &(usize, &Node)| {
-            place == 0 || self.node_of[node.bottom as usize] == to_u32(place)
+            place == 0 || self.places[node.bottom as usize].kept == to_u32(place)
         };
         let all: Vec<(usize, &Node)> = self.nodes.iter().enumerate().filter(live).collect();
         let mut number = vec![0; self.nodes.len()];
@@ -296,7 +316,7 @@ impl TenantTree {
     pub fn validate(&self) -> Result<()> {
         let mut sizes = vec![0; self.replicas];
         for (place, node) in self.nodes.iter().enumerate().skip(1) {
-            if self.node_of[node.bottom as usize] != to_u32(place) {
+            if self.places[node.bottom as usize].kept != to_u32(place) {
                 continue;
             }
             let above = self.nodes[node.parent as usize];
