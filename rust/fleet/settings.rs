@@ -28,7 +28,7 @@ pub struct Scaling {
 /// What to keep for those who check a rule.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Recording {
-    /// Keep [`Seen`].
+    /// Keep [`Seen`](super::Seen).
     pub seen: bool,
     /// Numbers of requests after which the router's index is kept.
     pub index_after: Vec<u32>,

@@ -51,6 +51,19 @@ def test_policy_equals_its_oracle(policy: str, small: Small, rule: bool, outputs
             assert sorted_values(got["idle_s"]) == sorted(expected.idle)
 
 
+@settings(max_examples=40)
+@given(small=small_traces(max_requests=16))
+def test_no_policy_hits_more_than_the_clairvoyant(small: Small) -> None:
+    trace = replace(small.trace(), category=Codes(np.zeros(len(small.prompts), np.uint32), ["a"]))
+    profile = compile(trace).profile(1)
+    for capacity in range(1, profile.unique_blocks + 2):
+        hits = {
+            name: int(profile.replay(name, capacity, last_token_rule=False)["hit_blocks"].sum())
+            for name in _core.policies()
+        }
+        assert max(hits.values()) == hits["clairvoyant"], hits
+
+
 def test_policies_differ_where_they_should() -> None:
     """One prompt used again and again, between others that come once."""
     prompts = [[1, 1], [2, 2]]

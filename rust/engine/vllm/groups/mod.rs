@@ -6,9 +6,9 @@
 //!
 //! * [`SharedPool`]: reference counts, and which slots hold which blocks of which group.
 //! * [`GroupsConfig`], [`Group`], [`GroupKind`]: what there is; [`Layout`]: what follows from that.
-//! * [`full`], [`sliding_window`], [`chunked_local`], [`mamba`]: what each kind finds, needs and keeps.
-//! * [`coordinator`]: the longest prefix that all of them agree on.
-//! * [`retention`]: which blocks are cached.
+//! * `full`, `sliding_window`, `chunked_local`, `mamba`: what each kind finds, needs and keeps.
+//! * `coordinator`: the longest prefix that all of them agree on.
+//! * `retention`: which blocks are cached.
 //! * [`GroupedCache`]: all of it, as a [`KvCache`](crate::serving::KvCache).
 
 mod allocation;
