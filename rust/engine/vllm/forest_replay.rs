@@ -1,9 +1,12 @@
 //! A compiled trace through the manager: the forest says which blocks are the same.
 //!
-//! Keys are the [`BlockNumbers`] of the forest: nothing is hashed.
+//! With full attention and slots released as vLLM does today, it goes by runs of blocks; otherwise slot
+//! by slot, with the [`BlockNumbers`] of the forest as keys. Nothing is hashed.
 
-use super::replay::{Clock, KeySource, Lengths, ReplayOutcome, run};
-use super::{DenseIndex, ManagerConfig};
+use super::block_manager::UNBOUNDED;
+use super::block_pool::check_slots;
+use super::replay::{Clock, KeySource, Lengths, ReplayOutcome, check_run, run};
+use super::{DenseIndex, ManagerConfig, ReleaseOrder, runs};
 use crate::error::{Error, Result};
 use crate::forest::{BlockNumbers, Forest};
 use crate::index::{to_u32, to_usize};
@@ -53,12 +56,28 @@ pub fn replay_forest(
             )));
         }
     }
-    let numbers = BlockNumbers::new(forest, ids)?;
-    let index = DenseIndex::new(to_usize(numbers.blocks()));
     let lengths = Lengths {
         prompt: lengths.prompt_len,
         output_offsets: lengths.output_offsets,
     };
+    let full_attention = config.sliding_window.is_none() && config.max_model_len == u32::MAX;
+    if full_attention && config.release_order() == ReleaseOrder::UncachedFirst {
+        check_run(requests, concurrency, clock)?;
+        let slots = num_blocks.unwrap_or(UNBOUNDED);
+        check_slots(slots)?;
+        return runs::replay(
+            forest,
+            (ids, config.block_size),
+            config.enable_caching,
+            lengths,
+            slots - 1,
+            concurrency as usize,
+            clock,
+            stop,
+        );
+    }
+    let numbers = BlockNumbers::new(forest, ids)?;
+    let index = DenseIndex::new(to_usize(numbers.blocks()));
     let source = ForestBlocks {
         numbers,
         block_size: config.block_size,

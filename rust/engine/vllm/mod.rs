@@ -29,6 +29,7 @@ mod key_index;
 mod manager;
 pub mod offload;
 pub mod replay;
+mod runs;
 mod scheduler;
 mod server;
 mod simulate;

@@ -15,7 +15,7 @@ use crate::stats::Residency;
 use crate::stop::Stop;
 
 /// Requests between two looks at the stop flag.
-const STOP_INTERVAL: usize = 1024;
+pub(super) const STOP_INTERVAL: usize = 1024;
 
 /// What a trace knows of its prompts.
 #[derive(Debug, Clone, Copy)]
@@ -154,14 +154,7 @@ pub(super) fn run<S: KeySource, I: KeyIndex<Key = S::Key>>(
     stop: &Stop,
 ) -> Result<ReplayOutcome> {
     let requests = lengths.prompt.len();
-    if clock.is_some_and(|clock| clock.timestamp.len() != requests) {
-        return Err(Error::shape(
-            "the timestamp column has another number of rows",
-        ));
-    }
-    if concurrency == 0 {
-        return Err(Error::range("concurrency is 0, it must be positive"));
-    }
+    check_run(requests, concurrency, clock)?;
     let slots = num_blocks.unwrap_or(UNBOUNDED);
     let mut replay = Replay {
         manager: Manager::new(slots, config.clone(), index)?,
@@ -186,6 +179,28 @@ pub(super) fn run<S: KeySource, I: KeyIndex<Key = S::Key>>(
     replay.outcome.residency = clock.map(|_| replay.manager.take_residency().unwrap_or_default());
     replay.outcome.cached_end = replay.manager.pool().num_cached() as u64;
     Ok(replay.outcome)
+}
+
+/// Checks what is not a column of the prompts.
+pub(super) fn check_run(requests: usize, concurrency: u32, clock: Option<Clock<'_>>) -> Result<()> {
+    if clock.is_some_and(|clock| clock.timestamp.len() != requests) {
+        return Err(Error::shape(
+            "the timestamp column has another number of rows",
+        ));
+    }
+    if concurrency == 0 {
+        return Err(Error::range("concurrency is 0, it must be positive"));
+    }
+    Ok(())
+}
+
+/// A request that needs more slots than there are.
+pub(super) fn never_fits(request: usize, tokens: u64, usable: u32, block_size: u32) -> Error {
+    Error::never_fits(format!(
+        "request {request}: {tokens} tokens never fit a cache of {usable} blocks of {block_size} \
+         tokens (the null block not counted), give {} or more with it",
+        tokens.div_ceil(u64::from(block_size)) + 1,
+    ))
 }
 
 impl Prompts<'_> {
@@ -403,13 +418,13 @@ impl<S: KeySource, I: KeyIndex<Key = S::Key>> Replay<S, I> {
     fn make_room(&mut self, request: usize, num_tokens: u32) -> Result<()> {
         if self.held.is_empty() {
             let block_size = self.manager.config().block_size;
-            return Err(Error::never_fits(format!(
-                "request {request}: {} tokens never fit a cache of {} blocks of {block_size} \
-                 tokens (the null block not counted), give {} or more with it",
-                num_tokens,
-                self.manager.pool().num_slots() - 1,
-                num_tokens.div_ceil(block_size) + 1,
-            )));
+            let usable = self.manager.pool().num_slots() - 1;
+            return Err(never_fits(
+                request,
+                u64::from(num_tokens),
+                usable,
+                block_size,
+            ));
         }
         self.release_oldest();
         Ok(())

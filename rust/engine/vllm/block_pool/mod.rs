@@ -61,6 +61,18 @@ pub enum ReleaseOrder {
     AllLast,
 }
 
+/// # Errors
+/// [`Error::Range`] if there is no slot but the null block, or there are 2^32 - 1.
+pub(super) fn check_slots(num_slots: u32) -> Result<()> {
+    if !(2..u32::MAX).contains(&num_slots) {
+        return Err(Error::range(format!(
+            "{num_slots} blocks: give 2 to {} (block 0 is the null block and never used)",
+            u32::MAX - 1
+        )));
+    }
+    Ok(())
+}
+
 /// Pools up to this size get their memory at the start, larger ones as it is used.
 const RESERVED: u32 = 1 << 18;
 
@@ -76,12 +88,7 @@ impl<I: KeyIndex> BlockPool<I> {
     /// # Errors
     /// [`Error::Range`] if there is no slot but the null block, or there are 2^32 - 1.
     pub fn new(num_slots: u32, index: I) -> Result<Self> {
-        if !(2..u32::MAX).contains(&num_slots) {
-            return Err(Error::range(format!(
-                "{num_slots} blocks: give 2 to {} (block 0 is the null block and never used)",
-                u32::MAX - 1
-            )));
-        }
+        check_slots(num_slots)?;
         let mut pool = Self {
             free: FreeQueue::new(num_slots)?,
             slots: Vec::new(),
