@@ -221,3 +221,31 @@ def test_overload_is_told_from_a_busy_server(load: float) -> None:
 
 def test_times_as_people_write_them() -> None:
     assert people_seconds(2830) == "47 min"
+
+
+def test_a_replay_says_that_its_server_is_overloaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    _trace(rate=20.0).write("day.parquet")
+    line = "--engine vllm --model-config llama-3.1-70b --latency h100 --tensor-parallel 4 --force"
+    given = [*line.split(), "--num-blocks", "20000"]
+    assert main(["replay", "day.parquet", *given]) == 0
+    shown = capsys.readouterr().out
+    assert "without caching: overload: 20.1 requests/s come, the server serves" in shown
+    assert "times are an estimate: a roofline of h100 that reaches 60 % of the peak" in shown
+    assert main(["replay", "day.parquet", *given, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["estimate"] is True
+    assert told["overload"]["stable_from"] > 1
+    assert main(["compare", "day.parquet", *given]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("overload: 20.1 requests/s come") == 2
+    assert "times are an estimate" in shown
+    slow = prefixsim.replay("day.parquet", engine="vllm", num_blocks=20_000, latency="1ms")
+    assert slow.overload is None
+    assert "estimate" not in slow.to_dict()
+    closed = prefixsim.replay(
+        "day.parquet", engine="vllm", num_blocks=20_000, arrivals="start", latency="1s"
+    )
+    assert closed.overload is None

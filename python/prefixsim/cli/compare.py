@@ -60,6 +60,8 @@ def compare_command(options: CompareOptions, choice: EngineChoice) -> None:
     rank_by = options.rank_by
     if rank_by is None:
         rank_by = _TIMED if timed_runs else _UNTIMED
+    if any("estimate" in summary for _, summary in runs):
+        title += "\ntimes are an estimate: rooflines of data sheets"
     told = differences(found.engines)
     tables = [comparison(names, runs, rank_by or None, title)]
     print_tables(tables if told is None else [*tables, told])

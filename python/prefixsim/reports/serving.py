@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from prefixsim.errors import InputError
+from prefixsim.study.overload import estimated
 from prefixsim.study.tables import SummaryRow
 from prefixsim.table import Table, ratio, written
 
@@ -67,7 +68,9 @@ def serving_table(results: Sequence[Result], names: Sequence[str]) -> Table:
             rows.append(row)
             notes.append(figure.note if statistic in ("", _STATISTICS[0]) else "")
     header = ["", *names, *(["ratio"] if len(results) > 1 else [])]
-    return Table("serving", header, rows, notes)
+    told = [f"{n}: {r.overload}" for n, r in zip(names, results, strict=True) if r.overload]
+    title = "\n".join(["serving", *filter(None, [estimated(results[0].config)]), *told])
+    return Table(title, header, rows, notes)
 
 
 def _value(result: Result, row: SummaryRow, statistic: str) -> float | None:
@@ -135,4 +138,6 @@ def comparison(
         ]
         for settings, summary in ordered
     ]
-    return Table(title, [*names, *(f.label for f in COMPARED)], rows)
+    notes = [str(summary.get("overload_words", "")) for _, summary in ordered]
+    header = [*names, *(f.label for f in COMPARED)]
+    return Table(title, header, rows, notes if any(notes) else ())

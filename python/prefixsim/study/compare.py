@@ -12,6 +12,7 @@ from prefixsim.errors import InputError, SettingError
 from prefixsim.forest import Forest
 from prefixsim.own_policies import check_labels
 from prefixsim.study.grid import Cell, combinations, listed, run_cells
+from prefixsim.study.overload import estimated, overload_in
 from prefixsim.study.replay import prepared
 from prefixsim.table import Table
 from prefixsim.trace import Trace
@@ -134,6 +135,11 @@ def _run(trace: Trace, cell: Cell) -> tuple[JsonObject, JsonObject]:
         **_tiers(outcome.tier_hit_tokens),
         **outcome.summary,
     }
+    if estimated(outcome.config):
+        summary["estimate"] = True
+    over = overload_in(trace, outcome.columns, outcome.config)
+    if over is not None:
+        summary |= {"overload": over.to_dict(), "overload_words": str(over)}
     return settings, summary
 
 

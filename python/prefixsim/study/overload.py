@@ -9,9 +9,11 @@ from math import ceil
 import numpy as np
 import numpy.typing as npt
 
-from prefixsim._json import JsonObject
+from prefixsim._json import JsonFields, JsonObject
+from prefixsim.trace import Trace
+from prefixsim.trace.columns import Array
 
-__all__ = ["Overload", "overload_of", "people_seconds"]
+__all__ = ["Overload", "estimated", "overload_in", "overload_of", "people_seconds"]
 
 _FEWEST = 20
 _GROWTH_S = 5.0
@@ -71,6 +73,41 @@ def people_seconds(seconds: float) -> str:
     if seconds < 600:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def estimated(config: JsonFields) -> str:
+    """Say what the times of a run rest on, if they are estimates; else nothing.
+
+    Parameters
+    ----------
+    config : mapping
+        Of an outcome, with its ``latency``.
+    """
+    latency = config.get("latency")
+    if not isinstance(latency, Mapping) or not latency.get("estimate"):
+        return ""
+    told = (
+        f"times are an estimate: a roofline of {latency['gpu']} that reaches "
+        f"{latency['compute_efficiency']:.0%} of the peak FLOP/s and "
+        f"{latency['memory_efficiency']:.0%} of the bandwidth"
+    )
+    return told.replace("%", " %")
+
+
+def overload_in(trace: Trace, columns: Mapping[str, Array], config: JsonFields) -> Overload | None:
+    """Tell whether one server keeps up with a trace; ``None``: it does, or nobody knows.
+
+    Parameters
+    ----------
+    trace : Trace
+    columns : mapping
+        Of the outcome: ``queue_s`` and ``ttft_s``, where the engine has time.
+    config : mapping
+        Of the outcome. Arrivals other than the trace's say nothing of overload.
+    """
+    if config.get("arrivals") != "trace" or not {"queue_s", "ttft_s"} <= columns.keys():
+        return None
+    return overload_of(trace.timestamp, columns)
 
 
 def overload_of(

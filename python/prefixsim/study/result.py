@@ -15,6 +15,7 @@ from prefixsim.engines import Engine, EngineSettings, load
 from prefixsim.engines.outcome import Outcome
 from prefixsim.settings import options_of
 from prefixsim.study.metrics import Metrics
+from prefixsim.study.overload import Overload, estimated, overload_in
 from prefixsim.study.tables import summary_tables
 from prefixsim.table import html
 from prefixsim.trace import Trace
@@ -145,14 +146,27 @@ class Result:
         """The configuration in words."""
         return describe_config(self.config)
 
+    @cached_property
+    def overload(self) -> Overload | None:
+        """Arrivals that the server does not keep up with; ``None`` without time, or if it does."""
+        return overload_in(self.trace, self.outcome.columns, self.config)
+
     def to_dict(self) -> JsonObject:
-        """Return ``trace``, ``config``, ``provenance`` and ``summary``; plain values."""
-        facts = {
+        """Return ``trace``, ``config``, ``provenance`` and ``summary``; plain values.
+
+        Also ``estimate``, if times come from a roofline, and ``overload``, if the server does not
+        keep up.
+        """
+        facts: JsonObject = {
             "trace": trace_facts(self.trace, self.provenance["digest"]),
             "config": self.config,
             "provenance": self.provenance,
             "summary": self.summary,
         }
+        if estimated(self.config):
+            facts["estimate"] = True
+        if self.overload is not None:
+            facts["overload"] = self.overload.to_dict()
         if self.without_caching is not None:
             facts["without_caching"] = self.without_caching.summary
         return facts
