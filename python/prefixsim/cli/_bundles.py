@@ -11,7 +11,7 @@ from prefixsim.settings import setting
 if TYPE_CHECKING:
     from prefixsim.trace import Trace
 
-__all__ = ["AsJson", "Measuring", "Output", "Reading", "Tokenizing"]
+__all__ = ["AsJson", "ManyRuns", "Measuring", "Output", "Reading", "Tokenizing"]
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,30 @@ class Reading(Tokenizing):
         trace = self.read(path)
         trace = trace.replace(meta={**origin_of(trace, Path(path)), **trace.meta})
         return tokenized(trace, self.model, self.cache_dir)
+
+
+@dataclass(frozen=True)
+class ManyRuns:
+    """Many runs
+
+    Attributes
+    ----------
+    ray : str or None
+    resume : Path or None
+    """  # noqa: D400 - the title of a panel of the help
+
+    ray: str | None = setting(
+        None,
+        help="Spread the runs over a Ray cluster: 'local' starts one of this machine's cores, "
+        "'auto' takes the one that runs here, or host:port.",
+        metavar="ADDRESS",
+        shown_default="the cores of this machine, without Ray",
+    )
+    resume: Path | None = setting(
+        None,
+        help="Keep results here as they come; a command that was ended goes on with those kept.",
+        metavar="FILE",
+    )
 
 
 @dataclass(frozen=True)

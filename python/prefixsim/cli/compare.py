@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from prefixsim.cli import COMMANDS
-from prefixsim.cli._bundles import AsJson, Reading
+from prefixsim.cli._bundles import AsJson, ManyRuns, Reading
 from prefixsim.cli._options import REQUIRED, Command, EngineChoice
 from prefixsim.settings import argument, setting
 
@@ -20,7 +20,7 @@ _SHOWN = {"enable_caching": "prefix_caching"}
 
 
 @dataclass(frozen=True)
-class CompareOptions(Reading, AsJson):
+class CompareOptions(Reading, ManyRuns, AsJson):
     """Options of ``prefixsim compare``."""
 
     trace: Path = argument(REQUIRED, help="A trace file.", metavar="TRACE")
@@ -45,7 +45,14 @@ def compare_command(options: CompareOptions, choice: EngineChoice) -> None:
     given = {**choice.given}
     given.setdefault("enable_caching", [True, False])
     with counting(f"simulating {trace.name}") as progress:
-        found = compare(trace, engine=choice.names or timed(), progress=progress, **given)
+        found = compare(
+            trace,
+            engine=choice.names or timed(),
+            ray=options.ray,
+            resume=options.resume,
+            progress=progress,
+            **given,
+        )
     runs = [({_SHOWN.get(k, k): v for k, v in row.items()}, s) for row, s in found.runs]
     if options.as_json:
         shown = [{"settings": settings, "summary": summary} for settings, summary in runs]

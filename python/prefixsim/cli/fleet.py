@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from prefixsim.cli import COMMANDS
-from prefixsim.cli._bundles import Output, Reading
+from prefixsim.cli._bundles import ManyRuns, Output, Reading
 from prefixsim.cli._options import REQUIRED, Command, EngineChoice, comma_list
 from prefixsim.errors import InputError
 from prefixsim.routing import router_names
@@ -35,7 +35,7 @@ def _read_routers(value: object) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class FleetOptions(Reading, Output):
+class FleetOptions(Reading, ManyRuns, Output):
     """Options of ``prefixsim fleet``."""
 
     trace: Path = argument(REQUIRED, help="A trace file.", metavar="TRACE")
@@ -110,7 +110,7 @@ class FleetOptions(Reading, Output):
 def fleet_command(options: FleetOptions, choice: EngineChoice) -> None:
     """Route the trace, and print or write what came of it."""
     from prefixsim._files import atomic_write, check_writable
-    from prefixsim.cli._terminal import print_tables, working
+    from prefixsim.cli._terminal import counting, print_tables
     from prefixsim.study.fleets import fleet
 
     if choice.records:
@@ -120,7 +120,7 @@ def fleet_command(options: FleetOptions, choice: EngineChoice) -> None:
     for path in options.output:
         check_writable(path)
     trace = options.read(options.trace)
-    with working(f"routing {trace.name}"):
+    with counting(f"routing {trace.name}") as progress:
         found = fleet(
             trace,
             replicas=options.replicas,
@@ -137,6 +137,9 @@ def fleet_command(options: FleetOptions, choice: EngineChoice) -> None:
             characters_per_token=options.characters_per_token,
             model=options.model,
             cache_dir=options.cache_dir,
+            ray=options.ray,
+            resume=options.resume,
+            progress=progress,
             **choice.given,
             **choice.routed,
         )

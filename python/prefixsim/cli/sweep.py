@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prefixsim.cli import COMMANDS
-from prefixsim.cli._bundles import Output, Reading
+from prefixsim.cli._bundles import ManyRuns, Output, Reading
 from prefixsim.cli._options import REQUIRED, Command, EngineChoice, comma_list
 from prefixsim.engines.cache_size import read_cache_size
 from prefixsim.settings import argument, setting
@@ -29,7 +29,7 @@ def _read_capacities(text: object) -> tuple[object, ...]:
 
 
 @dataclass(frozen=True)
-class SweepOptions(Reading, Output):
+class SweepOptions(Reading, ManyRuns, Output):
     """Options of ``prefixsim sweep``."""
 
     trace: Path = argument(REQUIRED, help="A trace file.", metavar="TRACE")
@@ -65,6 +65,8 @@ def sweep_command(options: SweepOptions, choice: EngineChoice) -> None:
             engine=choice.names or None,
             policy=policy,
             capacity=capacity,
+            ray=options.ray,
+            resume=options.resume,
             progress=progress,
             **given,
         )

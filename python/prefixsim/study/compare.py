@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,8 @@ from prefixsim.engines import Engine, load, timed
 from prefixsim.errors import InputError, SettingError
 from prefixsim.forest import Forest
 from prefixsim.own_policies import check_labels
-from prefixsim.study.grid import Cell, combinations, listed, run_cells
+from prefixsim.study.grid import Cell, Forests, combinations, compile_for, listed, run_cells
+from prefixsim.study.many import Grid, key_of
 from prefixsim.study.overload import estimated, overload_in
 from prefixsim.study.replay import prepared
 from prefixsim.table import Table
@@ -21,6 +22,9 @@ from prefixsim.trace.columns import Array
 __all__ = ["MOST_RUNS", "Comparison", "compare", "differences"]
 
 MOST_RUNS = 1000
+
+Task = tuple[Engine, JsonObject]
+Run = tuple[JsonObject, JsonObject]
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,8 @@ def compare(
     *,
     engine: str | Engine | Sequence[str | Engine] | None = None,
     model: str | None = None,
+    ray: str | None = None,
+    resume: str | Path | None = None,
     progress: Callable[[int, int], None] | None = None,
     **axes: object,
 ) -> Comparison:
@@ -68,6 +74,10 @@ def compare(
         Default: ``vllm``.
     model : str, optional
         Tokenizer of a text trace.
+    ray : str, optional
+        Address of a Ray cluster that the runs are spread over: ``local``, ``auto``, ``host:port``.
+    resume : path, optional
+        Results are kept here as they come; those that are there are not made again.
     progress : callable, optional
         Called with the runs done and all runs.
     **axes
@@ -99,7 +109,17 @@ def compare(
     if len(wanted) > MOST_RUNS:
         msg = f"{len(wanted):,} runs are too many for one comparison, give at most {MOST_RUNS:,}"
         raise InputError(msg)
-    runs = list(run_cells(source, wanted, lambda c: _run(columns, c), progress=progress))
+    forests = Forests(source)
+    grid = Grid[Forests, Task, Run](
+        kind="compare",
+        shared=compile_for(forests, wanted) if ray else forests,
+        tasks=wanted,
+        key=lambda task: key_of(task[0].name, task[1]),
+        work=_runs,
+        kept=list,
+        found=tuple,
+    )
+    runs = grid.run(lambda: columns.digest, ray=ray, resume=resume, progress=progress)
     several = [name for name, values in asked.items() if len(values) > 1]
     used = [load(e) for e in listed(chosen)]
     if len(used) > 1:
@@ -108,6 +128,11 @@ def compare(
     if len(used) == 1:
         fixed = {"engine": used[0].name, **fixed}
     return Comparison(columns, tuple(several), fixed, runs, used)
+
+
+def _runs(forests: Forests, wanted: Sequence[Task]) -> Iterator[tuple[int, Run]]:
+    """Yield the number, and settings and summary, of each combination."""
+    return enumerate(run_cells(forests, wanted, lambda cell: _run(forests.trace, cell)))
 
 
 def _run(trace: Trace, cell: Cell) -> tuple[JsonObject, JsonObject]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from itertools import accumulate
 
 import numpy as np
@@ -31,6 +31,7 @@ class Plan:
     """What all runs of one call share."""
 
     trace: Trace
+    read: Trace
     forest: Forest
     traffic: _core.FleetTraffic
     engine: Engine
@@ -39,6 +40,16 @@ class Plan:
     config: JsonObject
     late: tuple[int, int]
     scale: tuple[tuple[float, int], ...]
+
+    def __getstate__(self) -> JsonObject:
+        """Return what a pickle keeps, of which the traffic is made again."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "traffic"}
+
+    def __setstate__(self, state: JsonObject) -> None:
+        for name, value in state.items():
+            object.__setattr__(self, name, value)
+        traffic = _traffic(self.trace, self.read, self.forest, self.engine, self.asked)
+        object.__setattr__(self, "traffic", traffic)
 
     @property
     def pools(self) -> JsonObject:
@@ -102,12 +113,7 @@ def plan_of(read: Trace, engine: Engine, options: Mapping[str, object], asked: A
         msg = "prefill and decode apart: without engines, scale and event_delay only"
         raise InputError(msg)
     forest = forest_for(trace, EngineSettings(cache_outputs=False))
-    traffic = compile_traffic(
-        forest,
-        holds(trace, 0 if timed else asked.hold),
-        texts=read.texts if read.kind == "text" else None,
-        characters_per_token=asked.characters_per_token,
-    )
+    traffic = _traffic(trace, read, forest, engine, asked)
     config = {
         "engine": engine.name,
         "block_size": settings.tokens_per_block,
@@ -119,7 +125,19 @@ def plan_of(read: Trace, engine: Engine, options: Mapping[str, object], asked: A
         config["characters_per_token"] = asked.characters_per_token
     start = float(trace.timestamp[0]) if len(trace) else 0.0
     changes = tuple((start + time, change) for time, change in changes)
-    return Plan(trace, forest, traffic, engine, settings, asked, config, late, changes)
+    return Plan(trace, read, forest, traffic, engine, settings, asked, config, late, changes)
+
+
+def _traffic(
+    trace: Trace, read: Trace, forest: Forest, engine: Engine, asked: Asked
+) -> _core.FleetTraffic:
+    """Return the traffic as routers see it."""
+    return compile_traffic(
+        forest,
+        holds(trace, 0 if engine.fleet is not None else asked.hold),
+        texts=read.texts if read.kind == "text" else None,
+        characters_per_token=asked.characters_per_token,
+    )
 
 
 def _plain(settings: EngineSettings) -> bool:

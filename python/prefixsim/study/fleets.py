@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from prefixsim._json import JsonObject
 from prefixsim.engines import Engine, choose
 from prefixsim.errors import InputError, SettingError
 from prefixsim.formats import read_trace
-from prefixsim.routing import load_router
+from prefixsim.routing import Router, RouterSettings, load_router
 from prefixsim.study.fleet_choice import (
     MOST_REPLICAS,
     Asked,
@@ -18,13 +20,19 @@ from prefixsim.study.fleet_choice import (
     pools_of,
     split_options,
 )
-from prefixsim.study.fleet_plan import plan_of, run_all
+from prefixsim.study.fleet_plan import Plan, plan_of, run_all
 from prefixsim.study.fleet_result import FleetResult
+from prefixsim.study.fleet_runs import FleetRun
+from prefixsim.study.many import Grid, key_of
 from prefixsim.trace import Trace
 
 __all__ = ["MOST_FLEETS", "fleet"]
 
 MOST_FLEETS = 1000
+
+Task = tuple[int, tuple[Router, RouterSettings, JsonObject]]
+"""A number of replicas, and a router with its settings."""
+
 DEFAULT_ROUTERS = ("round-robin", "least-loaded", "sglang-cache-aware", "dynamo", "llm-d")
 
 
@@ -45,6 +53,9 @@ def fleet(
     characters_per_token: int = 4,
     model: str | None = None,
     cache_dir: str | Path | None = None,
+    ray: str | None = None,
+    resume: str | Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
     **options: Any,
 ) -> FleetResult:
     """Route a trace over replicas, by one router or several.
@@ -83,6 +94,12 @@ def fleet(
         For routers that count characters, where the trace has no text.
     model, cache_dir : optional
         Tokenizer of a text trace, and where to keep its tokens.
+    ray : str, optional
+        Address of a Ray cluster that the runs are spread over: ``local``, ``auto``, ``host:port``.
+    resume : path, optional
+        Results are kept here as they come; those that are there are not made again.
+    progress : callable, optional
+        Called with the runs done and all runs.
     **options
         Options of the engine (``num_blocks``: of each replica; ``block_size``) and of the routers:
         one value, or a list of values to go through. A router takes those that it has.
@@ -128,8 +145,24 @@ def fleet(
         raise InputError(msg)
     read = trace if isinstance(trace, Trace) else read_trace(trace)
     plan = plan_of(read, engine, rest, asked)
-    runs = [run for count in counts for run in run_all(plan, count, wanted)]
+    grid = Grid[Plan, Task, FleetRun](
+        kind="fleet",
+        shared=plan,
+        tasks=[(count, row) for count in counts for row in wanted],
+        key=lambda task: key_of(plan.config, task[0], task[1][0].name, task[1][2]),
+        work=_runs,
+        kept=lambda run: {f.name: getattr(run, f.name) for f in fields(FleetRun)},
+        found=lambda kept: FleetRun(**kept),
+    )
+    runs = grid.run(lambda: plan.trace.digest, ray=ray, resume=resume, progress=progress)
     return FleetResult(plan.trace, plan.config, runs)
+
+
+def _runs(plan: Plan, tasks: Sequence[Task]) -> Iterator[tuple[int, FleetRun]]:
+    """Yield the number and the run of each router on a number of replicas."""
+    for count in dict.fromkeys(count for count, _ in tasks):
+        at = [i for i, (other, _) in enumerate(tasks) if other == count]
+        yield from zip(at, run_all(plan, count, [tasks[i][1] for i in at]), strict=True)
 
 
 def _counts(replicas: int | Sequence[int]) -> list[int]:

@@ -28,6 +28,7 @@ __all__ = [
     "Cell",
     "Forests",
     "combinations",
+    "compile_for",
     "listed",
     "run_cells",
     "without_capacity",
@@ -136,11 +137,9 @@ def _check(axis: str, value: object, chosen: Sequence[Engine]) -> None:
 
 
 def run_cells(
-    source: Trace | Forest,
+    forests: Forests,
     wanted: Sequence[tuple[Engine, Mapping[str, object]]],
     reduce: Callable[[Cell], T],
-    *,
-    progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[T]:
     """Run engines with options on all cores; yield what ``reduce`` makes of each cell, in order.
 
@@ -148,9 +147,7 @@ def run_cells(
     meet an error has it as its ``error``. Outcomes are reduced where they are made, so that only
     what is kept of them takes memory.
     """
-    forests = Forests(source)
-    trace = source.trace if isinstance(source, Forest) else source
-    cells = [_settle(trace, forests, engine, given) for engine, given in wanted]
+    cells = [_settle(forests.trace, forests, engine, given) for engine, given in wanted]
 
     def one(cell: Cell) -> T:
         if cell.settings is None:
@@ -162,10 +159,14 @@ def run_cells(
         return reduce(replace(cell, outcome=outcome))
 
     with ThreadPoolExecutor(max(1, min(len(cells), os.cpu_count() or 1))) as pool:
-        for done, found in enumerate(pool.map(one, cells), 1):
-            if progress is not None:
-                progress(done, len(cells))
-            yield found
+        yield from pool.map(one, cells)
+
+
+def compile_for(forests: Forests, wanted: Sequence[tuple[Engine, Mapping[str, object]]]) -> Forests:
+    """Compile what cells need, before the forests are shipped to workers."""
+    for engine, given in wanted:
+        _settle(forests.trace, forests, engine, given)
+    return forests
 
 
 def _settle(trace: Trace, forests: Forests, engine: Engine, given: Mapping[str, object]) -> Cell:

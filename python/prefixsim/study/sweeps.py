@@ -20,10 +20,12 @@ from prefixsim.study.grid import (
     Cell,
     Forests,
     combinations,
+    compile_for,
     listed,
     run_cells,
     without_capacity,
 )
+from prefixsim.study.many import Grid, key_of
 from prefixsim.study.replay import prepared, settled
 from prefixsim.table import Table, html, written
 from prefixsim.trace import Trace
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 __all__ = ["Sweep", "sweep"]
+
+Task = tuple[Engine, JsonObject]
 
 _POLICY = "lru"
 """What engines without a choice of policies are listed under."""
@@ -151,6 +155,8 @@ def sweep(
     policy: str | Policy | Sequence[str | Policy] | None = None,
     capacity: object = None,
     model: str | None = None,
+    ray: str | None = None,
+    resume: str | Path | None = None,
     progress: Callable[[int, int], None] | None = None,
     **axes: object,
 ) -> Sweep:
@@ -168,6 +174,10 @@ def sweep(
         cache. Servers with a null block get one block more.
     model : str, optional
         Tokenizer of a text trace.
+    ray : str, optional
+        Address of a Ray cluster that the runs are spread over: ``local``, ``auto``, ``host:port``.
+    resume : path, optional
+        Results are kept here as they come; those that are there are not made again.
     progress : callable, optional
         Called with the cells done and all cells.
     **axes
@@ -206,19 +216,17 @@ def sweep(
         raise InputError(msg)
     wanted = _with_policies(combinations(engine or choose(None, {}), asked), policy)
     forests = Forests(source)
-    ready = _totals_ahead(columns, forests, wanted)
-    others = [i for i in range(len(wanted)) if i not in ready]
-    rows: dict[int, JsonObject] = {
-        i: _row(columns, forests, cell, totals) for i, (cell, totals) in ready.items()
-    }
-    found = run_cells(
-        source,
-        [wanted[i] for i in others],
-        lambda cell: _row(columns, forests, cell, None),
-        progress=progress,
+    grid = Grid[Forests, Task, JsonObject](
+        kind="sweep",
+        shared=compile_for(forests, wanted) if ray else forests,
+        tasks=wanted,
+        key=lambda task: key_of(task[0].name, task[1]),
+        work=_rows,
+        kept=lambda row: row,
+        found=dict,
+        alone=any(engine.totals is None for engine, _ in wanted),
     )
-    rows.update(zip(others, found, strict=True))
-    ordered = [rows[i] for i in range(len(wanted))]
+    ordered = grid.run(lambda: columns.digest, ray=ray, resume=resume, progress=progress)
     if all(row["error"] for row in ordered):
         raise SettingError(ordered[0]["error"])
     several = [name for name, values in asked.items() if len(values) > 1]
@@ -226,6 +234,18 @@ def sweep(
     names += [key for key in ("engine", "policy") if len({row[key] for row in ordered}) > 1]
     extra = [name for name in asked if name not in ("capacity", "block_size", "num_blocks")]
     return Sweep(columns.name, ordered, list(dict.fromkeys([*names, *extra])))
+
+
+def _rows(forests: Forests, wanted: Sequence[Task]) -> Iterator[tuple[int, JsonObject]]:
+    """Yield the number and the row of each combination."""
+    trace = forests.trace
+    ready = _totals_ahead(trace, forests, wanted)
+    for i, (cell, totals) in ready.items():
+        yield i, _row(trace, forests, cell, totals)
+    others = [i for i in range(len(wanted)) if i not in ready]
+    cells = [wanted[i] for i in others]
+    rows = run_cells(forests, cells, lambda cell: _row(trace, forests, cell, None))
+    yield from zip(others, rows, strict=True)
 
 
 def _with_policies(
