@@ -60,7 +60,10 @@ def test_every_time_to_live_hits_as_the_policy_does(
     result = prefixsim.replay(
         trace, policy=f"ttl:seconds={ttl}", block_size=1, last_token_rule=False
     )
-    assert int(Replayer(trace).usage(rules).read.sum()) == result.summary["hit_tokens"]
+    read = int(Replayer(trace).usage(rules).read.sum())
+    assert read == result.summary["hit_tokens"]
+    curve = prefixsim.ttl_curve(trace, block_size=1, last_token_rule=False)
+    assert read == curve.blocks_reused(ttl)
 
 
 @given(traffic(), st.integers(1, 12), st.integers(1, 6))
