@@ -12,6 +12,7 @@ from prefixsim import _json
 from prefixsim.cli import COMMANDS
 from prefixsim.cli._bundles import Output, Reading
 from prefixsim.cli._options import REQUIRED, Command, comma_list
+from prefixsim.cli._sample import Sampling, sampled, show_sampled
 from prefixsim.cli._tiers import MOST_COSTED, TierSizes, machine_of, write_surface
 from prefixsim.cli._ttl import (
     OverTime,
@@ -63,7 +64,7 @@ def _read_axis(text: object) -> str:
 
 
 @dataclass(frozen=True)
-class CurveOptions(TierSizes, CacheBytes, Reading, Output):
+class CurveOptions(Sampling, TierSizes, CacheBytes, Reading, Output):
     """Options of ``prefixsim curve``."""
 
     trace: Path = argument(REQUIRED, help="A trace file.", metavar="TRACE")
@@ -99,6 +100,14 @@ class CurveOptions(TierSizes, CacheBytes, Reading, Output):
         read=_read_sizes,
         shown_default="round numbers",
     )
+    points: int | None = setting(
+        None,
+        help="So many capacities, evenly spaced on a logarithmic scale, instead.",
+        least=2,
+        most=100_000,
+        metavar="K",
+        shown_default="round numbers",
+    )
     last_token_rule: bool = setting(
         True,
         help="Compute at least the last token of every prompt, or let whole prompts hit.",
@@ -129,6 +138,12 @@ def curve_command(options: CurveOptions) -> None:
     if over_time:
         _over_time(options, over_time)
         return
+    if options.points is not None and options.capacity is not None:
+        msg = f"--points {options.points}: not with --capacity, which says where they are"
+        raise InputError(msg)
+    if options.sample is not None:
+        _sampled(options, options.sample)
+        return
     if options.ttl is not None:
         msg = "--ttl: belongs to the curve over the time to live, give --policy ttl as well"
         raise InputError(msg)
@@ -148,11 +163,7 @@ def curve_command(options: CurveOptions) -> None:
             policy=[str(policy) for policy in options.policy],
             last_token_rule=options.last_token_rule,
         )
-        if wanted is not None:
-            curves = Curves(
-                replace(x, capacities=[_blocks(size, x, per_token) for size in wanted])
-                for x in curves
-            )
+        curves = Curves(_at_capacities(x, options, per_token) for x in curves)
         texts = None if wanted is None else [size.text for size in wanted]
         tables = None if options.as_json else curve_tables(curves, per_token, texts)
     with working("writing"):
@@ -166,6 +177,57 @@ def curve_command(options: CurveOptions) -> None:
         print_tables(tables)
 
 
+def _at_capacities(curve: Curve, options: CurveOptions, per_token: float | None) -> Curve:
+    """Return a curve with its points where they were asked for."""
+    from prefixsim.study.capacities import spaced_capacities
+
+    if options.capacity is not None:
+        sizes = [_blocks(size, curve, per_token) for size in options.capacity]
+        return replace(curve, capacities=sizes)
+    if options.points is not None:
+        return replace(curve, capacities=spaced_capacities(curve.unique_blocks, options.points))
+    return curve
+
+
+def _sampled(options: CurveOptions, rate: float) -> None:
+    """Estimate a curve from samples, and print or write it."""
+    from prefixsim.cli._terminal import working
+    from prefixsim.engines.cache_size import block_size_for
+    from prefixsim.forest import load_or_compile
+    from prefixsim.study.capacities import spaced_capacities
+
+    refused = {
+        "--ttl": options.ttl is not None,
+        "--axis": options.axis is not None,
+        "--cache-outputs": options.cache_outputs,
+        "several --block-size": len(options.block_size or ()) > 1,
+    }
+    for flag in (flag for flag, given in refused.items() if given):
+        msg = f"{flag}: not with --sample"
+        raise InputError(msg)
+    trace = options.read_tokens(options.trace)
+    size = block_size_for(trace, (options.block_size or (None,))[0])
+    capacity: list[int] | None = None
+    if options.capacity is not None or options.points is not None:
+        unique = load_or_compile(trace, options.cache_dir).unique_blocks(size)
+        if options.points is not None:
+            capacity = spaced_capacities(unique, options.points)
+        else:
+            sizes = [c.blocks(size, options.token_bytes) for c in options.capacity or ()]
+            capacity = [unique if blocks is None else blocks for blocks in sizes]
+    with working(f"replaying samples of {trace.name}"):
+        found = sampled(
+            options,
+            trace,
+            rate,
+            policy=[str(policy) for policy in options.policy],
+            block_size=size,
+            capacity=capacity,
+            last_token_rule=options.last_token_rule,
+        )
+    show_sampled(found, options.output, as_json=options.as_json)
+
+
 def _over_time(options: CurveOptions, policies: list[OverTime]) -> None:
     """Compute curves over the time to live, and print or write them."""
     from prefixsim.cli._terminal import working
@@ -173,6 +235,8 @@ def _over_time(options: CurveOptions, policies: list[OverTime]) -> None:
 
     refused = {
         "--capacity": options.capacity is not None,
+        "--points": options.points is not None,
+        "--sample": options.sample is not None,
         "--axis": options.axis is not None,
         "--bytes-per-token": options.bytes_per_token is not None,
         "--model-config": options.model_config is not None,
@@ -212,6 +276,8 @@ def _surface(options: CurveOptions) -> None:
         "--policy": options.policy != ("lru",),
         "--capacity": options.capacity is not None,
         "--ttl": options.ttl is not None,
+        "--points": options.points is not None,
+        "--sample": options.sample is not None,
         "--axis": options.axis is not None,
         "several --block-size": len(options.block_size or ()) > 1,
     }

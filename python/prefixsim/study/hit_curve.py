@@ -15,6 +15,7 @@ from prefixsim.errors import InputError
 from prefixsim.eviction import STACK_POLICIES
 from prefixsim.forest import Forest
 from prefixsim.own_policies import Policy
+from prefixsim.study.capacities import round_capacities, spaced_capacities
 from prefixsim.table import Table, html, written
 
 if TYPE_CHECKING:
@@ -137,8 +138,7 @@ class Curve:
 
     def sampled(self, count: int) -> list[Point]:
         """Return about ``count`` points, evenly spaced on a logarithmic capacity."""
-        spaced = np.geomspace(1, max(1, self.unique_blocks), count)
-        capacities = [int(c) for c in np.unique(spaced.round().astype(np.int64))]
+        capacities = spaced_capacities(self.unique_blocks, count)
         self._replay(capacities)
         return [self.at(capacity) for capacity in capacities]
 
@@ -308,15 +308,6 @@ def plotted(
         msg = "axis 'GB' needs the bytes of a token"
         raise InputError(msg)
     return cast("alt.TopLevelMixin", draw(curves, unit, bytes_per_token))
-
-
-def round_capacities(unique_blocks: int) -> list[int]:
-    """Return 1, 2, 5, 10, 20... below the number of unique blocks, and that number."""
-    capacities, decade = [], 1
-    while decade < unique_blocks:
-        capacities += [decade * step for step in (1, 2, 5) if decade * step < unique_blocks]
-        decade *= 10
-    return [*capacities, max(1, unique_blocks)]
 
 
 def curve_tables(
