@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from prefixsim._printable import printable
 from prefixsim.errors import InputError
+from prefixsim.own_policies import Policy
 from prefixsim.settings import setting
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def sampled(
     trace: Trace,
     rate: float,
     *,
-    policy: Sequence[str],
+    policy: Sequence[str | Policy],
     block_size: int | None,
     capacity: Sequence[int] | None,
     last_token_rule: bool,
@@ -63,9 +64,10 @@ def sampled(
 
     ideal = options.sample_engine == "ideal"
     if len(policy) > 1 or (policy[0] != "lru" and not ideal):
+        names = ",".join(map(str, policy))
         msg = (
-            f"--policy {','.join(policy)}: --sample takes one, of --sample-engine ideal; other "
-            "engines have their own order"
+            f"--policy {names}: --sample takes one, of --sample-engine ideal; other engines have "
+            "their own order"
         )
         raise InputError(msg)
     if not last_token_rule and not ideal:

@@ -160,7 +160,7 @@ def curve_command(options: CurveOptions) -> None:
         curves = curve(
             forest,
             block_size=list(options.block_size or [block_size_for(trace, None)]),
-            policy=[str(policy) for policy in options.policy],
+            policy=[policy for policy in options.policy if not isinstance(policy, OverTime)],
             last_token_rule=options.last_token_rule,
         )
         curves = Curves(_at_capacities(x, options, per_token) for x in curves)
@@ -220,7 +220,7 @@ def _sampled(options: CurveOptions, rate: float) -> None:
             options,
             trace,
             rate,
-            policy=[str(policy) for policy in options.policy],
+            policy=[policy for policy in options.policy if not isinstance(policy, OverTime)],
             block_size=size,
             capacity=capacity,
             last_token_rule=options.last_token_rule,
