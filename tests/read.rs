@@ -170,3 +170,60 @@ fn mutated_input_gives_rows_or_a_line_number() {
         assert!(skipped.line_of_row.len() >= parsed.line_of_row.len());
     }
 }
+
+/// One value of a field, as it should be and as it should not.
+fn value() -> impl Strategy<Value = String> {
+    let number = prop_oneof![
+        "0|[1-9][0-9]{0,20}",
+        "-?(0|[1-9][0-9]{0,17})(\\.[0-9]{1,18})?([eE][+-]?[0-9]{1,3})?",
+        "[0-9]{1,21}",
+    ];
+    let list = prop::collection::vec(number.clone(), 0..5).prop_flat_map(|items| {
+        prop_oneof![Just(","), Just(", "), Just(" ,"), Just(",\t"), Just(",,")]
+            .prop_map(move |comma| format!("[{}]", items.join(comma)))
+    });
+    prop_oneof![
+        4 => number,
+        4 => list,
+        2 => "\"[a-z\u{e9}\\\\\"nu0]{0,6}\"",
+        1 => "true|false|null|nul|\\[1,\\[2\\]\\]|\\{\\}|\\[1,",
+    ]
+}
+
+fn row() -> impl Strategy<Value = String> {
+    let key = prop_oneof![
+        Just("timestamp"),
+        Just("input_length"),
+        Just("token_ids"),
+        Just("hash_ids"),
+        Just("text"),
+        Just("session"),
+        Just("other"),
+        Just("\u{e9}"),
+    ];
+    let gap = prop_oneof![6 => Just(""), 2 => Just(" "), 1 => Just("\t")];
+    let pair = (key, gap.clone(), value(), gap)
+        .prop_map(|(key, before, value, after)| format!("\"{key}\":{before}{value}{after}"));
+    let start = "\"timestamp\":1,\"input_length\":(2|20),|";
+    (start, prop::collection::vec(pair, 0..4), "\\}|\\} |\\},|")
+        .prop_map(|(start, pairs, end)| format!("{{{start}{}{end}", pairs.join(",")))
+}
+
+proptest! {
+    /// A blank before the brace leaves a line to the careful parser: it must come to the same.
+    #[test]
+    fn the_usual_form_reads_as_the_careful_parser_reads_it(
+        rows in prop::collection::vec(row(), 1..6)
+    ) {
+        let plain = rows.join("\n");
+        let careful = rows.iter().map(|row| format!(" {row}")).collect::<Vec<_>>().join("\n");
+        let (a, _) = read(&[plain.as_bytes()], true);
+        let (b, _) = read(&[careful.as_bytes()], true);
+        prop_assert_eq!(&a.columns, &b.columns);
+        prop_assert_eq!((&a.line_of_row, &a.seen), (&b.line_of_row, &b.seen));
+        let named = |parsed: &Parsed| -> Vec<_> {
+            parsed.bad.iter().map(|bad| (bad.line, bad.field.clone())).collect()
+        };
+        prop_assert_eq!(named(&a), named(&b));
+    }
+}

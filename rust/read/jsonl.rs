@@ -7,6 +7,7 @@ use rayon::prelude::*;
 use serde::de::DeserializeSeed;
 
 use super::column::{Column, Kind};
+use super::plain::PlainRows;
 use super::row::RowSeed;
 use crate::error::{Error, Result};
 
@@ -85,6 +86,19 @@ impl Parsed {
             bad: Vec::new(),
             rows: 0,
             lines: 0,
+        }
+    }
+
+    /// Counts a row that was read, and fills in the fields that it does not have.
+    fn close_row(&mut self) {
+        self.rows += 1;
+        self.line_of_row.push(self.lines);
+        for (column, seen) in self.columns.iter_mut().zip(&mut self.seen) {
+            if column.rows() == self.rows {
+                *seen += 1;
+            } else {
+                column.set_rows(self.rows);
+            }
         }
     }
 
@@ -243,8 +257,21 @@ fn split_at_lines(text: &[u8], parts: usize) -> Vec<&[u8]> {
 /// Parses lines, up to the first bad one unless bad ones are skipped.
 fn parse_lines(fields: &[Field], text: &[u8], skip_bad_rows: bool) -> Parsed {
     let mut parsed = Parsed::new(fields);
-    for line in text.split_inclusive(|&byte| byte == b'\n') {
+    let mut plain = PlainRows::new(fields);
+    let mut rest = text;
+    while !rest.is_empty() {
         parsed.lines += 1;
+        if let Some(length) = plain.read(rest, &mut parsed.columns, parsed.rows) {
+            parsed.close_row();
+            rest = &rest[length..];
+            continue;
+        }
+        for column in &mut parsed.columns {
+            column.set_rows(parsed.rows); // what the attempt left behind
+        }
+        let end = rest.iter().position(|&byte| byte == b'\n');
+        let (line, after) = rest.split_at(end.map_or(rest.len(), |end| end + 1));
+        rest = after;
         let line = line.trim_ascii_end();
         if line.is_empty() {
             continue;
@@ -262,13 +289,7 @@ fn parse_lines(fields: &[Field], text: &[u8], skip_bad_rows: bool) -> Parsed {
             deserializer.end()
         });
         match outcome {
-            Ok(()) => {
-                parsed.rows += 1;
-                parsed.line_of_row.push(parsed.lines);
-                for (column, seen) in parsed.columns.iter().zip(&mut parsed.seen) {
-                    *seen += u64::from(column.rows() == parsed.rows);
-                }
-            }
+            Ok(()) => parsed.close_row(),
             Err(error) => parsed
                 .bad
                 .push(bad_row(fields, parsed.lines, current, &error, line)),

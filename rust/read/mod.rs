@@ -2,6 +2,7 @@
 
 pub mod column;
 pub mod jsonl;
+mod plain;
 mod row;
 
 pub use column::{Column, Kind, Strings};
