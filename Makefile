@@ -10,7 +10,7 @@ endif
 RUST_SOURCES := Cargo.toml Cargo.lock $(shell find rust -name '*.rs')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-rust test-python lint lint-workflows format fuzz mutants audit advisories bench docs crate wheel sdist check-wheel clean
+.PHONY: help demo test test-all test-rust test-python lint lint-workflows format fuzz mutants audit advisories bench bench-save instructions docs crate wheel sdist check-wheel clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -77,8 +77,16 @@ advisories: audit $(VENV)/.deps ## known weaknesses of dependencies: asks databa
 	$(BIN)/python -m pip install --quiet pip-audit
 	$(BIN)/python -m pip_audit --skip-editable
 
-bench: $(VENV)/.built ## speed and memory, with baselines in the same run
-	$(BIN)/python -m pytest benches -q --benchmark-columns=min,median,rounds
+BENCHMARK := $(BIN)/python -m pytest benches -q --benchmark-columns=min,median,rounds --benchmark-storage=benches/history
+bench: $(VENV)/.built ## speed and memory, with baselines in the same run, and beside those of `make bench-save`
+	$(BENCHMARK) $(if $(wildcard benches/history/*/*.json),--benchmark-compare)
+
+bench-save: $(VENV)/.built ## the same, kept in benches/history: what `make bench` compares with
+	$(BENCHMARK) --benchmark-autosave
+
+COUNTING ?=
+instructions: $(VENV)/.built ## instructions of whole commands, 3 % over what COUNTING=--save kept allowed (needs valgrind)
+	$(BIN)/python -m benches.instructions $(COUNTING)
 
 docs: $(VENV)/.built ## the documentation's pages in site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
