@@ -249,3 +249,8 @@ def test_a_replay_says_that_its_server_is_overloaded(
         "day.parquet", engine="vllm", num_blocks=20_000, arrivals="start", latency="1s"
     )
     assert closed.overload is None
+
+
+def test_layers_of_several_kinds_are_refused() -> None:
+    with pytest.raises(InputError, match="servers of a plan follow one kind of layers"):
+        prefixsim.plan(_trace(requests=8), "gpt-oss-20b")

@@ -17,6 +17,7 @@ from prefixsim._json import JsonObject
 from prefixsim.engines.cache_size import token_bytes
 from prefixsim.errors import InputError
 from prefixsim.hardware.gpus import GPUS, Gpu, Model
+from prefixsim.hardware.kv_bytes import kv_bytes_per_token
 from prefixsim.routing.durations import read_seconds
 from prefixsim.settings import nearest
 
@@ -206,8 +207,13 @@ def memory_of(
     Raises
     ------
     InputError
-        If the model does not fit.
+        If the model does not fit, or has layers of several kinds.
     """
+    shares = kv_bytes_per_token(config).shares
+    if len(shares) > 1:
+        layers = " and ".join(str(share) for share in shares)
+        msg = f"{config}: {layers}; servers of a plan follow one kind of layers"
+        raise InputError(msg)
     card = _gpu(gpu)
     wanted = _TP if tensor_parallel is None else (tensor_parallel,)
     needed = ceil(longest / block_size) + 1
