@@ -10,7 +10,7 @@ endif
 RUST_SOURCES := Cargo.toml Cargo.lock $(shell find rust -name '*.rs')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-rust test-python lint lint-workflows format fuzz mutants audit advisories bench bench-save instructions docs crate wheel sdist check-wheel clean
+.PHONY: help demo test test-all test-rust test-python lint lint-workflows format fuzz mutants audit advisories bench bench-save instructions instructions-change docs crate wheel sdist check-wheel clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -87,6 +87,15 @@ bench-save: $(VENV)/.built ## the same, kept in benches/history: what `make benc
 COUNTING ?=
 instructions: $(VENV)/.built ## instructions of whole commands, 3 % over what COUNTING=--save kept allowed (needs valgrind)
 	$(BIN)/python -m benches.instructions $(COUNTING)
+
+BASE ?= HEAD^1
+instructions-change: ## the same against another commit, counted here: BASE=HEAD^1
+	command -v valgrind > /dev/null || sudo apt-get install --yes valgrind
+	mkdir -p target
+	git checkout --quiet $(BASE)
+	$(MAKE) instructions COUNTING="--json target/instructions-before.json"
+	git checkout --quiet -
+	$(MAKE) instructions COUNTING="--against target/instructions-before.json"
 
 docs: $(VENV)/.built ## the documentation's pages in site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
