@@ -146,7 +146,7 @@ fn lookups_of_long_prompts_find_what_is_admitted() {
     const BLOCKS: u32 = 600;
     let config = ManagerConfig::new(2);
     let plain = Context::default();
-    let whole: Vec<u32> = (0..2 * BLOCKS + 1).collect();
+    let whole: Vec<u32> = (0..=2 * BLOCKS).collect();
     let mut cache = BlockManager::new(None, config, Xxh3Chain).unwrap();
     assert_eq!(cache.lookup(&whole, &plain), Ok(0));
     let admission = || Admission {

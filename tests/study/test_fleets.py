@@ -324,8 +324,8 @@ def test_engines_tell_of_their_caches() -> None:
 def test_replicas_with_several_groups(hybrid: dict[str, Any]) -> None:
     own: dict[str, Any] = {"engine": "vllm", **hybrid}
     one = run("round-robin", replicas=1, num_blocks=400, **own).runs[0]
-    alone = {"block_size": 16, "num_blocks": 400, "async_scheduling": False}
-    wanted = prefixsim.replay(TRACE, **own, **alone)
+    own_alone = {**own, "block_size": 16, "num_blocks": 400, "async_scheduling": False}
+    wanted = prefixsim.replay(TRACE, **own_alone)
     assert np.array_equal(one.hit_tokens, wanted.outcome.hit_tokens)
     assert np.array_equal(one.times["ttft_s"], wanted.outcome.columns["ttft_s"])
     # With little traffic what the router sees is what the request finds, and it is less than

@@ -6,6 +6,7 @@ mod aibrix;
 mod dynamo;
 mod hashing;
 mod llmd;
+mod llmd_index;
 mod production_stack;
 mod recency;
 mod references;

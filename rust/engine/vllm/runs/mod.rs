@@ -7,5 +7,6 @@
 
 mod pool;
 mod replay;
+mod run;
 
 pub(super) use replay::replay;

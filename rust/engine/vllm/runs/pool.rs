@@ -1,53 +1,8 @@
 //! Slots that hold runs of blocks.
 
+use super::run::{Found, Held, NIL, Run};
 use crate::error::{Error, Result};
 use crate::stats::Residency;
-
-const NIL: u32 = u32::MAX;
-
-/// Slots that hold consecutive blocks of a segment, with equal histories.
-///
-/// If nobody uses them they are in the free queue, the last block first.
-#[derive(Debug, Clone, Copy)]
-struct Run {
-    segment: u32,
-    /// Blocks of the sequence before it, and up to its end.
-    start: u32,
-    end: u32,
-    refs: u32,
-    /// Neighbours in the free queue.
-    older: u32,
-    newer: u32,
-    /// Neighbours among the runs of the segment, in the order in which they were cached.
-    before: u32,
-    after: u32,
-    /// What was split off from its end last; of use to those that hold both.
-    rest: u32,
-    /// When its slots were taken, and last found by a lookup, in seconds.
-    taken: f64,
-    used: f64,
-}
-
-impl Run {
-    fn blocks(&self) -> u32 {
-        self.end - self.start
-    }
-}
-
-/// Blocks `start..end` that a lookup found in a run.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Found {
-    pub run: u32,
-    pub start: u32,
-    pub end: u32,
-}
-
-/// Blocks up to `end` that a request holds, from the beginning of a run, which may have been split since.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Held {
-    pub run: u32,
-    pub end: u32,
-}
 
 /// What [`BlockPool`](crate::engine::vllm::BlockPool) is for slots, for runs of them.
 ///

@@ -2,7 +2,8 @@
 
 use std::collections::VecDeque;
 
-use super::pool::{Found, Held, RunPool};
+use super::pool::RunPool;
+use super::run::{Found, Held};
 use crate::engine::vllm::replay::{Clock, Lengths, ReplayOutcome, STOP_INTERVAL, never_fits};
 use crate::error::Result;
 use crate::forest::Forest;
