@@ -31,8 +31,9 @@ demo: $(VENV)/.built ## the main job on embedded sample chats: traces, replay, c
 
 test: test-rust test-python ## every test, Rust and Python
 
-test-all: test-rust $(VENV)/.built ## every test, the long forms of those that kill commands at random
-	PREFIXSIM_KILLS=32 PREFIXSIM_ATTACK=600:2 $(BIN)/python -m pytest -q -n auto --doctest-modules tests python/prefixsim
+test-all: test-rust $(VENV)/.built ## every test, the long forms of those that kill commands at random, a cluster
+	$(BIN)/python -m pip install --quiet --editable ".[ray]"
+	PREFIXSIM_CLUSTER=1 PREFIXSIM_KILLS=32 PREFIXSIM_ATTACK=600:2 $(BIN)/python -m pytest -q -n auto --doctest-modules tests python/prefixsim
 
 test-rust:
 	cargo test --quiet

@@ -14,7 +14,7 @@ FILES = {
     "rust/engine/vllm/offload/connector.rs": "one connector, in the order of the one it follows",
     "rust/engine/vllm/offload/host.rs": "one manager of the server, operation by operation",
     "tests/oracle/offload_scheduler.py": "a scheduler, in the order of the one it is compared with",
-    "rust/read/plain.rs": "one scanner beside the parser that it must agree with, its test included",
+    "rust/read/plain.rs": "one scanner, and the test that holds it to the parser",
     "rust/engine/vllm/replay.rs": "two sources of keys beside the loop that they feed",
 }
 """Longer files of Python and Rust, with the reason."""

@@ -24,6 +24,8 @@ from tests.study.test_many import Case, every_kind, sweep
 @pytest.fixture(scope="module")
 def ray() -> Iterator[Any]:
     """Start a cluster of two worker processes and a small object store."""
+    if "PREFIXSIM_CLUSTER" not in os.environ:
+        pytest.skip("starting a cluster takes long: make test-all does, or set PREFIXSIM_CLUSTER=1")
     found = pytest.importorskip("ray", reason="Ray is not installed")
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     found.init(
