@@ -18,7 +18,7 @@ READING = [name for name in COMMANDS if issubclass(command(name).options, Readin
 def test_these_read_traces() -> None:
     assert READING == [
         "replay", "compile", "curve", "sweep", "explain", "lint", "report", "fleet", "plan",
-        "bill", "compare", "info", "convert",
+        "bill", "compare", "reorder", "bounds", "info", "convert",
     ]  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from prefixsim.settings import build, options_of, schema, setting
 from prefixsim.trace import Trace
 
 PACKAGE = Path(prefixsim.__file__).parent
-WITH_ENGINES = ("replay", "explain", "fleet", "report", "compare", "sweep", "validate")
+WITH_ENGINES = ("replay", "explain", "fleet", "report", "compare", "sweep", "validate", "reorder")
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ class Sampling:
     ----------
     sample : float or None
     samples, sample_seed : int
-    sample_engine : str
+    sample_engine : str or None
     """  # noqa: D400 - the title of a panel of the help
 
     sample: float | None = setting(
@@ -44,8 +44,11 @@ class Sampling:
         4, help="Independent samples, for the intervals.", least=2, most=20, metavar="N"
     )
     sample_seed: int = setting(0, help="Of the samples.", least=0, most=2**32, metavar="N")
-    sample_engine: str = setting(
-        "block-manager", help="Engine of --sample, one without time.", metavar="NAME"
+    sample_engine: str | None = setting(
+        None,
+        help="Engine of --sample, one without time.",
+        metavar="NAME",
+        shown_default="as replay chooses for a bounded cache",
     )
 
 
@@ -60,20 +63,24 @@ def sampled(
     last_token_rule: bool,
 ) -> SampledCurve:
     """Estimate the curve that the options ask for."""
+    from prefixsim.engines import load
     from prefixsim.study.sampled_curve import sample_curve
 
-    ideal = options.sample_engine == "ideal"
-    if len(policy) > 1 or (policy[0] != "lru" and not ideal):
+    # Others have an order of their own.
+    takes_policies = (
+        options.sample_engine is not None and load(options.sample_engine).capabilities.policies
+    )
+    if len(policy) > 1 or (policy[0] != "lru" and not takes_policies):
         names = ",".join(map(str, policy))
         msg = (
             f"--policy {names}: --sample takes one, of --sample-engine ideal; other engines have "
             "their own order"
         )
         raise InputError(msg)
-    if not last_token_rule and not ideal:
-        msg = f"--whole-prompt-hits: not with --sample-engine {options.sample_engine}"
+    if not last_token_rule and not takes_policies:
+        msg = "--whole-prompt-hits: not with rules of a server, give --sample-engine ideal"
         raise InputError(msg)
-    own = {"policy": policy[0], "last_token_rule": last_token_rule} if ideal else {}
+    own = {"policy": policy[0], "last_token_rule": last_token_rule} if takes_policies else {}
     return sample_curve(
         trace,
         rate=rate,

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from prefixsim._json import JsonObject
-from prefixsim.engines import Engine, EngineSettings, choose, engines, settings_for
+from prefixsim.engines import Engine, EngineSettings, choose, settings_for, timed
 from prefixsim.errors import InputError, SettingError
 from prefixsim.forest import Forest
 from prefixsim.formats import ReadOptions, read_trace
@@ -37,7 +37,7 @@ _COUNTERS = (
     ("sglang:cached_tokens_total", "sglang:prompt_tokens_total"),
 )
 # The engine of a server that does not say what it is.
-_TIMED = next(e.name for e in engines().values() if "timed" in e.capabilities.default_for)
+_TIMED = timed().name
 _BLOCK_SIZES = (8, 16, 32, 64, 128, 256)
 # A setting is worth naming if with it so much of the error is gone.
 _EXPLAINS = 0.5

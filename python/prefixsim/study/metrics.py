@@ -208,7 +208,7 @@ class Metrics:
             return OverTime(np.zeros(1), *(np.zeros(0, dtype=np.int64) for _ in range(3)))
         zero, first, last = float(self.trace.timestamp[0]), float(times[0]), float(times[-1])
         if last <= first:
-            intervals, last = 1, first + 1.0
+            intervals, last = 1, max(first + 1.0, float(np.nextafter(first, np.inf)))
         edges = np.linspace(first, last, intervals + 1)
         at = np.minimum(
             ((times - first) / (last - first) * intervals).astype(np.intp), intervals - 1

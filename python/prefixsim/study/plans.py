@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from prefixsim._json import JsonObject
-from prefixsim.engines import choose
+from prefixsim.engines import timed
 from prefixsim.engines.cache_size import block_size_for
 from prefixsim.errors import InputError
 from prefixsim.formats.sources import TraceSource, trace_of
@@ -184,10 +184,10 @@ def _runs(asked: _Asked, tensor_parallel: int | None) -> tuple[Latency, list[Pla
         "latency": measured,
         "tensor_parallel": memory.tensor_parallel,
     }
-    servers = plan_of(trace, choose("vllm", {}), options, Asked())
+    servers = plan_of(trace, timed(), options, Asked())
     rate = Machine(latency).prefill_rate(trace.prompt_tokens // len(trace))
     words = [
-        "prefixsim", "fleet", *asked.named, "--engine", "vllm", "--model-config",
+        "prefixsim", "fleet", *asked.named, "--engine", timed().name, "--model-config",
         str(asked.model_config), "--latency", measured, "--tensor-parallel",
         str(memory.tensor_parallel), "--num-blocks", str(memory.num_blocks), "--block-size",
         str(asked.block_size),

@@ -191,7 +191,7 @@ def reorder(
     >>> batch = prefixsim.Trace.from_prompts(prompts)
     >>> found = prefixsim.reorder(batch, engine="ideal", num_blocks=5)
     >>> found.order.tolist(), [(run.order, run.hit_tokens) for run in found.runs[:2]]
-    ([0, 2, 1, 3], [('arrival', 0), ('depth first', 128)])
+    ([0, 2, 1, 3], [('arrival', 16), ('depth first', 128)])
     """
     if shuffles < 0 or seed < 0:
         msg = f"shuffles is {shuffles} and seed is {seed}: give numbers of at least 0"

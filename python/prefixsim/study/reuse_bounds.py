@@ -182,7 +182,7 @@ def bounds(
     >>> trace = prefixsim.Trace.from_prompts([range(100), [7, *range(100)]])
     >>> found = prefixsim.bounds(trace)
     >>> [(row.reuse, row.reusable_tokens) for row in found.rows]
-    [('prefix', 0), ('aligned blocks', 0), ('chunks', 18), ('anywhere', 100)]
+    [('prefix', 0), ('aligned blocks', 0), ('chunks', 0), ('anywhere', 100)]
     """
     _check(block_size, chunk_size, recompute)
     forest = trace if isinstance(trace, Forest) else compile_trace(_of_tokens(trace, model))

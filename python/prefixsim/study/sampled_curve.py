@@ -145,7 +145,7 @@ def sample_curve(
     *,
     rate: float,
     capacity: Sequence[int] | None = None,
-    engine: str | Engine | None = "block-manager",
+    engine: str | Engine | None = None,
     samples: int = 4,
     seed: int = 0,
     **options: object,
@@ -189,7 +189,7 @@ def sample_curve(
     True
     """
     _check(rate, samples)
-    chosen = choose(engine, options)
+    chosen = choose(engine, {"num_blocks": 1, **options})
     if chosen.capabilities.has_time:
         msg = f"engine {chosen.name!r} has time, and a sample thins its load out: replay it whole"
         raise InputError(msg)
