@@ -28,6 +28,7 @@ const ROOT: &[(&str, &str)] = &[
     ("Forest", "forest"),
     ("Profile", "profile"),
     ("Stop", "stop"),
+    ("TtlCurve", "curve"),
 ];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
