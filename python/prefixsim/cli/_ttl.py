@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prefixsim import _json
-from prefixsim._screen import paint, styled_output
 from prefixsim.cli._options import comma_list
 from prefixsim.errors import InputError
 from prefixsim.own_policies import Policy, read_policy
@@ -120,20 +118,9 @@ def write_ttl_curves(curves: Sequence[TtlCurve], path: Path) -> None:
 
 def _draw(curves: Sequence[TtlCurve]) -> None:
     """Draw each curve in characters, over a logarithmic time."""
-    from prefixsim.reports.draw import curve as drawn
+    from prefixsim.cli._drawn import draw_rates, drawing_width
 
-    width = max(20, min(96, shutil.get_terminal_size().columns - 10))
-    styled = styled_output()
     for curve in curves:
-        points = curve.sampled(2 * width if curve.renew else _DRAWN_REPLAYS)
-        title = paint(f"{curve.label}: token hit rate", "bold", styled=styled)
-        sys.stdout.write(f"\n{title}\n")
-        lines = drawn(
-            [p.ttl_s for p in points],
-            [p.token_hit_rate for p in points],
-            width=width,
-            x_label="time to live (s)",
-        )
-        for line in lines:
-            edge = paint(line[:7], "faint", styled=styled)
-            sys.stdout.write(f"{edge}{paint(line[7:], 'blue', styled=styled)}\n")
+        points = curve.sampled(2 * drawing_width() if curve.renew else _DRAWN_REPLAYS)
+        rates = [p.token_hit_rate for p in points]
+        draw_rates(curve.label, [p.ttl_s for p in points], rates, "time to live (s)")

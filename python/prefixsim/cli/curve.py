@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -334,24 +333,12 @@ def _blocks(size: Size, curve: Curve, per_token: float | None) -> int:
 
 def _draw(curves: Curves) -> None:
     """Draw each curve in characters, over a logarithmic capacity in blocks."""
-    from prefixsim._screen import paint, styled_output
-    from prefixsim.reports.draw import curve as drawn
+    from prefixsim.cli._drawn import draw_rates, drawing_width
 
-    width = max(20, min(96, shutil.get_terminal_size().columns - 10))
-    styled = styled_output()
     for curve in curves:
-        points = curve.sampled(2 * width if curve.policy == "lru" else _DRAWN_REPLAYS)
-        title = paint(f"{curve.label}: token hit rate", "bold", styled=styled)
-        sys.stdout.write(f"\n{title}\n")
-        lines = drawn(
-            [p.capacity_blocks for p in points],
-            [p.token_hit_rate for p in points],
-            width=width,
-            x_label="capacity (blocks)",
-        )
-        for line in lines:
-            edge = paint(line[:7], "faint", styled=styled)
-            sys.stdout.write(f"{edge}{paint(line[7:], 'blue', styled=styled)}\n")
+        points = curve.sampled(2 * drawing_width() if curve.policy == "lru" else _DRAWN_REPLAYS)
+        rates = [p.token_hit_rate for p in points]
+        draw_rates(curve.label, [p.capacity_blocks for p in points], rates, "capacity (blocks)")
 
 
 def _check_outputs(options: CurveOptions) -> None:

@@ -26,9 +26,9 @@ from prefixsim.study.hit_curve import (
     points_table,
     round_capacities,
 )
+from prefixsim.study.rates import curves_dict
 from prefixsim.table import html
 from prefixsim.trace import Trace
-from prefixsim.trace.provenance import provenance, trace_facts
 
 if TYPE_CHECKING:
     import altair as alt
@@ -85,19 +85,8 @@ class Curves(Sequence[Curve]):
     def to_dict(self) -> JsonObject:
         """Return ``trace``, ``provenance`` and ``curves``; plain values."""
         first = self[0]
-        trace = first.forest.trace
-        config = {
-            "policy": list(dict.fromkeys(c.policy for c in self)),
-            "block_size": list(dict.fromkeys(c.block_size for c in self)),
-            "last_token_rule": first.last_token_rule,
-            "cache_outputs": first.forest.outputs,
-        }
-        origin = provenance(trace, config)
-        return {
-            "trace": trace_facts(trace, origin["digest"]),
-            "provenance": origin,
-            "curves": [c.to_dict() for c in self],
-        }
+        curves = [curve.to_dict() for curve in self]
+        return curves_dict(first.forest, curves, last_token_rule=first.last_token_rule)
 
     def to_json(self) -> str:
         """Return :meth:`to_dict` as strict, indented JSON."""

@@ -16,6 +16,7 @@ from prefixsim.eviction import STACK_POLICIES
 from prefixsim.forest import Forest
 from prefixsim.own_policies import Policy
 from prefixsim.study.capacities import round_capacities, spaced_capacities
+from prefixsim.study.rates import SHARES, blocks_for, hits_dict
 from prefixsim.table import Table, html, written
 
 if TYPE_CHECKING:
@@ -39,10 +40,6 @@ Axis = Literal["blocks", "tokens", "GB"]
 AXES: tuple[Axis, ...] = ("blocks", "tokens", "GB")
 
 _NAMES = {"lru": "LRU"}
-_SHARES = (0.5, 0.8, 0.9, 0.95, 0.99)
-
-# Rates come from divisions: a target this close to a count means that count.
-_ROUNDING = 1e-12
 
 _ENDLESS = 2**63 - 1  # blocks; nothing larger differs
 
@@ -198,9 +195,7 @@ class Curve:
         (:data:`prefixsim.eviction.STACK_POLICIES`). For others it is the smallest between two
         neighbouring :attr:`points`: a smaller one further down may reach it by chance.
         """
-        tokens = self.forest.trace.prompt_tokens
-        wanted = hit_rate * tokens / self.block_size
-        hits = max(0, int(np.ceil(wanted * (1 - _ROUNDING))))
+        hits = blocks_for(hit_rate, self.forest.trace.prompt_tokens, self.block_size)
         if self.policy == "lru":
             return self._exact.capacity_for(hits, last_token_rule=self.last_token_rule)
         if hits > self.ceiling_point.blocks_reused:
@@ -244,15 +239,10 @@ class Curve:
 
     def to_dict(self) -> JsonObject:
         """Return the curve under its machine-readable names."""
-        top = self.ceiling_point
         return {
             "policy": self.policy,
             "block_size": self.block_size,
-            "ceiling": {
-                "hit_tokens": top.hit_tokens,
-                "blocks_reused": top.blocks_reused,
-                "token_hit_rate": top.token_hit_rate,
-            },
+            "ceiling": hits_dict(asdict(self.ceiling_point)),
             "unique_blocks": self.unique_blocks,
             "points": [asdict(point) for point in self.points],
         }
@@ -334,7 +324,7 @@ def curve_tables(
                 f"{name}: {curve.label}: ceiling {written(top.token_hit_rate, 'rate')} of prompt "
                 f"tokens, {curve.unique_blocks:,} unique blocks",
                 ["share of ceiling", "token hit rate", *_size_heads(bytes_per_token)],
-                [_share(curve, share, bytes_per_token) for share in _SHARES],
+                [_share(curve, share, bytes_per_token) for share in SHARES],
             )
         )
     heads, rows = _by_capacity(curves, bytes_per_token, capacities)

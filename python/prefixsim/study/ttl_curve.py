@@ -23,6 +23,7 @@ from prefixsim.engines.cache_size import block_size_for
 from prefixsim.errors import InputError
 from prefixsim.forest import Forest
 from prefixsim.forest import compile as compile_trace
+from prefixsim.study.rates import blocks_for, hits_dict
 from prefixsim.study.ttl_tables import ttl_dict, ttl_points_table, ttl_tables
 from prefixsim.table import html
 from prefixsim.trace import Trace
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
 __all__ = ["TtlCurve", "TtlPoint", "round_times", "ttl_curve"]
 
-_ROUNDING = 1e-12  # rates come from divisions: a target this close to a count means that count
 _LONGEST = float(np.finfo(np.float64).max)
 _ROUND = (
     1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 28800, 43200, 86400,
@@ -195,8 +195,7 @@ class TtlCurve:
             Seconds; ``None`` if even blocks that stay for ever do not reach it.
         """
         self._need_renewal("the shortest time for a rate")
-        wanted = hit_rate * self.forest.trace.prompt_tokens / self.block_size
-        hits = max(0, int(np.ceil(wanted * (1 - _ROUNDING))))
+        hits = blocks_for(hit_rate, self.forest.trace.prompt_tokens, self.block_size)
         return self.core.seconds_for(hits, last_token_rule=self.last_token_rule)
 
     def block_seconds(self, seconds: float) -> float:
@@ -218,15 +217,10 @@ class TtlCurve:
 
     def to_dict(self) -> JsonObject:
         """Return policy, block size, ceiling and points; plain values."""
-        top = self.at(math.inf)
         return {
             "policy": self.policy,
             "block_size": self.block_size,
-            "ceiling": {
-                "hit_tokens": top.hit_tokens,
-                "blocks_reused": top.blocks_reused,
-                "token_hit_rate": top.token_hit_rate,
-            },
+            "ceiling": hits_dict(asdict(self.at(math.inf))),
             "unique_blocks": self.forest.unique_blocks(self.block_size),
             "points": [asdict(point) for point in self.points],
         }

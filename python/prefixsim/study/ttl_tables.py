@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from prefixsim._json import JsonObject
 from prefixsim.sizes import seconds_text
+from prefixsim.study.rates import SHARES, curves_dict
 from prefixsim.table import Table, written
-from prefixsim.trace.provenance import provenance, trace_facts
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -18,25 +18,12 @@ if TYPE_CHECKING:
 
 __all__ = ["ttl_dict", "ttl_points_table", "ttl_tables"]
 
-_SHARES = (0.5, 0.8, 0.9, 0.95, 0.99)
-
 
 def ttl_dict(curves: Sequence[TtlCurve]) -> JsonObject:
     """Return ``trace``, ``provenance`` and ``curves`` of one trace; plain values."""
     first = curves[0]
-    trace = first.forest.trace
-    config = {
-        "policy": list(dict.fromkeys(c.policy for c in curves)),
-        "block_size": list(dict.fromkeys(c.block_size for c in curves)),
-        "last_token_rule": first.last_token_rule,
-        "cache_outputs": first.forest.outputs,
-    }
-    origin = provenance(trace, config)
-    return {
-        "trace": trace_facts(trace, origin["digest"]),
-        "provenance": origin,
-        "curves": [c.to_dict() for c in curves],
-    }
+    told = [curve.to_dict() for curve in curves]
+    return curves_dict(first.forest, told, last_token_rule=first.last_token_rule)
 
 
 def ttl_points_table(curves: Iterable[TtlCurve]) -> pa.Table:
@@ -76,7 +63,7 @@ def ttl_tables(curves: Sequence[TtlCurve]) -> list[Table]:
         Table(
             f"{name}: {curve.label}: ceiling {written(curve.ceiling, 'rate')} of prompt tokens",
             ["share of ceiling", "token hit rate", "time to live", "mean blocks held"],
-            [_share(curve, share) for share in _SHARES],
+            [_share(curve, share) for share in SHARES],
         )
         for curve in curves
         if curve.renew
