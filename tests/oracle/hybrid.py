@@ -269,10 +269,14 @@ class Manager(States):
     def partial(
         self, r: Request, g: int, block: int, tokens: int, *, replace: bool = False
     ) -> list[tuple[int, int]]:
-        """Key a block by the tokens up to a length inside it; return the key."""
-        if block == NULL:
+        """Key a block by the tokens up to a length inside it; return the key.
+
+        With look-ahead hashes the last one waits for the token behind it; until then there is none.
+        """
+        place = tokens // self.config.h - 1
+        if block == NULL or place >= len(r.hashes):
             return []
-        key = (g, r.hashes[tokens // self.config.h - 1])
+        key = (g, r.hashes[place])
         known = block in self.pool.map.get(key, [])
         shorter = (self.pool.tokens_of(block) or tokens) < tokens
         if replace or (not known and shorter):

@@ -312,8 +312,6 @@ def _variants(
         for other in _BLOCK_SIZES:
             if other != size:
                 change: JsonObject = {"block_size": other}
-                if hasattr(run.settings, "page_size"):
-                    change["page_size"] = other
                 if blocks is not None:
                     change["num_blocks"] = max(blocks * size // other, 2)
                 yield f"block size {other} (--block-size {other})", _or_nothing(run, change)

@@ -25,7 +25,7 @@ class SglangSettings(ServingSettings):
     Attributes
     ----------
     block_size, page_size : int or None
-        Tokens per page; two names for one thing. Default: 1 for token ids.
+        Tokens per page; two names for one thing, kept under the first. Default: 1 for token ids.
     num_blocks : int or None
         Pages of the pool: ``max_total_num_tokens`` over the page size. ``None``: no limit.
     sglang_version : str
@@ -138,6 +138,7 @@ class SglangSettings(ServingSettings):
                 )
                 raise InputError(msg)
             object.__setattr__(self, "block_size", self.page_size)
+            object.__setattr__(self, "page_size", None)
         if self.enable_hierarchical_cache and self.arrivals != "sequential":
             msg = (
                 "enable_hierarchical_cache: its rules are known for one request after the other, "
