@@ -252,6 +252,7 @@ __all__ = [
     "RoutedRequest",
     "RouterView",
     "SglangWorkload",
+    "TtlCurve",
     "VllmWorkload",
     "__version__",
     "compile_forest",

@@ -191,10 +191,11 @@ impl Profile {
     /// let prompts = Csr::new(&[0, 2, 4, 6], &[1_u32, 2, 1, 2, 1, 2])?;
     /// let forest = Arc::new(Forest::compile(&Trace::new(prompts), &stop)?);
     /// let profile = Profile::new(forest, 1, &[2, 2, 2], &stop)?;
-    /// let curve = profile.ttl_curve(&[0.0, 5.0, 65.0], &stop)?;
-    /// assert_eq!(curve.hit_blocks(59.0, false), 2); // the request at 5 s
-    /// assert_eq!(curve.hit_blocks(60.0, false), 4); // and the one at 65 s
+    /// let curve = profile.ttl_curve(&[0.0, 0.0, 60.0], &stop)?;
+    /// assert_eq!(curve.hit_blocks(59.0, false), 2); // the second request
+    /// assert_eq!(curve.hit_blocks(60.0, false), 4); // and the one at 60 s
     /// assert_eq!(curve.seconds_for(3, false), Some(60.0));
+    /// // At 5 s and 65 s it would be the float before 60: 5 s more are 65 s once rounded.
     /// # Ok::<(), prefixsim::Error>(())
     /// ```
     ///
