@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import prefixsim
@@ -47,6 +47,7 @@ def test_the_figures_of_the_published_cost_model() -> None:
         assert cost.break_even_bandwidth / 1e9 == pytest.approx(even, rel=0.03)
 
 
+@example(999999.9999999999, 100.0, 1e8, 0.0, 201)
 @given(
     st.floats(1e3, 1e6),
     st.floats(1e2, 1e5),

@@ -24,6 +24,7 @@ __all__ = [
 ]
 
 _CHUNK = 8192  # tokens of a step, vLLM's default
+_ROUNDING = 1e-12  # of times that are quotients
 
 
 def prefill_seconds(latency: Latency, start: int, end: int, *, chunk: int = _CHUNK) -> float:
@@ -110,8 +111,10 @@ class LoadCost:
     @property
     def break_even_tokens(self) -> float | None:
         """Tokens from which on loading is faster; ``None``: never."""
-        gained = 1 / self.prefill_rate - self.bytes_per_token / self.link.bandwidth
-        return None if gained <= 0 else self.link.latency / gained
+        computing = 1 / self.prefill_rate
+        gained = computing - self.bytes_per_token / self.link.bandwidth
+        # As fast but for rounding is not faster.
+        return None if gained <= _ROUNDING * computing else self.link.latency / gained
 
 
 def time_to_first_token(
